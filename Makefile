@@ -1,0 +1,38 @@
+# make demo and make test do everything on a fresh machine: they need python3 (3.11 to 3.13), pip and make.
+
+PYTHON ?= python3
+SEED ?= 0
+RUN = .venv/bin/python
+
+.PHONY: setup demo test test-all lint clean
+
+setup: .venv/requirements.stamp
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f'Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}; set PYTHON=python3.12 or the like')"
+	$(PYTHON) -m venv .venv
+
+.venv/requirements.stamp: requirements.txt | .venv/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/requirements-dev.stamp: requirements-dev.txt .venv/requirements.stamp
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: .venv/requirements.stamp
+	$(RUN) scripts/demo.py --seed $(SEED)
+
+test: .venv/requirements-dev.stamp
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest -m "not slow"
+
+test-all: .venv/requirements-dev.stamp
+	$(RUN) -m pytest
+
+lint: .venv/requirements-dev.stamp
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check .
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,73 @@
+"""What every command shares: typed options from a dataclass, and its exit status."""
+
+import argparse
+import dataclasses
+import functools
+import sys
+import traceback
+import typing
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+
+from errors import InputError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def command(function):
+    """Turns `function(argv)` into a `main(argv=None)` that returns the exit status.
+
+    0 done, 1 an unexpected failure (with traceback), 2 wrong input (message only), 130 Ctrl-C.
+    """
+
+    @functools.wraps(function)
+    def main(argv=None):
+        try:
+            function(sys.argv[1:] if argv is None else [str(word) for word in argv])
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG_INPUT
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        except SystemExit as leaving:  # argparse leaves this way after --help
+            return leaving.code or DONE
+        except Exception:
+            traceback.print_exc()
+            return FAILED
+        return DONE
+
+    return main
+
+
+def parse_options(options_class, argv, *, prog, description, config=False):
+    """Reads the command line (with `config` also a YAML file) into the dataclass `options_class`.
+
+    The dataclass is the one place of names, types, defaults and help (`Args:` of its docstring).
+    A list option takes its values one after another: `--device 0 1`.
+
+    Raises:
+        InputError: an unknown option, a value of the wrong type, or what the dataclass itself refuses.
+    """
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    if config:
+        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    list_fields = [f for f in dataclasses.fields(options_class) if typing.get_origin(f.type) is list]
+    parser.add_class_arguments(options_class, skip={f.name for f in list_fields}, as_group=False)
+    help_texts = {p.arg_name: p.description for p in docstring_parser.parse(options_class.__doc__).params}
+    for field in list_fields:
+        (item_type,) = typing.get_args(field.type)
+        parser.add_argument(
+            f"--{field.name}",
+            type=item_type,
+            nargs="+",
+            default=field.default_factory(),
+            help=help_texts[field.name],
+        )
+    try:
+        values = parser.parse_args(argv).as_dict()
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}\nSee `{prog} --help` for the options.") from None
+    values.pop("config", None)
+    return options_class(**values)

@@ -1,0 +1,107 @@
+"""What a training run can be told: one dataclass for the command line, the YAML file and the run folder."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from balancing import STRATEGIES
+from errors import InputError
+from manifest import write_atomically
+
+CONFIG = "config.yaml"
+STRIDE = 32  # the encoders halve the picture five times
+
+BACKBONES = (
+    "vgg16 vgg19 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50 resnext101 seresnet18 seresnet34 "
+    "seresnet50 seresnet101 seresnet152 seresnext50 seresnext101 senet154 inceptionv3 inceptionresnetv2 "
+    "densenet121 densenet169 densenet201 mobilenet mobilenetv2 efficientnetb0 efficientnetb1 efficientnetb2 "
+    "efficientnetb3 efficientnetb4 efficientnetb5 efficientnetb6 efficientnetb7"
+).split()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of a training run.
+
+    Args:
+        data_root: Folder of the data; the one in manifest.json by default.
+        csv_dir: Folder of the manifests.
+        work_dir: Folder of the run; runs/<date>-<time> by default.
+        image_size: Side of the model's input in pixels, a multiple of 32.
+        batch_size: Images a step, over all devices.
+        epochs: Number of epochs.
+        steps_per_epoch: Steps an epoch; training images / batch size, rounded up, by default.
+        learning_rate: Highest learning rate, after the warm-up and before the cosine decay.
+        warmup_epochs: Epochs over which the learning rate rises from 0.
+        weight_decay: Of AdamW, for all weights but biases and normalisation.
+        backbone: Encoder, any of segmentation-models'.
+        encoder_weights: `imagenet` (downloaded at first use), `none`, or a weights file.
+        decoder_filters: Channels of the decoder's five stages, from the deepest up.
+        mixed_precision: `auto` is float16 on a GPU and off on a CPU; True is float16, False is off.
+        device: Numbers of the GPUs; without a GPU the CPU is used.
+        balance: How subsets share the draws. `uniform` gives every subset the same, `none` by size.
+        transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}';
+            the dictionary in transforms.py by default.
+        seed: Of weights, draws and augmentation.
+        log: Where the curves go besides history.csv.
+        patience: Stop after so many epochs without a better validation IoU; never by default.
+    """
+
+    data_root: str | None = None
+    csv_dir: str = "csv_file"
+    work_dir: str | None = None
+    image_size: int = 384
+    batch_size: int = 32
+    epochs: int = 100
+    steps_per_epoch: int | None = None
+    learning_rate: float = 0.001
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.0001
+    backbone: str = "efficientnetb4"
+    encoder_weights: str = "imagenet"
+    decoder_filters: list[int] = field(default_factory=lambda: [256, 128, 64, 32, 16])
+    mixed_precision: bool | Literal["auto", "float16", "bfloat16"] = "auto"
+    device: list[int] = field(default_factory=lambda: [0])
+    balance: Literal[STRATEGIES] = "uniform"
+    transforms: dict[str | int, str] | None = None
+    seed: int = 0
+    log: Literal["none", "tensorboard", "wandb"] = "none"
+    patience: int | None = None
+
+    def __post_init__(self):
+        problems = [problem for problem in self._problems() if problem]
+        if problems:
+            raise InputError("\n".join(problems))
+        if self.transforms is not None:  # YAML reads a subset called 4 as a number
+            named = {str(subset): name for subset, name in self.transforms.items()}
+            object.__setattr__(self, "transforms", named)
+
+    def _problems(self):
+        for name in ("image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                yield f"{name} must be greater than 0, got {value}"
+        for name in ("warmup_epochs", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                yield f"{name} must not be negative, got {getattr(self, name)}"
+        if self.image_size > 0 and self.image_size % STRIDE:
+            below = self.image_size // STRIDE * STRIDE
+            tries = " or ".join(str(size) for size in (below, below + STRIDE) if size)
+            yield f"image_size must be a multiple of {STRIDE}, got {self.image_size}; try {tries}"
+        if self.backbone not in BACKBONES:
+            yield f"backbone {self.backbone!r} is unknown; known: {', '.join(BACKBONES)}"
+        if self.encoder_weights not in ("imagenet", "none") and not Path(self.encoder_weights).is_file():
+            yield f"encoder_weights {self.encoder_weights!r} is neither imagenet, none nor a file"
+        if len(self.decoder_filters) != 5 or min(self.decoder_filters) <= 0:
+            yield f"decoder_filters must be five numbers greater than 0, got {self.decoder_filters}"
+        if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
+            yield f"device must be different GPU numbers from 0 on, got {self.device}"
+
+
+def save_config(config, work_dir):
+    """Writes config.yaml, which `train.py --config` and `load_config` read."""
+    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    write_atomically(Path(work_dir, CONFIG), text)

@@ -1,0 +1,270 @@
+"""Manifests -> balanced batches: draws are shuffled and mixed, pixels are read where a batch needs them."""
+
+import copy
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancing import Draws
+from image_files import read_image
+from legacy_keras import tf
+from manifest import read_table
+from mask_encoding import MaskEncoding
+from transforms import apply_transform, check_sample, reseed, valid_transform
+
+THRESHOLD = MaskEncoding()
+BATCHES_AHEAD = 2  # in the making at once, so that threads find work across the end of a batch
+
+
+def load_data_path(data_root, csv_path):
+    """The pairs of one manifest.
+
+    Returns:
+        (image paths, mask paths), lists of str.
+    """
+    table = read_table(csv_path)
+    return tuple([os.path.join(data_root, path) for path in table[column]] for column in ("images", "masks"))
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The pairs of one subset and what is done to them.
+
+    Args:
+        name: of the subset.
+        images: paths of the photos.
+        masks: paths of their masks.
+        transform: Compose that delivers the model's input size.
+        encoding: how the mask files encode class ids.
+    """
+
+    name: str
+    images: list
+    masks: list
+    transform: object
+    encoding: MaskEncoding = THRESHOLD
+
+    def __len__(self):
+        return len(self.images)
+
+
+def subset_draws(index, subsets, position=0):
+    """The loader of subset number `index` of `subsets`: its draws without end, from `position` on.
+
+    Returns:
+        tf.data.Dataset of int64 scalars.
+    """
+    return tf.data.Dataset.counter(start=index + subsets * position, step=subsets)
+
+
+class Mixture:
+    """The loaders of all subsets, mixed by `sample_from_datasets` with the weights `shares`.
+
+    Each epoch the mixture is seeded anew and every loader goes on where it stands, so that a later epoch is
+    found without its pixels. The draws are a function of (shares, seed, epoch, positions) alone.
+
+    Args:
+        shares: float (subsets,), sum 1.
+        seed: of the run.
+    """
+
+    def __init__(self, shares, seed):
+        self.shares = shares
+        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._positions = tf.Variable(tf.zeros(len(shares), tf.int64), trainable=False)
+
+        def mix(_):
+            # Of this function's graph alone: the caller's tf.random.set_seed must not change the draws.
+            # Never 0, which TensorFlow takes for «no seed».
+            tf.random.set_seed(seed + 1)
+            loaders = [subset_draws(k, len(shares), self._positions[k]) for k in range(len(shares))]
+            return tf.data.Dataset.sample_from_datasets(loaders, list(shares), seed=self._epoch.read_value())
+
+        # The variables let one traced graph serve every epoch.
+        self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix)
+
+    def epoch_batches(self, epoch, positions, *, batch_size, steps):
+        """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch.
+
+        Args:
+            positions: int64 (subsets,), where each loader stands at the epoch's start.
+        """
+        self._epoch.assign(epoch)
+        self._positions.assign(positions)
+        yield from self._draws.batch(batch_size).take(steps).as_numpy_iterator()
+
+    def batches(self, *, batch_size, steps_per_epoch, first_step=0):
+        """Yields the draws of each training step from `first_step` on, without end."""
+        positions = np.zeros(len(self.shares), np.int64)
+        for epoch in itertools.count():
+            batches = self.epoch_batches(
+                epoch, positions.copy(), batch_size=batch_size, steps=steps_per_epoch
+            )
+            for step, draws in enumerate(batches, start=epoch * steps_per_epoch):
+                positions += np.bincount(draws % len(self.shares), minlength=len(self.shares))
+                if step >= first_step:
+                    yield draws
+
+
+class BatchReader:
+    """Reads, decodes and transforms the pairs of a batch of draws on a pool of threads.
+
+    Args:
+        subsets: list of Subset.
+        image_size: pixels of the output.
+        draws: Draws, which tells what each draw is.
+        threads: number of threads; the batches do not depend on it.
+    """
+
+    def __init__(self, subsets, image_size, draws, threads=None):
+        self.subsets = subsets
+        self.image_size = image_size
+        self.draws = draws
+        self.failure = None
+        self._threads = ThreadPoolExecutor(threads or os.cpu_count(), "reader")
+        self._own = threading.local()
+
+    def read(self, draws):
+        """int64 (B,) draws -> uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) masks, int32 (B,) subsets."""
+        size = self.image_size
+        images = np.empty((len(draws), size, size, 3), np.uint8)
+        masks = np.empty((len(draws), size, size, 1), np.uint8)
+        subsets, positions = self.draws.split(draws)
+
+        def fill(item, subset, position):
+            images[item], masks[item, ..., 0] = self.read_sample(int(subset), int(position))
+
+        try:
+            list(self._threads.map(fill, range(len(draws)), subsets, positions))
+        except Exception as error:
+            self.failure = error  # TensorFlow passes on no more than its text
+            raise
+        return images, masks, subsets.astype(np.int32)
+
+    def read_sample(self, index, position):
+        """One transformed pair: uint8 (S, S, 3) and (S, S)."""
+        subset = self.subsets[index]
+        row = self.draws.row(index, position)
+        image, mask = read_image(subset.images[row]), subset.encoding.read(subset.masks[row])
+        if image.shape[:2] != mask.shape:
+            raise OSError(
+                f"{subset.images[row]} is {image.shape[1]}x{image.shape[0]}, "
+                f"its mask {mask.shape[1]}x{mask.shape[0]}; make the manifests again"
+            )
+        transform = self._transform(index)
+        reseed(transform, self.draws.sample_seed(index, position))
+        image, mask = apply_transform(transform, image, mask)
+        check_sample(f"of subset {subset.name}", image, mask, self.image_size)
+        return image, mask
+
+    def _transform(self, index):
+        # A Compose that is reseeded for each sample must not be shared between threads.
+        copies = self._own.__dict__.setdefault("transforms", {})
+        if index not in copies:
+            copies[index] = copy.deepcopy(self.subsets[index].transform)
+        return copies[index]
+
+
+def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
+    """Dataset of int64 (B,) draws -> dataset of uint8 images, uint8 masks and int32 subsets."""
+    size = reader.image_size
+
+    def read(batch):
+        images, masks, subsets = tf.numpy_function(
+            reader.read, [batch], [tf.uint8, tf.uint8, tf.int32], stateful=False
+        )
+        images.set_shape((batch.shape[0], size, size, 3))
+        masks.set_shape((batch.shape[0], size, size, 1))
+        subsets.set_shape((batch.shape[0],))
+        return images, masks, subsets
+
+    return draws.map(read, num_parallel_calls=batches_ahead, deterministic=True)
+
+
+def training_dataset(
+    subsets, shares, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None
+):
+    """Endless batches in which subset k has the share `shares[k]`, from the first step to the last.
+
+    A batch is a function of the arguments and its step alone, whatever the number of `threads`.
+
+    Args:
+        subsets: list of Subset.
+        shares: float (subsets,), sum 1.
+
+    Returns:
+        (dataset, its BatchReader); the elements are uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids
+        and int32 (B,) subsets.
+    """
+    reader = BatchReader(subsets, image_size, Draws([len(subset) for subset in subsets], seed), threads)
+    mixture = Mixture(shares, seed)
+    draws = tf.data.Dataset.from_generator(
+        lambda: mixture.batches(
+            batch_size=batch_size, steps_per_epoch=steps_per_epoch, first_step=first_step
+        ),
+        output_signature=tf.TensorSpec((batch_size,), tf.int64),
+    )
+    return read_batches(draws, reader).prefetch(tf.data.AUTOTUNE), reader
+
+
+def validation_dataset(subsets, *, image_size, batch_size, threads=None):
+    """Every pair of `subsets` once, in order; the last batch may be smaller.
+
+    Returns:
+        (dataset as `training_dataset` gives it, BatchReader)
+    """
+    reader = BatchReader(subsets, image_size, InOrder([len(subset) for subset in subsets], seed=0), threads)
+    every = np.concatenate(
+        [index + len(subsets) * np.arange(len(subset)) for index, subset in enumerate(subsets)]
+    )
+    draws = tf.data.Dataset.from_tensor_slices(every).batch(batch_size)
+    return read_batches(draws, reader).prefetch(tf.data.AUTOTUNE), reader
+
+
+class InOrder(Draws):
+    """Draws without shuffling: a subset's position is its row."""
+
+    def row(self, subset, position):
+        return position % int(self.sizes[subset])
+
+
+def tf_dataset(
+    dataset,
+    shuffle=True,
+    batch_size=None,
+    transforms=None,
+    *,
+    image_size=384,
+    encoding=THRESHOLD,
+    seed=0,
+    passes=None,
+    threads=None,
+):
+    """The images and masks of one subset.
+
+    Under `tf.data.Dataset.sample_from_datasets`, leave `passes` at None: a loader that ends hands its share
+    to the others without a word.
+
+    Args:
+        dataset: (image paths, mask paths), as `load_data_path` gives them.
+        shuffle: a fresh permutation each pass, else in order.
+        batch_size: images a batch; None for single pairs.
+        transforms: Compose that delivers `image_size`; resizing alone by default.
+        passes: passes over the data; None repeats for ever.
+
+    Returns:
+        tf.data.Dataset of (uint8 ([B,] S, S, 3), uint8 ([B,] S, S, 1)).
+    """
+    images, masks = dataset
+    subset = Subset("", images, masks, transforms or valid_transform(image_size), encoding)
+    reader = BatchReader([subset], image_size, (Draws if shuffle else InOrder)([len(images)], seed), threads)
+    draws = subset_draws(0, 1)
+    if passes is not None:
+        draws = draws.take(passes * len(images))
+    # Single pairs are batches of one: read ahead in larger blocks, each loader would hold a block of pixels.
+    batches = read_batches(draws.batch(batch_size or 1), reader).map(lambda image, mask, _: (image, mask))
+    return (batches if batch_size else batches.unbatch()).prefetch(tf.data.AUTOTUNE)

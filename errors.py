@@ -1,0 +1,46 @@
+"""Wrong input: one exception for it, and a collector that reports every finding at once."""
+
+SHOWN_IN_FULL = 10
+
+
+class InputError(Exception):
+    """The user's input is wrong; commands print the message without traceback and end with status 2.
+
+    The message says what is wrong, where, what was expected and what to do.
+    """
+
+
+def listing(items, shown=SHOWN_IN_FULL):
+    """Indented lines, the first `shown` in full and the rest counted."""
+    lines = [f"  {item}" for item in items[:shown]]
+    if len(items) > shown:
+        lines.append(f"  ... and {len(items) - shown} more")
+    return "\n".join(lines)
+
+
+class Findings:
+    """Collects everything that is wrong, so that one message reports it all.
+
+    Each kind of finding has a headline, the places it was found at, and the way out.
+    """
+
+    def __init__(self):
+        self._kinds = {}
+
+    def __bool__(self):
+        return bool(self._kinds)
+
+    def add(self, headline, place, advice):
+        """Records one finding; `headline` is the sentence after the count, as in «3 images have no mask»."""
+        self._kinds.setdefault((headline, advice), []).append(place)
+
+    def message(self):
+        return "\n\n".join(
+            f"{headline}: {len(places)}\n{listing(places)}\n{advice}"
+            for (headline, advice), places in self._kinds.items()
+        )
+
+    def raise_if_any(self):
+        """Raises InputError with every finding, or returns."""
+        if self._kinds:
+            raise InputError(self.message())

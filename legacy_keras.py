@@ -1,0 +1,23 @@
+"""TensorFlow with the Keras that segmentation-models was written for: import `tf` and `sm` from here.
+
+Under Keras 3 some of the library's backbones and MultiWorkerMirroredStrategy with `model.fit` fail.
+"""
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["SM_FRAMEWORK"] = "tf.keras"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; start-up notes bury the progress
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import tensorflow as tf
+
+if not tf.keras.Model.__module__.startswith("tf_keras"):
+    raise ImportError(
+        f"tf.keras is {tf.keras.Model.__module__}, expected tf_keras (Keras 2): TensorFlow was used before "
+        "TF_USE_LEGACY_KERAS=1 was set. Import legacy_keras first, or set that variable."
+    )
+
+import segmentation_models as sm
+
+__all__ = ["sm", "tf"]

@@ -1,0 +1,49 @@
+"""Dice and focal loss with weights inside their sums; without weights they equal segmentation-models'.
+
+Masks are class ids of any integer type, probabilities float32, both (B, H, W, 1). A weight is (B,) per image
+or (B, H, W, 1) per pixel.
+"""
+
+from legacy_keras import tf
+
+SMOOTH = 1e-5
+ALPHA, GAMMA = 0.25, 2.0
+
+
+def dice_loss(mask, probability, weight):
+    """1 - Dice coefficient over the whole batch (Milletari et al. 2016, V-Net), smoothed; in [0, 1].
+
+    Over the batch, because per image it is 0 or 1 at the whim of a single pixel where a mask is empty.
+    """
+    shared = tf.reduce_sum(weight * mask * probability)
+    total = tf.reduce_sum(weight * mask) + tf.reduce_sum(weight * probability)
+    return 1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH)
+
+
+def focal_loss(mask, probability, weight):
+    """Binary focal loss, mean over pixels (Lin et al. 2017, alpha 0.25, gamma 2)."""
+    epsilon = tf.keras.backend.epsilon()
+    probability = tf.clip_by_value(probability, epsilon, 1.0 - epsilon)
+    foreground = -mask * ALPHA * (1.0 - probability) ** GAMMA * tf.math.log(probability)
+    background = -(1.0 - mask) * (1.0 - ALPHA) * probability**GAMMA * tf.math.log(1.0 - probability)
+    return tf.reduce_mean(weight * (foreground + background))
+
+
+class SegmentationLoss(tf.keras.losses.Loss):
+    """Sum of terms such as `dice_loss`, each with its factor.
+
+    Args:
+        terms: ((factor, function(mask, probability, weight)), ...).
+    """
+
+    def __init__(self, terms=((1.0, dice_loss), (1.0, focal_loss)), name="loss"):
+        super().__init__(name=name)
+        self.terms = terms
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Scalar float32 loss of one batch; `sample_weight` (B,) or (B, H, W, 1) goes into the sums."""
+        mask, probability = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
+        weight = tf.ones((), tf.float32) if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        if weight.shape.rank == 1:
+            weight = weight[:, None, None, None]
+        return tf.add_n([factor * term(mask, probability, weight) for factor, term in self.terms])

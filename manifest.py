@@ -1,0 +1,330 @@
+"""Manifests: train.csv, valid.csv, train<subset>.csv and manifest.json, written whole and read with care."""
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from errors import Findings, InputError
+from mask_encoding import MaskEncoding, decide_encoding
+from pairs import Pair, find_folders, find_pairs, inspect_pairs
+
+COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
+NUMBERS = ["width", "height", "coverage"]
+MANIFEST = "manifest.json"
+VERSION = 1
+
+
+def write_atomically(path, content):
+    """Writes text (UTF-8) or bytes under a temporary name and renames, so that `path` is whole or absent."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def table_text(frame):
+    """A manifest as CSV text."""
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+
+
+def subset_files(csv_dir):
+    """{subset: path} of the train<subset>.csv files in `csv_dir`, in natural order of their names."""
+    found = {path.stem.removeprefix("train"): path for path in Path(csv_dir).glob("train?*.csv")}
+    return {name: found[name] for name in sorted(found, key=natural_order)}
+
+
+def natural_order(name):
+    """Sort key that puts 2 before 10."""
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+
+
+def write_tables(csv_dir, tables, description):
+    """Writes `tables` ({file name: DataFrame}) and manifest.json, which remembers what each file held."""
+    Path(csv_dir).mkdir(parents=True, exist_ok=True)
+    texts = {name: table_text(frame) for name, frame in tables.items()}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    for name, text in texts.items():
+        write_atomically(Path(csv_dir, name), text)
+    files = description.get("files", {}) | hashes
+    write_json(Path(csv_dir, MANIFEST), description | {"files": files})
+
+
+def write_json(path, content):
+    """Writes JSON for people and machines: indented, whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def refuse_to_replace(csv_dir, data_root):
+    """Raises InputError where `csv_dir` holds what this command should not replace unasked.
+
+    That is manifests of another data root, CSV files edited by hand, or CSV files that were not written here.
+    """
+    existing = _manifest_files(csv_dir)
+    if not existing and not Path(csv_dir, MANIFEST).exists():
+        return
+    description = read_description(csv_dir) or {}
+    if description.get("data_root", str(data_root)) != str(data_root):
+        raise InputError(
+            f"--csv_dir {csv_dir} holds the manifests of {description['data_root']}, not of {data_root}. "
+            "Choose another --csv_dir, or pass --overwrite to replace them."
+        )
+    hashes = description.get("files", {})
+    edited = [path.name for path in existing if hashes.get(path.name) != _file_hash(path)]
+    if edited:
+        raise InputError(
+            f"--csv_dir {csv_dir}: {', '.join(sorted(edited))} changed since they were written (or come from "
+            "elsewhere). Choose another --csv_dir, or pass --overwrite to replace them."
+        )
+
+
+def _manifest_files(csv_dir):
+    return [
+        p for p in Path(csv_dir).glob("*.csv") if p.stem in ("valid", "test") or p.stem.startswith("train")
+    ]
+
+
+def remove_stale(csv_dir, kept):
+    """Removes the manifests in `csv_dir` whose names are not in `kept`: those of an earlier state of the data."""
+    for path in _manifest_files(csv_dir):
+        if path.name not in kept:
+            path.unlink()
+
+
+def _file_hash(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def read_description(csv_dir):
+    """The content of manifest.json, or None where there is none. Raises InputError where it is damaged."""
+    path = Path(csv_dir, MANIFEST)
+    if not path.exists():
+        return None
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Make the manifests again.") from None
+    if not isinstance(description, dict) or description.get("version") != VERSION:
+        raise InputError(f"{path}: expected a manifest of version {VERSION}. Make the manifests again.")
+    return description
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What training reads.
+
+    Args:
+        data_root: folder that the paths of the tables are relative to.
+        encoding: how the mask files encode class ids.
+        train: {subset: DataFrame with COLUMNS}.
+        valid: DataFrame with COLUMNS.
+        fingerprint: hash of the contents, empty where there is no manifest.json.
+        notes: lines worth showing.
+    """
+
+    data_root: Path
+    encoding: MaskEncoding
+    train: dict
+    valid: pd.DataFrame
+    fingerprint: str
+    notes: tuple
+
+
+def read_manifest(csv_dir, data_root=None):
+    """Reads and checks the manifests in `csv_dir`, a person's edits included.
+
+    Args:
+        data_root: where the data lies; the place in manifest.json by default.
+
+    Raises:
+        InputError: every wrong row by file and line, and whatever else is missing.
+    """
+    files = subset_files(csv_dir)
+    train_files = files or {"": Path(csv_dir, "train.csv")}
+    for path in [*train_files.values(), Path(csv_dir, "valid.csv")]:
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist. Make the manifests first: python data_processing.py --data_root <folder>"
+            )
+    description = read_description(csv_dir) or {}
+    root = _data_root(csv_dir, data_root, description)
+    tables = {path: read_table(path) for path in [*train_files.values(), Path(csv_dir, "valid.csv")]}
+    encoding = _complete(tables, root, description)
+    _check_rows(tables, root, {path: name for name, path in files.items()})
+    valid = tables.pop(Path(csv_dir, "valid.csv"))
+    train = {name: tables[path] for name, path in files.items()} or by_type(tables.popitem()[1])
+    if not len(valid):
+        raise InputError(f"{Path(csv_dir, 'valid.csv')} has no rows; expected at least one validation image.")
+    return Manifest(
+        root, encoding, train, valid, description.get("fingerprint", ""), _notes(train, description, root)
+    )
+
+
+def by_type(frame):
+    """{subset: its rows} of a table, in natural order of the names."""
+    names = sorted(frame["type"].unique(), key=natural_order)
+    return {name: frame[frame["type"] == name].reset_index(drop=True) for name in names}
+
+
+def _data_root(csv_dir, data_root, description):
+    root = data_root or description.get("data_root")
+    if not root:
+        raise InputError(
+            f"{csv_dir} has no {MANIFEST}, so that the data's place is not known. Pass --data_root."
+        )
+    if not os.path.isdir(root):
+        where = "--data_root" if data_root else f"{Path(csv_dir, MANIFEST)}: data_root"
+        raise InputError(f"{where} {root}: there is no such folder. Pass --data_root with the data's place.")
+    return Path(root).resolve()
+
+
+def read_table(path):
+    """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
+
+    Raises:
+        InputError: the file is no CSV table with a column `images`, or a number is none (with its line).
+    """
+    try:
+        content = Path(path).read_bytes().decode("utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            frame = pd.read_csv(io.StringIO(content), dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise InputError(f"{path} cannot be read as a CSV table: {error}") from None
+    if "images" not in frame:
+        raise InputError(
+            f"{path}: no column `images`; found {', '.join(map(repr, frame.columns))}. "
+            f"Expected comma-separated columns {', '.join(COLUMNS)}, of which only images must be there."
+        )
+    findings = Findings()
+    for column in COLUMNS:
+        if column not in frame:
+            frame[column] = float("nan") if column in NUMBERS else ""
+    for column in NUMBERS:
+        numbers = pd.to_numeric(frame[column].replace("", float("nan")), errors="coerce")
+        for row in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
+            place = f"{path} line {row + 2}: {column} is {frame[column][row]!r}"
+            findings.add("cells that are no number", place, "Correct them, or leave them empty.")
+        frame[column] = numbers
+    findings.raise_if_any()
+    return frame
+
+
+def _complete(tables, root, description):
+    """Fills in what rows leave out, from the folders and files; returns the encoding of the masks."""
+    paired = None
+    for path, frame in tables.items():
+        missing = (frame["masks"] == "") | (frame["type"] == "") | frame["images"].str.startswith("/")
+        if missing.any():
+            paired = paired or _pairs_by_image(root, description)
+            split = "valid" if path.stem == "valid" else "train"
+            _fill_paths(frame, missing, paired, split)
+    stored = description.get("mask_encoding")
+    encoding = MaskEncoding.from_dict(stored) if stored else None
+    incomplete = {
+        path: frame[NUMBERS].isna().any(axis=1) | (encoding is None) for path, frame in tables.items()
+    }
+    if not any(mask.any() for mask in incomplete.values()):
+        return encoding
+    return _inspect_rows(tables, root, incomplete, encoding)
+
+
+def _pairs_by_image(root, description):
+    """{(split, image path): Pair}, the image also by the tutorial's path below its images folder."""
+    folders = find_folders(root)
+    suffix = description.get("options", {}).get("mask_suffix", "")
+    found = {}
+    for pair in find_pairs(root, folders, suffix).pairs:
+        place = next(f for f in folders if pair.image.startswith(f.images + "/") and f.split == pair.split)
+        for split in [pair.split] if pair.split else ["train", "valid"]:
+            found[split, pair.image] = pair
+            found[split, pair.image.removeprefix(place.images)] = pair
+    return found
+
+
+def _fill_paths(frame, missing, paired, split):
+    for row in frame.index[missing]:
+        pair = paired.get((split, frame.at[row, "images"]))
+        if pair:
+            frame.at[row, "images"] = pair.image
+            frame.at[row, "masks"] = frame.at[row, "masks"] or pair.mask
+            frame.at[row, "type"] = frame.at[row, "type"] or pair.folder
+
+
+def _inspect_rows(tables, root, incomplete, encoding):
+    findings, rows = Findings(), {}
+    for path, frame in tables.items():
+        for row in frame.index[incomplete[path]]:
+            pair = Pair(None, frame.at[row, "type"], frame.at[row, "images"], frame.at[row, "masks"])
+            if Path(root, pair.image).is_file() and Path(root, pair.mask).is_file():
+                rows.setdefault(pair, []).append((frame, row))
+    facts = inspect_pairs(root, list(rows), findings)
+    findings.raise_if_any()
+    if encoding is None and facts:
+        encoding, _ = decide_encoding({pair.mask: fact.mask for pair, fact in facts.items()})
+    for pair, fact in facts.items():
+        for frame, row in rows[pair]:
+            frame.loc[row, NUMBERS] = [fact.width, fact.height, fact.mask.coverage(encoding)]
+    return encoding or MaskEncoding()
+
+
+def _check_rows(tables, root, subset_names):
+    """Raises InputError with every row that is wrong, by file and line number."""
+    findings, exists = Findings(), {}
+    for path, frame in tables.items():
+        subset = subset_names.get(path)
+        for row, (image, mask, kind) in enumerate(
+            zip(frame["images"], frame["masks"], frame["type"], strict=True)
+        ):
+            problem = _row_problem(root, image, mask, kind, subset, exists)
+            if problem:
+                advice = "Correct the rows, or make the manifests again with data_processing.py."
+                findings.add("rows that are wrong", f"{path} line {row + 2}: {problem}", advice)
+    valid = next(frame for path, frame in tables.items() if path.stem == "valid")
+    held_out = set(valid["images"])
+    for path, frame in tables.items():
+        if path.stem != "valid":
+            for row in frame.index[frame["images"].isin(held_out)]:
+                place = f"{path} line {row + 2}: {frame.at[row, 'images']}"
+                findings.add(
+                    "rows of train that stand in valid.csv too", place, "Take them out of one of the two."
+                )
+    findings.raise_if_any()
+
+
+def _row_problem(root, image, mask, kind, subset, exists):
+    if not image:
+        return "images is empty"
+    for column, relative in (("images", image), ("masks", mask)):
+        if not relative:
+            return f"{image} has no mask, and none was found in the folders"
+        if relative not in exists:
+            exists[relative] = os.path.isfile(os.path.join(root, relative))
+        if not exists[relative]:
+            return f"{column} is {relative!r}, but {Path(root, relative)} is not a file"
+    if not kind:
+        return "type is empty; expected the subset's name"
+    if subset is not None and kind != subset:
+        return f"type is {kind!r}, expected {subset!r} as in the file's name"
+    return None
+
+
+def _notes(train, description, root):
+    notes = []
+    if description and description.get("data_root") != str(root):
+        notes.append(f"the manifests were made for {description.get('data_root')}; reading from {root}")
+    for name, frame in train.items():
+        repeats = int(frame["images"].duplicated().sum())
+        if repeats:
+            notes.append(
+                f"subset {name}: {repeats} of {len(frame)} rows repeat an image (oversampling by hand)"
+            )
+    return tuple(notes)

@@ -1,0 +1,323 @@
+"""How mask files encode class ids: found out from all masks of a data set, then used to read them.
+
+Plain encodings are found without help: 0/255, 0/1, {0, v}, grey-fringed (JPEG or anti-aliased; threshold
+at half) and black with one colour. Anything else needs a table of the classes.
+"""
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from errors import Findings, InputError, listing
+from image_files import read_grey, read_image
+
+HALF = 128
+MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
+TOE_SHARE = 0.02  # share of faint pixels (below half) that the toe of a grey fringe may take
+NEAR_WHITE = 224
+UNNAMED = 254  # marks values that the encoding does not name
+GREY_SPREAD = 32  # difference of the channels that JPEG's chroma may leave in a grey mask
+
+
+@dataclass(frozen=True)
+class MaskEncoding:
+    """How to turn the pixels of a mask file into class ids.
+
+    Args:
+        kind: `threshold` (grey at or above 128 is class 1), `values` (grey value -> id) or `colours`
+            ("#rrggbb" -> id).
+        ids: the table of the last two kinds.
+    """
+
+    kind: str = "threshold"
+    ids: tuple = ()
+
+    @classmethod
+    def from_dict(cls, stored):
+        """The inverse of `to_dict`; raises InputError where manifest.json was damaged."""
+        try:
+            kind, table = stored["kind"], stored.get("ids", {})
+            if kind not in ("threshold", "values", "colours"):
+                raise ValueError(kind)
+            key = int if kind == "values" else str
+            return cls(kind, tuple((key(value), int(class_id)) for value, class_id in table.items()))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
+                "values or colours with its ids. Make the manifests again with data_processing.py."
+            ) from None
+
+    def to_dict(self):
+        """For manifest.json."""
+        return {"kind": self.kind} | ({"ids": dict(self.ids)} if self.ids else {})
+
+    def describe(self):
+        """One line for people."""
+        if self.kind == "threshold":
+            return f"grey, class 1 at or above {HALF}"
+        return f"{self.kind} " + ", ".join(f"{value} -> {class_id}" for value, class_id in self.ids)
+
+    def read(self, path):
+        """Reads a mask file as uint8 (H, W) of class ids.
+
+        Raises:
+            OSError: the file cannot be read, or holds a value that the encoding does not name.
+        """
+        pixels = read_image(path) if self.kind == "colours" else read_grey(path)
+        ids = self.decode(pixels)
+        if self.kind != "threshold" and UNNAMED in ids:
+            raise OSError(f"{path} holds values that are not among the classes ({self.describe()})")
+        return ids
+
+    def decode(self, pixels):
+        """uint8 (H, W) grey or (H, W, 3) RGB -> uint8 (H, W) of ids, UNNAMED where the table has no entry."""
+        if self.kind == "threshold":
+            return cv2.threshold(pixels, HALF - 1, 1, cv2.THRESH_BINARY)[1]
+        if self.kind == "values":
+            table = np.full(256, UNNAMED, np.uint8)
+            for value, class_id in self.ids:
+                table[value] = class_id
+            return cv2.LUT(pixels, table)
+        packed, ids = pack_colours(pixels), np.full(pixels.shape[:2], UNNAMED, np.uint8)
+        for colour, class_id in self.ids:
+            ids[packed == int(colour[1:], 16)] = class_id
+        return ids
+
+
+def pack_colours(pixels):
+    """uint8 (H, W, 3) RGB -> int32 (H, W), 0xrrggbb."""
+    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+@dataclass(frozen=True)
+class MaskSummary:
+    """What one mask says about its encoding, small enough to keep for every file.
+
+    Args:
+        kind: blank, toe, binary, fringed, levels or colours.
+        values: (value, pixels) of each distinct grey value or 0xrrggbb, None if there are too many.
+        pixels: number of pixels.
+        bright: number of pixels at or above half.
+    """
+
+    kind: str
+    values: tuple | None
+    pixels: int
+    bright: int = 0
+
+    def named_values(self, encoding):
+        """{value as `encoding` names it: pixels}, or None if there are too many values."""
+        if self.values is None:
+            return None
+        if encoding.kind == "values":
+            return None if self.kind == "colours" else dict(self.values)
+        as_colour = 1 if self.kind == "colours" else 0x010101  # grey v is #vvvvvv
+        return {f"#{value * as_colour:06x}": count for value, count in self.values}
+
+    def fits(self, encoding):
+        """True if `encoding` gives every pixel a class id."""
+        if encoding.kind == "threshold":
+            return self.kind != "colours"
+        named = self.named_values(encoding)
+        return named is not None and set(named) <= set(dict(encoding.ids))
+
+    def coverage(self, encoding):
+        """Fraction of pixels in [0, 1] that are not background under `encoding`, which must fit."""
+        if encoding.kind == "threshold":
+            return self.bright / self.pixels
+        ids = dict(encoding.ids)
+        return sum(n for value, n in self.named_values(encoding).items() if ids[value]) / self.pixels
+
+
+def is_grey(pixels, lossy):
+    """True if uint8 (H, W, 3) holds a grey picture; `lossy` allows for what JPEG does to the chroma."""
+    spread = pixels.max(axis=-1) - pixels.min(axis=-1)
+    if not lossy:
+        return not spread.any()
+    visible = pixels.max(axis=-1) > GREY_SPREAD
+    return (spread[visible] > GREY_SPREAD).mean() < 0.2 if visible.any() else True
+
+
+def summarise_colours(pixels):
+    """Summary of a colour mask, uint8 (H, W, 3) RGB."""
+    values, counts = np.unique(pack_colours(pixels), return_counts=True)
+    few = len(values) <= MOST_VALUES
+    kept = tuple(zip(values.tolist(), counts.tolist(), strict=True)) if few else None
+    return MaskSummary("colours", kept, pixels.shape[0] * pixels.shape[1])
+
+
+def summarise_grey(pixels, lossy=False):
+    """Summary of a grey mask, uint8 (H, W); a `lossy` (JPEG) file is never taken for 0/1 or {0, v}."""
+    histogram = np.bincount(pixels.ravel(), minlength=256)
+    values = np.flatnonzero(histogram)
+    kept = tuple((int(v), int(histogram[v])) for v in values) if len(values) <= MOST_VALUES else None
+    kind = _grey_kind(pixels, histogram, lossy)
+    return MaskSummary(kind, kept, pixels.size, int(histogram[HALF:].sum()))
+
+
+def _grey_kind(pixels, histogram, lossy):
+    values = np.flatnonzero(histogram)
+    foreground = values[values > 0]
+    if not len(foreground):
+        return "blank"
+    if len(foreground) == 1 and (foreground[0] == 255 or not lossy):
+        return "binary"
+    if foreground[-1] < HALF:
+        return "toe" if histogram[1:].sum() < TOE_SHARE * pixels.size else "levels"
+    return "levels" if _has_plateau(pixels, histogram, lossy) else "fringed"
+
+
+def _has_plateau(pixels, histogram, lossy):
+    """True if a middle grey fills 3x3 pixels somewhere: a class of its own, not the fringe of an edge."""
+    margin = 8 if lossy else 0
+    middle = np.where((np.arange(256) >= 32) & (np.arange(256) < NEAR_WHITE), histogram, 0)
+    for value in np.argsort(middle)[-4:]:
+        if middle[value]:
+            same = cv2.inRange(pixels, int(value) - margin, int(value) + margin)
+            if cv2.erode(same, np.ones((3, 3), np.uint8), borderValue=0).any():
+                return True
+    return False
+
+
+def decide_encoding(summaries):
+    """The one encoding of all masks.
+
+    Args:
+        summaries: MaskSummary of each mask by its path.
+
+    Returns:
+        (MaskEncoding, description of what was found).
+
+    Raises:
+        InputError: the masks contradict each other, are not plain, or hold no foreground at all.
+    """
+    families = defaultdict(list)
+    fringed = any(summary.kind == "fringed" for summary in summaries.values())
+    for path, summary in summaries.items():
+        families[_family(summary, fringed)].append(path)
+    silent = families.pop("", [])
+    if not families:
+        raise InputError(
+            f"none of the {len(silent)} masks has any foreground, for example {silent[0]}; "
+            "expected some pixels that are not background. Are these the right masks?"
+        )
+    if len(families) > 1:
+        raise InputError(_contradiction(families))
+    ((family, paths),) = families.items()
+    encoding, description = _plain_encoding(family, summaries, paths)
+    strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
+    if strays:
+        raise InputError(_contradiction({family: paths, "other values": strays}))
+    return encoding, description
+
+
+def _family(summary, fringed):
+    """What a mask votes for; empty where it fits every encoding."""
+    if summary.kind in ("blank", "toe"):
+        return ""
+    if summary.kind == "binary":
+        value, count = summary.values[-1]
+        if fringed and not summary.bright and count < TOE_SHARE * summary.pixels:
+            return ""  # the toe of a fringe whose object lies outside the picture
+        return "0/255" if value == 255 or (fringed and value >= NEAR_WHITE) else f"0/{value}"
+    return {"fringed": "0/255", "levels": "several grey values", "colours": "colours"}[summary.kind]
+
+
+def _contradiction(families):
+    lines = [f"{name} in {len(paths)} masks, for example {paths[0]}" for name, paths in families.items()]
+    return (
+        f"masks of one data set encode the foreground in different ways:\n{listing(lines)}\n"
+        "Expected one encoding; save all masks alike (0 background, 255 foreground), "
+        "or give a table of the classes with --classes."
+    )
+
+
+def _plain_encoding(family, summaries, paths):
+    if family == "0/255":
+        fringed = sum(summaries[path].kind == "fringed" for path in paths)
+        return MaskEncoding(), f"0/255, {fringed} of {len(summaries)} grey-fringed" if fringed else "0/255"
+    if family.startswith("0/"):
+        value = int(family[2:])
+        return MaskEncoding("values", ((0, 0), (value, 1))), family
+    return _two_colours(family, summaries, paths)
+
+
+def _two_colours(family, summaries, paths):
+    counts = defaultdict(int)
+    for path in paths:
+        for value, count in summaries[path].values or ():
+            counts[value] += count
+    foreground = sorted(set(counts) - {0})
+    countless = [path for path in paths if summaries[path].values is None]
+    if family == "colours" and len(foreground) == 1 and 0 in counts and not countless:
+        name = f"#{foreground[0]:06x}"
+        return MaskEncoding("colours", (("#000000", 0), (name, 1))), f"black and {name}"
+    raise InputError(_mapping_needed(family, counts, countless))
+
+
+def _mapping_needed(family, counts, countless):
+    name = "#{:06x}".format if family == "colours" else str
+    total = sum(counts.values())
+    found = [f"{name(value)}  {count / total:.2%} of the pixels" for value, count in sorted(counts.items())]
+    found += [f"{path}  more than {MOST_VALUES} values" for path in countless]
+    return (
+        f"the masks hold {family} whose meaning is not plain:\n{listing(found, 2 * MOST_VALUES)}\n"
+        "Expected black and one other value. Say what each means with --classes classes.csv, a table with "
+        f"the columns id,name,colour (colour: {'#rrggbb' if family == 'colours' else 'the grey value'}); "
+        "masks with more values than classes (lossy JPEG) must be saved again as PNG."
+    )
+
+
+def read_classes(path):
+    """Reads the table of the classes: a CSV file with the columns id, name, colour.
+
+    `colour` is "#rrggbb" or a grey value 0..255; several colours may stand for one id; id 0 is background
+    and 1 foreground.
+
+    Returns:
+        (MaskEncoding, {id: name})
+
+    Raises:
+        InputError: every row that is wrong, by its line number.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--classes {path}: cannot be read ({error}); expected a CSV file") from None
+    findings, table, names = Findings(), {}, {}
+    for line, row in enumerate(rows, start=2):
+        problem = _add_class(row, table, names)
+        if problem:
+            findings.add("rows of the classes that are wrong", f"{path} line {line}: {problem}", _ADVICE)
+    findings.raise_if_any()
+    if set(names) != {0, 1}:
+        raise InputError(f"--classes {path}: the ids are {sorted(names)}; expected 0 and 1. {_ADVICE}")
+    kinds = {type(value) for value in table}
+    if len(kinds) > 1:
+        raise InputError(f"--classes {path} mixes grey values and #rrggbb colours; expected one of them")
+    return MaskEncoding("values" if kinds == {int} else "colours", tuple(table.items())), names
+
+
+_ADVICE = "Expected id,name,colour with the ids 0 (background) and 1, as in `1,nail,#ff0000`."
+
+
+def _add_class(row, table, names):
+    class_id, colour = (row.get("id") or "").strip(), (row.get("colour") or "").strip().lower()
+    if class_id not in ("0", "1"):
+        return f"id is {class_id!r}, expected 0 or 1"
+    if colour.isdecimal() and int(colour) <= 255:
+        value = int(colour)
+    elif len(colour) == 7 and colour[0] == "#" and all(c in "0123456789abcdef" for c in colour[1:]):
+        value = colour
+    else:
+        return f"colour is {colour!r}, expected #rrggbb or a grey value 0..255"
+    if value in table:
+        return f"colour {colour} stands there twice"
+    table[value] = int(class_id)
+    names.setdefault(int(class_id), (row.get("name") or "").strip())
+    return None

@@ -1,0 +1,215 @@
+"""U-Net from segmentation-models: uint8 photos in, float32 probabilities out."""
+
+from pathlib import Path
+
+import numpy as np
+
+from errors import InputError
+from legacy_keras import sm, tf
+from losses import SegmentationLoss
+from metrics import SubsetCounts, scores
+
+DECODER_FILTERS = (256, 128, 64, 32, 16)
+# From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
+SCRATCH_MOMENTUM = 0.9
+NOT_DECAYED = ["gamma", "beta", "bias"]
+
+
+class InputScaling(tf.keras.layers.Layer):
+    """The backbone's own input normalisation: reorders the channels, then x * scale + offset, in float32.
+
+    Args:
+        order: which input channel comes first, second and third, 0 red to 2 blue.
+        scale, offset: three floats each.
+    """
+
+    def __init__(self, order, scale, offset, **options):
+        super().__init__(dtype="float32", autocast=False, **options)
+        self.order, self.scale, self.offset = list(order), list(scale), list(offset)
+
+    def call(self, photo):
+        """uint8 or float (B, H, W, 3), RGB, 0..255 -> float32 (B, H, W, 3)."""
+        channels = tf.gather(tf.cast(photo, tf.float32), self.order, axis=-1)
+        return channels * tf.constant(self.scale, tf.float32) + tf.constant(self.offset, tf.float32)
+
+    def get_config(self):
+        """What rebuilds the layer."""
+        return super().get_config() | {"order": self.order, "scale": self.scale, "offset": self.offset}
+
+
+def input_scaling(backbone):
+    """The InputScaling of a backbone, read off its preprocessing function, which is affine for all."""
+    preprocess = sm.get_preprocessing(backbone)
+
+    def channels_of(colour):
+        return np.asarray(preprocess(np.array(colour, np.float32).reshape(1, 1, 1, 3)), np.float64).ravel()
+
+    offset = channels_of([0, 0, 0])
+    slopes = np.stack([(channels_of(255.0 * axis) - offset) / 255.0 for axis in np.eye(3)])
+    order = np.abs(slopes).argmax(axis=0)
+    return InputScaling(
+        order.tolist(), slopes[order, range(3)].tolist(), offset.tolist(), name="input_scaling"
+    )
+
+
+def build_network(backbone, image_size, *, encoder_weights=None, decoder_filters=DECODER_FILTERS):
+    """U-Net with a segmentation-models encoder and a sigmoid.
+
+    Under mixed precision the logits are cast to float32 before the sigmoid.
+
+    Args:
+        backbone: a name of segmentation-models, such as efficientnetb4.
+        image_size: pixels, a multiple of 32.
+        encoder_weights: `imagenet`, a path to a weights file, or None for random weights.
+        decoder_filters: five numbers, from the deepest stage up.
+
+    Returns:
+        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1].
+
+    Raises:
+        InputError: the encoder's weights cannot be had.
+    """
+    unet = _unet(backbone, image_size, encoder_weights, decoder_filters)
+    if encoder_weights is None:
+        for layer in unet.layers:
+            if isinstance(layer, tf.keras.layers.BatchNormalization):
+                layer.momentum = SCRATCH_MOMENTUM
+    photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="photo")
+    logits = unet(input_scaling(backbone)(photo))
+    probability = tf.keras.layers.Activation("sigmoid", dtype="float32", name="probability")
+    return tf.keras.Model(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
+
+
+def _unet(backbone, image_size, encoder_weights, decoder_filters):
+    try:
+        return sm.Unet(
+            backbone,
+            input_shape=(image_size, image_size, 3),
+            activation="linear",
+            encoder_weights=encoder_weights,
+            decoder_filters=decoder_filters,
+        )
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        if encoder_weights is None:
+            raise
+        if "URL fetch failure" not in str(error):
+            raise InputError(
+                f"encoder_weights {encoder_weights} does not fit the backbone {backbone}: {error}. "
+                "Expected a weights file (.h5) of this encoder without its top."
+            ) from None
+        raise InputError(_download_failed(backbone, str(error))) from None
+
+
+def _download_failed(backbone, message):
+    url = next((word.rstrip(":,.") for word in message.split() if word.startswith("http")), "its address")
+    name = url.rpartition("/")[2]
+    cache = Path("~/.keras/models").expanduser()
+    return (
+        f"the ImageNet weights of {backbone} could not be downloaded from {url}. Ways out:\n"
+        "  --encoder_weights none          start from random weights\n"
+        "  --encoder_weights <file.h5>     a weights file that you have\n"
+        f"  or download {name} elsewhere and put it into {cache}"
+    )
+
+
+class SegmentationModel(tf.keras.Model):
+    """A network with the training and validation steps of this project around it.
+
+    Training batches are (images, masks, subsets); validation counts pixels for each subset.
+
+    Args:
+        network: what `build_network` returns.
+        subsets: names of the subsets in the validation data.
+    """
+
+    def __init__(self, network, subsets):
+        super().__init__()
+        self.network = network
+        self.subsets = list(subsets)
+        self.counts = SubsetCounts(len(self.subsets))
+        self.mean_loss = tf.keras.metrics.Mean("loss")
+
+    def call(self, photo, training=False):
+        """uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1]."""
+        return self.network(photo, training=training)
+
+    @property
+    def metrics(self):
+        """What Keras resets at the start of each epoch."""
+        return [self.mean_loss, self.counts]
+
+    def train_step(self, batch):
+        """One step of the optimiser; returns the epoch's mean loss so far."""
+        photo, mask, _ = batch
+        with tf.GradientTape() as tape:
+            loss = self.loss(mask, self.network(photo, training=True))
+            scaled = _for_replica(loss)
+            if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+                scaled = self.optimizer.get_scaled_loss(scaled)
+        weights = self.network.trainable_variables
+        gradients = tape.gradient(scaled, weights)
+        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        self.mean_loss.update_state(loss)
+        return {"loss": self.mean_loss.result()}
+
+    def test_step(self, batch):
+        """Adds one batch; returns the scores so far, over all pixels and for each subset."""
+        photo, mask, subset = batch
+        probability = self.network(photo, training=False)
+        self.mean_loss.update_state(self.loss(mask, probability), sample_weight=tf.shape(photo)[0])
+        self.counts.update_state(mask, probability, subset)
+        counts = self.counts.result()
+        logs = {"loss": self.mean_loss.result()} | scores(tf.reduce_sum(counts, axis=0))
+        for index, name in enumerate(self.subsets):
+            own = scores(counts[index])
+            logs |= {f"iou_{name}": own["iou"], f"f1_{name}": own["f1"]}
+        return logs
+
+
+def _for_replica(loss):
+    """The share of one replica in the loss of all: their gradients are summed."""
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-4):
+    """Gives `model` its loss and AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
+
+    AdamW stands in for the tutorial's RectifiedAdam, which came from TensorFlow Addons and has ended; the
+    warm-up does what the rectification did.
+
+    Args:
+        learning_rate: the highest, reached after `warmup_steps` and decayed to 0 at `steps`.
+    """
+    schedule = tf.keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else learning_rate,
+        decay_steps=max(steps - warmup_steps, 1),
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+    optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    model.compile(optimizer=optimizer, loss=SegmentationLoss(), weighted_metrics=[])
+
+
+def save_weights(network, path):
+    """Writes the weights (.weights.h5) under a temporary name and renames."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    network.save_weights(temporary)
+    temporary.replace(path)
+
+
+def load_weights(network, path):
+    """Reads weights into a network built from the run's config.
+
+    Raises:
+        InputError: the file is missing, damaged or of another network.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist; expected the weights of a finished run")
+    try:
+        network.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} does not hold the weights of this network: {error}") from None

@@ -1,0 +1,111 @@
+"""What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from config import CONFIG
+from errors import InputError
+from manifest import write_atomically
+
+HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
+BEST, LAST = "best.weights.h5", "last.weights.h5"
+
+
+def new_run_folder(work_dir):
+    """Path of the run folder, runs/<date>-<time> by default; refuses one that holds a run already.
+
+    Nothing is created yet, so that a run that fails in its checks leaves nothing behind.
+    """
+    folder = Path(work_dir or Path("runs", datetime.now().strftime("%Y%m%d-%H%M%S")))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"work_dir {folder} is a file; expected a folder or a name not taken yet")
+    if any(Path(folder, name).exists() for name in (CONFIG, HISTORY, BEST)):
+        raise InputError(f"work_dir {folder} holds a run already. Choose another --work_dir, or delete it.")
+    return folder
+
+
+def history_row(epoch, logs, seconds):
+    """One row of history.csv from Keras' logs, in the order of the columns."""
+    first = ["loss", "val_loss", "val_iou", "val_f1", "val_precision", "val_recall"]
+    subsets = [name for name in logs if name.startswith(("val_iou_", "val_f1_"))]
+    return (
+        {"epoch": epoch}
+        | {name: float(logs[name]) for name in first + subsets}
+        | {
+            "learning_rate": float(logs["learning_rate"]),
+            "seconds": round(seconds, 2),
+        }
+    )
+
+
+def write_history(rows, folder):
+    """Writes all rows of history.csv, whole or not at all."""
+    frame = pd.DataFrame(rows)
+    write_atomically(Path(folder, HISTORY), frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_history(folder):
+    """history.csv as a DataFrame."""
+    path = Path(folder, HISTORY)
+    if not path.is_file():
+        raise InputError(f"{folder} has no {HISTORY}; expected the folder of a run")
+    return pd.read_csv(path)
+
+
+def best_epoch(history):
+    """The row (Series) with the highest validation IoU, the first of several."""
+    return history.loc[history["val_iou"].idxmax()]
+
+
+def subset_scores(history, train_sizes, valid_sizes):
+    """Scores of each subset at the best epoch.
+
+    Args:
+        history: DataFrame of history.csv.
+        train_sizes, valid_sizes: {subset: images}.
+
+    Returns:
+        DataFrame: subset, images, valid, iou, f1; NaN for a subset without validation images.
+    """
+    best = best_epoch(history)
+    names = [*train_sizes, *(name for name in valid_sizes if name not in train_sizes)]
+    return pd.DataFrame(
+        {
+            "subset": names,
+            "images": [train_sizes.get(name, 0) for name in names],
+            "valid": [valid_sizes.get(name, 0) for name in names],
+            "iou": [best.get(f"val_iou_{name}", float("nan")) for name in names],
+            "f1": [best.get(f"val_f1_{name}", float("nan")) for name in names],
+        }
+    )
+
+
+def draw_curves(history, folder):
+    """Draws loss, IoU and F1 over the epochs into curves.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    axes[0].plot(history["epoch"], history["loss"], label="training")
+    axes[0].plot(history["epoch"], history["val_loss"], label="validation")
+    axes[0].set(title="loss", ylim=(0, None))
+    for axis, score in ((axes[1], "iou"), (axes[2], "f1")):
+        prefix = f"val_{score}_"
+        for name in [column for column in history if column.startswith(prefix)]:
+            axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
+        axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
+        axis.set(title=f"validation {'IoU' if score == 'iou' else 'F1'}", ylim=(0, 1))
+    best = best_epoch(history)
+    axes[1].plot(best["epoch"], best["val_iou"], "o", color="black", label="best")
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    temporary = Path(folder, f".{CURVES}.tmp.png")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    temporary.replace(Path(folder, CURVES))

@@ -1,0 +1,58 @@
+"""Shared fixtures: small data sets drawn on the fly."""
+
+import os
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
+
+import cv2
+import numpy as np
+import pytest
+
+
+def draw_pair(seed, height=50, width=60):
+    """A photo uint8 (H, W, 3) whose red channel is above 127 just where its mask (H, W) is 255."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 120, (height, width, 3), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    centre = (int(rng.integers(15, width - 15)), int(rng.integers(15, height - 15)))
+    cv2.ellipse(mask, centre, (int(rng.integers(6, 14)), int(rng.integers(6, 14))), 0, 0, 360, 255, -1)
+    image[..., 0] = np.where(mask > 0, 200, 50)
+    return image, mask
+
+
+def write_image(path, pixels):
+    """Writes uint8 (H, W) grey or (H, W, 3) RGB; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels if pixels.ndim == 2 else pixels[..., ::-1])
+
+
+def write_data(root, sizes, split="train", first_seed=0, **shape):
+    """Writes `sizes` ({subset: images}) in the layout train/images/<subset>/; returns the root."""
+    for subset, count in sizes.items():
+        for number in range(count):
+            image, mask = draw_pair([first_seed, sum(subset.encode()), number], **shape)
+            write_image(root / split / "images" / subset / f"{number}.png", image)
+            write_image(root / split / "masks" / subset / f"{number}.png", mask)
+    return root
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    """A data folder with train (subsets a: 6, b: 3, c: 1) and valid (2 each)."""
+    root = write_data(tmp_path / "data", {"a": 6, "b": 3, "c": 1})
+    return write_data(root, {"a": 2, "b": 2, "c": 2}, "valid", first_seed=1)
+
+
+@pytest.fixture
+def manifests(data_root, tmp_path):
+    """(data root, folder of its manifests)."""
+    import data_processing
+
+    csv_dir = tmp_path / "csv_file"
+    assert data_processing.main(["--data_root", data_root, "--csv_dir", csv_dir]) == 0
+    return data_root, csv_dir
+
+
+def pytest_report_header():
+    """Names the machine's size, which the timings of a run depend on."""
+    return f"{os.cpu_count()} cores"

@@ -1,0 +1,213 @@
+"""Config -> model.fit -> a run folder.
+
+python train.py                      after make_csv_file, with the tutorial's defaults
+python train.py --config run.yaml    options from a file; the command line wins
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import balancing
+from command import command, parse_options
+from config import TrainConfig, save_config
+from errors import InputError
+from manifest import natural_order, read_manifest, write_json
+from run_folder import BEST, METRICS, best_epoch, new_run_folder, read_history, subset_scores
+from transforms import SUBSET_TRANSFORMS, subset_transforms, valid_transform
+
+# TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
+
+
+def train(config):
+    """Trains as `config` says.
+
+    Returns:
+        Path of the run folder.
+
+    Raises:
+        InputError: the input is wrong, or the loss became NaN.
+    """
+    folder = new_run_folder(config.work_dir)
+    if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
+    manifest = read_manifest(config.csv_dir, config.data_root)
+    config = _resolved(config, manifest, folder)
+    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size)
+    shares = balancing.subset_shares([len(table) for table in manifest.train.values()], config.balance)
+    _print_plan(config, manifest, shares)
+    strategy, config = _prepare_tensorflow(config)
+    _fit(config, manifest, transforms, shares, strategy, folder)
+    _print_scores(manifest, folder)
+    return folder
+
+
+def _resolved(config, manifest, folder):
+    """The config with the defaults that depend on the data filled in."""
+    images = sum(len(table) for table in manifest.train.values())
+    return dataclasses.replace(
+        config,
+        data_root=str(manifest.data_root),
+        csv_dir=str(Path(config.csv_dir).resolve()),
+        work_dir=str(folder.resolve()),
+        steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
+        transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
+    )
+
+
+def _print_plan(config, manifest, shares):
+    for note in manifest.notes:
+        print(f"note: {note}")
+    draws = config.steps_per_epoch * config.batch_size * shares
+    images = np.array([len(table) for table in manifest.train.values()])
+    default = config.transforms.get("default", "train")
+    table = {
+        "subset": list(manifest.train),
+        "images": images,
+        "share": [f"{share:.1%}" for share in shares],
+        "draws per epoch": draws.round().astype(int),
+        "repeats per image": (draws / images).round(2),
+        "transform": [config.transforms.get(name, default) for name in manifest.train],
+    }
+    print(pd.DataFrame(table).to_string(index=False))
+
+
+def _prepare_tensorflow(config):
+    """Chooses devices, precision and seed; returns the strategy and the config with what was chosen."""
+    from legacy_keras import tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and max(config.device) >= len(gpus):
+        raise InputError(f"device {config.device} names a GPU that is not there; found {len(gpus)}")
+    chosen = [gpus[number] for number in config.device] if gpus else []
+    tf.config.set_visible_devices(chosen, "GPU")
+    for gpu in chosen:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not gpus:
+        print("no GPU found: training on the CPU")
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = "float16" if gpus else False
+    elif precision is True:
+        precision = "float16"
+    tf.keras.mixed_precision.set_global_policy(f"mixed_{precision}" if precision else "float32")
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(config.seed)
+    strategy = tf.distribute.MirroredStrategy() if len(chosen) > 1 else tf.distribute.get_strategy()
+    return strategy, dataclasses.replace(config, mixed_precision=precision)
+
+
+def _fit(config, manifest, transforms, shares, strategy, folder):
+    from callbacks import run_callbacks
+    from dataloader import training_dataset, validation_dataset
+    from legacy_keras import tf
+
+    sizes = {"image_size": config.image_size, "batch_size": config.batch_size}
+    training, training_reader = training_dataset(
+        _subsets(manifest, manifest.train, transforms),
+        shares,
+        steps_per_epoch=config.steps_per_epoch,
+        seed=config.seed,
+        **sizes,
+    )
+    held_out = _valid_tables(manifest)
+    resize = dict.fromkeys(held_out, valid_transform(config.image_size))
+    validation, validation_reader = validation_dataset(_subsets(manifest, held_out, resize), **sizes)
+    with strategy.scope():
+        model = _build(config, held_out)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder)
+    options = dataclasses.asdict(config)
+    try:
+        model.fit(
+            training,
+            steps_per_epoch=config.steps_per_epoch,
+            epochs=config.epochs,
+            validation_data=validation,
+            callbacks=run_callbacks(config, options, model.network, folder, config.steps_per_epoch),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except tf.errors.OpError:
+        failure = training_reader.failure or validation_reader.failure
+        if failure is None:
+            raise
+        raise InputError(f"{failure} (found while training)") from None
+
+
+def _subsets(manifest, tables, transforms):
+    from dataloader import Subset
+
+    return [
+        Subset(
+            name,
+            [os.path.join(manifest.data_root, path) for path in table["images"]],
+            [os.path.join(manifest.data_root, path) for path in table["masks"]],
+            transforms[name],
+            manifest.encoding,
+        )
+        for name, table in tables.items()
+    ]
+
+
+def _valid_tables(manifest):
+    """{subset: validation rows}, the training subsets' order first."""
+    tables = dict(tuple(manifest.valid.groupby("type", sort=False)))
+    known = [name for name in manifest.train if name in tables]
+    return {name: tables[name] for name in known + sorted(tables.keys() - set(known), key=natural_order)}
+
+
+def _build(config, subsets):
+    """The compiled model."""
+    from model import SegmentationModel, build_network, compile_model
+
+    network = build_network(
+        config.backbone,
+        config.image_size,
+        encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
+        decoder_filters=tuple(config.decoder_filters),
+    )
+    model = SegmentationModel(network, subsets)
+    steps = config.epochs * config.steps_per_epoch
+    compile_model(
+        model,
+        learning_rate=config.learning_rate,
+        steps=steps,
+        warmup_steps=min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10),
+        weight_decay=config.weight_decay,
+    )
+    return model
+
+
+def _print_scores(manifest, folder):
+    """Prints the table of the subsets at the best epoch and writes it to metrics.json."""
+    history = read_history(folder)
+    best = best_epoch(history)
+    table = subset_scores(
+        history,
+        {name: len(rows) for name, rows in manifest.train.items()},
+        {name: len(rows) for name, rows in _valid_tables(manifest).items()},
+    )
+    scores = {
+        name.removeprefix("val_"): best[name] for name in ("val_iou", "val_f1", "val_precision", "val_recall")
+    }
+    print(f"\nbest epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    print(f"best weights: {folder / BEST}")
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    write_json(folder / METRICS, {"epoch": int(best["epoch"])} | scores | {"subsets": rows})
+
+
+@command
+def main(argv):
+    """Trains a U-Net on the manifests."""
+    train(parse_options(TrainConfig, argv, prog="train.py", description=__doc__, config=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
