@@ -7,7 +7,7 @@ from pathlib import Path
 from errors import InputError
 from legacy_keras import tf
 from model import save_weights
-from run_folder import BEST, LAST, draw_curves, history_row, read_history, write_history
+from run_folder import BEST, LAST, history_row, write_history
 
 
 class StopAtNaN(tf.keras.callbacks.Callback):
@@ -63,10 +63,6 @@ class RunRecorder(tf.keras.callbacks.Callback):
         save_weights(self.network, Path(self.folder, LAST))
         self.rows.append(history_row(epoch + 1, logs, time.perf_counter() - self.started))
         write_history(self.rows, self.folder)
-
-    def on_train_end(self, logs=None):
-        """Draws the curves."""
-        draw_curves(read_history(self.folder), self.folder)
 
 
 class WandbLogger(tf.keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import re
 import sys
 import traceback
 import typing
@@ -45,7 +46,8 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     """Reads the command line (with `config` also a YAML file) into the dataclass `options_class`.
 
     The dataclass is the one place of names, types, defaults and help (`Args:` of its docstring).
-    A list option takes its values one after another: `--device 0 1`.
+    A list option takes its values one after another: `--device 0 1`. A bool option may stand alone:
+    `--overwrite` means `--overwrite true`.
 
     Raises:
         InputError: an unknown option, a value of the wrong type, or what the dataclass itself refuses.
@@ -53,9 +55,21 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     if config:
         parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    list_fields = [f for f in dataclasses.fields(options_class) if typing.get_origin(f.type) is list]
-    parser.add_class_arguments(options_class, skip={f.name for f in list_fields}, as_group=False)
+    fields = dataclasses.fields(options_class)
+    list_fields = [f for f in fields if typing.get_origin(f.type) is list]
+    switches = [f for f in fields if f.type is bool]
+    by_hand = {f.name for f in list_fields + switches}
+    parser.add_class_arguments(options_class, skip=by_hand, as_group=False)
     help_texts = {p.arg_name: p.description for p in docstring_parser.parse(options_class.__doc__).params}
+    for field in switches:
+        parser.add_argument(
+            f"--{field.name}",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=field.default,
+            help=help_texts[field.name],
+        )
     for field in list_fields:
         (item_type,) = typing.get_args(field.type)
         parser.add_argument(
@@ -68,6 +82,13 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     try:
         values = parser.parse_args(argv).as_dict()
     except argparse.ArgumentError as error:
-        raise InputError(f"{error}\nSee `{prog} --help` for the options.") from None
+        raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
     values.pop("config", None)
     return options_class(**values)
+
+
+def _in_plain_words(error):
+    """The parser's message in the words of the command line instead of Python's types."""
+    text = re.sub(r'Parser key "(.+?)":\s*', r"--\1: ", str(error))
+    text = re.sub(r"a <class '(\w+)'>", r"\1", text)
+    return re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)

@@ -8,6 +8,7 @@ from typing import Literal
 import yaml
 
 from balancing import STRATEGIES
+from command import parse_options
 from errors import InputError
 from manifest import write_atomically
 
@@ -105,3 +106,15 @@ def save_config(config, work_dir):
     """Writes config.yaml, which `train.py --config` and `load_config` read."""
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     write_atomically(Path(work_dir, CONFIG), text)
+
+
+def load_config(work_dir):
+    """The checked TrainConfig of a run folder.
+
+    Raises:
+        InputError: the folder holds no run, or its config.yaml is damaged or of another version.
+    """
+    path = Path(work_dir, CONFIG)
+    if not path.is_file():
+        raise InputError(f"{work_dir} has no {CONFIG}; expected the folder of a run (train.py --work_dir)")
+    return parse_options(TrainConfig, ["--config", str(path)], prog="train.py", description="", config=True)

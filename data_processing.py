@@ -18,9 +18,11 @@ from scipy.sparse.csgraph import connected_components
 from command import command, parse_options
 from errors import InputError, listing
 from manifest import (
+    AGAIN,
     COLUMNS,
     VERSION,
     by_type,
+    check_writable,
     natural_order,
     read_description,
     read_table,
@@ -75,23 +77,28 @@ class ManifestOptions:
             raise InputError(f"valid_fraction must lie between 0 and 1, got {self.valid_fraction}; try 0.2")
         if self.subset_bins < 2:
             raise InputError(f"subset_bins must be at least 2, got {self.subset_bins}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, got {self.seed}; try 0")
         if self.subset_by not in ("folder", "coverage"):
-            one_group("subset_by", self.subset_by)
+            one_group("--subset_by", self.subset_by, "folder, coverage or a regular expression")
         if self.group_by is not None:
-            one_group("group_by", self.group_by)
+            one_group("--group_by", self.group_by, "a regular expression")
 
 
-def one_group(option, pattern):
+def one_group(option, pattern, expected="a regular expression"):
     """Compiles a regular expression that must have one group."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{option} {pattern!r} is not a regular expression: {error}") from None
-    if compiled.groups != 1:
-        raise InputError(
-            f"{option} {pattern!r} has {compiled.groups} groups; expected one, as in '/(p[0-9]+)_'"
-        )
-    return compiled
+        problem = f"is not a regular expression ({error})"
+    else:
+        if compiled.groups == 1:
+            return compiled
+        problem = f"has {compiled.groups} groups"
+    raise InputError(
+        f"{option} {pattern!r} {problem}; expected {expected} with one group in parentheses, "
+        "as in '/(p[0-9]+)_'"
+    )
 
 
 def make_csv_file(options):
@@ -105,14 +112,15 @@ def make_csv_file(options):
     """
     data_root = Path(options.data_root).resolve()
     folders = find_folders(data_root)
+    check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
     search = find_pairs(data_root, folders, options.mask_suffix)
     findings = search.findings
     if options.unpaired == "error":
         _report_unpaired(search, options, findings)
-    if not search.pairs:
-        findings.add("data without a single pair of image and mask", str(data_root), EXPECTED_LAYOUT)
+    if not any(pair.split in (None, "train") for pair in search.pairs):
+        findings.add("data without a single pair to train on", str(data_root), EXPECTED_LAYOUT)
     facts = inspect_pairs(data_root, search.pairs, findings)
     findings.raise_if_any()
     encoding, found, names = _encoding(options, facts)
@@ -126,6 +134,7 @@ def make_csv_file(options):
         "mask_encoding": encoding.to_dict(),
         "mask_encoding_found": found,
         "classes": {str(class_id): name for class_id, name in sorted(names.items())},
+        "split": _split_described(facts, options),
         "counts": _counts(rows),
         "masks_without_foreground": int((rows["coverage"] == 0).sum()),
         "unpaired": sorted(search.unpaired),
@@ -145,7 +154,10 @@ def split_data_train(csv_dir):
     Returns:
         {subset: DataFrame}
     """
-    train = read_table(Path(csv_dir, "train.csv"))
+    path = Path(csv_dir, "train.csv")
+    train = read_table(path)
+    if not train["type"].all():
+        raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
     subsets = by_type(train)
     tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
     write_tables(csv_dir, tables, read_description(csv_dir) or {})
@@ -159,7 +171,8 @@ def _report_unpaired(search, options, findings):
         findings.add(
             "images without mask or masks without image",
             f"{path}  {expected}",
-            f"Out of {search.images} images. Add what is missing, {hint}or pass --unpaired skip to leave them out.",
+            f"Out of {search.images} images. Add what is missing, {hint}"
+            "or pass --unpaired skip to leave them out.",
         )
 
 
@@ -173,10 +186,19 @@ def _encoding(options, facts):
     strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
     if strays:
         raise InputError(
-            f"{len(strays)} masks hold values that {options.classes} does not name:\n{listing(strays)}\n"
+            f"{len(strays)} masks hold values that --classes {options.classes} does not name:\n"
+            f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
             "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
         )
     return encoding, encoding.describe(), names
+
+
+def _unnamed(summary, encoding):
+    """The values of a mask that the encoding does not name, in words."""
+    named = summary.named_values(encoding)
+    if named is None:
+        return "colours" if summary.values else "too many values for a table"
+    return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
 
 
 def _rows(facts, encoding):
@@ -202,11 +224,13 @@ def _subsets(rows, options):
     if options.subset_by == "coverage":
         bins = pd.qcut(rows["coverage"], options.subset_bins, labels=False, duplicates="drop")
         return "coverage" + bins.fillna(0).astype(int).astype(str)
-    names = _matches("subset_by", options.subset_by, rows["images"])
+    names = _matches("--subset_by", options.subset_by, rows["images"])
     unusable = sorted({name for name in names if not name or "/" in name})
     if unusable:
         raise InputError(
-            f"subset_by {options.subset_by!r} gives {unusable}; a subset's name needs a file name"
+            f"--subset_by {options.subset_by!r} gives the subset names\n"
+            f"{listing([repr(name) for name in unusable])}\n"
+            "Expected names that can stand in train<subset>.csv: not empty, no slash. Change the group."
         )
     return names
 
@@ -218,7 +242,8 @@ def _matches(option, pattern, paths):
     missed = [path for path, match in zip(paths, found, strict=True) if not match or match[1] is None]
     if missed:
         raise InputError(
-            f"{option} {pattern!r} does not match {len(missed)} of {len(found)} images:\n{listing(missed)}"
+            f"{option} {pattern!r} does not match {len(missed)} of {len(found)} images:\n{listing(missed)}\n"
+            "Expected a match in every path, which is relative to the data root. Widen the expression."
         )
     return pd.Series([match[1] for match in found], index=paths.index)
 
@@ -226,16 +251,22 @@ def _matches(option, pattern, paths):
 def _splits(rows, options):
     """The split of each row: the data's own folders, else a stratified one that keeps groups together."""
     if (rows["split"] == "valid").any():
+        if options.group_by is not None:
+            raise InputError(
+                "--group_by says how to divide data, but this data has a valid folder of its own. Leave the "
+                "option out, or move valid/ into train/ to have it divided."
+            )
         return rows["split"]
     undivided = rows[rows["split"] != "test"]
     keys = [undivided["image_hash"]]
     if options.group_by is not None:
-        keys.append(_matches("group_by", options.group_by, undivided["images"]))
+        keys.append(_matches("--group_by", options.group_by, undivided["images"]))
     held_out = held_out_rows(undivided["type"], connected(keys), options.valid_fraction, options.seed)
     if not held_out.any():
         raise InputError(
-            f"no images are left for validation: {len(undivided)} images in {undivided['type'].nunique()} subsets "
-            "cannot be divided. Add images, a valid folder, or choose another --group_by."
+            f"no images are left for validation: {len(undivided)} images in "
+            f"{undivided['type'].nunique()} subsets cannot be divided, as identical images and groups stay "
+            "together. Add images, a valid folder, or choose another --group_by."
         )
     splits = rows["split"].fillna("train")
     splits[undivided.index[held_out]] = "valid"
@@ -260,7 +291,8 @@ def connected(keys):
 def held_out_rows(subsets, groups, fraction, seed):
     """Chooses whole groups for validation, so that each subset gives about `fraction` of its images.
 
-    A subset of two images or more keeps at least one on each side where its groups allow it.
+    A subset of two images or more has at least one on each side where its groups allow it; a single image
+    is for training.
 
     Args:
         subsets: Series (rows,) of names.
@@ -270,19 +302,32 @@ def held_out_rows(subsets, groups, fraction, seed):
         bool array (rows,), True for validation.
     """
     codes, names = pd.factorize(subsets)
-    sizes = np.bincount(codes, minlength=len(names))
+    _, groups = np.unique(groups, return_inverse=True)
+    counts = np.zeros((groups.max() + 1, len(names)), int)  # images of each subset in each group
+    np.add.at(counts, (groups, codes), 1)
+    sizes = counts.sum(axis=0)
     goals = np.where(sizes > 1, np.clip(np.round(fraction * sizes), 1, np.maximum(sizes - 1, 1)), 0)
-    members = pd.Series(np.arange(len(codes))).groupby(groups).apply(np.array)
-    taken, held_out = np.zeros(len(names)), np.zeros(len(codes), bool)
-    for group in np.random.default_rng(seed).permutation(len(members)):
-        more = taken + np.bincount(codes[members[group]], minlength=len(names))
-        if np.abs(goals - more).sum() < np.abs(goals - taken).sum():
-            taken, held_out[members[group]] = more, True
-    return held_out
+    taken, chosen = np.zeros(len(names), int), np.zeros(len(counts), bool)
+
+    def distance(group):
+        """How far from the goals this group would bring us; infinite if a subset lost its last image."""
+        more = taken + counts[group]
+        return np.abs(goals - more).sum() if (more < sizes).all() else np.inf
+
+    order = np.random.default_rng(seed).permutation(len(counts))
+    for group in order:
+        if distance(group) < np.abs(goals - taken).sum():
+            taken, chosen[group] = taken + counts[group], True
+    for subset in np.flatnonzero(sizes > 1):
+        if not taken[subset]:  # its groups are larger than its goal: the nearest, if any leaves some behind
+            nearest = min((group for group in order if counts[group, subset]), key=distance)
+            if np.isfinite(distance(nearest)):
+                taken, chosen[nearest] = taken + counts[nearest], True
+    return chosen[groups]
 
 
 def _duplicates(rows, options):
-    """Groups of byte-identical images on several sides of the split: an error, or the list for the manifest."""
+    """Groups of identical images on several sides of the split: an error, or the list for the manifest."""
     sides = rows.groupby("image_hash")["split"].transform("nunique")
     groups = rows[sides > 1].groupby("image_hash")["images"].apply(list).tolist()
     if groups and options.duplicates == "error":
@@ -292,6 +337,13 @@ def _duplicates(rows, options):
             "Scores on them would be too good. Remove the copies, or pass --duplicates warn to go on."
         )
     return groups
+
+
+def _split_described(pairs, options):
+    if any(pair.split == "valid" for pair in pairs):
+        return "by the data's own folders"
+    groups = f", groups of {options.group_by!r} kept together" if options.group_by else ""
+    return f"{options.valid_fraction:g} of every subset held out for validation, seed {options.seed}{groups}"
 
 
 def _counts(rows):
@@ -319,7 +371,7 @@ def subset_table(rows):
         rows: what make_csv_file returns.
 
     Returns:
-        DataFrame, one row a subset. Shares and coverages lie in [0, 1] and speak of the training images.
+        list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images.
     """
     table = []
     for name in sorted(rows["type"].unique(), key=natural_order):
@@ -329,13 +381,13 @@ def subset_table(rows):
             {
                 "subset": name,
                 "images": len(train),
-                "share": len(train) / (rows["split"] == "train").sum(),
-                "mean_coverage": train["coverage"].mean(),
+                "share": len(train) / int((rows["split"] == "train").sum()),
+                "mean_coverage": float(train["coverage"].mean()) if len(train) else None,
                 "sizes": _size_range(subset),
                 "valid": int((subset["split"] == "valid").sum()),
             }
         )
-    return pd.DataFrame(table)
+    return table
 
 
 def _size_range(rows):
@@ -346,14 +398,14 @@ def _size_range(rows):
 
 
 def _print_report(rows, options):
-    table = subset_table(rows)
-    shown = table.assign(share=table["share"].map("{:.1%}".format))
-    shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format)
+    shown = pd.DataFrame(subset_table(rows))
+    shown["share"] = shown["share"].map("{:.1%}".format)
+    shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format).replace("nan%", "-")
     print(shown.rename(columns=lambda name: name.replace("_", " ")).to_string(index=False))
     description = read_description(options.csv_dir)
-    print(
-        f"\nmasks: {description['mask_encoding_found']}; {description['masks_without_foreground']} without foreground"
-    )
+    print(f"\nsplit: {description['split']}")
+    empty = description["masks_without_foreground"]
+    print(f"masks: {description['mask_encoding_found']}; {empty} of them empty")
     for key, meaning in (
         ("unpaired", "left out without partner"),
         ("other_files", "passed over, no image type"),
@@ -370,11 +422,13 @@ def main(argv):
     options = parse_options(
         ManifestOptions, argv, prog="make_csv_file", description="Folders -> manifests, every file checked."
     )
+    if options.json:
+        check_writable("--json", Path(options.json).parent)
     rows = make_csv_file(options)
     split_data_train(options.csv_dir)
     _print_report(rows, options)
     if options.json:
-        write_json(options.json, subset_table(rows).to_dict("records"))
+        write_json(options.json, subset_table(rows))
 
 
 if __name__ == "__main__":

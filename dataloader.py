@@ -85,7 +85,7 @@ class Mixture:
             return tf.data.Dataset.sample_from_datasets(loaders, list(shares), seed=self._epoch.read_value())
 
         # The variables let one traced graph serve every epoch.
-        self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix)
+        self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix).with_options(fixed_settings())
 
     def epoch_batches(self, epoch, positions, *, batch_size, steps):
         """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch.
@@ -182,7 +182,19 @@ def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
         subsets.set_shape((batch.shape[0],))
         return images, masks, subsets
 
-    return draws.map(read, num_parallel_calls=batches_ahead, deterministic=True)
+    batches = draws.map(read, num_parallel_calls=batches_ahead, deterministic=True)
+    return batches.prefetch(batches_ahead).with_options(fixed_settings())
+
+
+def fixed_settings():
+    """tf.data.Options without autotuning, for there is nothing left to tune.
+
+    The tuner sleeps for twice as long each time, and an iterator's end waits for it: an epoch of 45 seconds
+    would last 82.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def training_dataset(
@@ -208,7 +220,7 @@ def training_dataset(
         ),
         output_signature=tf.TensorSpec((batch_size,), tf.int64),
     )
-    return read_batches(draws, reader).prefetch(tf.data.AUTOTUNE), reader
+    return read_batches(draws, reader), reader
 
 
 def validation_dataset(subsets, *, image_size, batch_size, threads=None):
@@ -222,7 +234,7 @@ def validation_dataset(subsets, *, image_size, batch_size, threads=None):
         [index + len(subsets) * np.arange(len(subset)) for index, subset in enumerate(subsets)]
     )
     draws = tf.data.Dataset.from_tensor_slices(every).batch(batch_size)
-    return read_batches(draws, reader).prefetch(tf.data.AUTOTUNE), reader
+    return read_batches(draws, reader), reader
 
 
 class InOrder(Draws):
@@ -267,4 +279,4 @@ def tf_dataset(
         draws = draws.take(passes * len(images))
     # Single pairs are batches of one: read ahead in larger blocks, each loader would hold a block of pixels.
     batches = read_batches(draws.batch(batch_size or 1), reader).map(lambda image, mask, _: (image, mask))
-    return (batches if batch_size else batches.unbatch()).prefetch(tf.data.AUTOTUNE)
+    return batches if batch_size else batches.unbatch()

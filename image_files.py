@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from errors import InputError
+
 # OpenCV's own threads would fight those of tf.data and of the checks.
 cv2.setNumThreads(0)
+# Its log repeats, less clearly, what the exceptions here say.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
-JPEG_EXTENSIONS = (".jpg", ".jpeg")
+JPEG_FORMATS = ("JPEG", "MPO")  # MPO: what some phones and cameras write as .jpg
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
@@ -26,20 +30,28 @@ def is_system_name(name):
 
 def walk_files(folder):
     """Yields the files below `folder`, relative to it with `/`, sorted; system files are passed over."""
-    for directory, subdirectories, names in os.walk(folder, followlinks=True):
+    for directory, subdirectories, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         subdirectories[:] = sorted(name for name in subdirectories if not is_system_name(name))
         for name in sorted(names):
             if not is_system_name(name):
                 yield Path(directory, name).relative_to(folder).as_posix()
 
 
+def _unreadable(error):
+    """os.walk would pass over a folder that it may not read, and the images in it."""
+    raise InputError(
+        f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions."
+    )
+
+
 def empty_folders(folder):
     """The folders at or below `folder` that hold neither a file nor a folder, system files aside."""
-    return [
-        directory
-        for directory, subdirectories, names in os.walk(folder, followlinks=True)
-        if all(is_system_name(name) for name in subdirectories + names)
-    ]
+    found = []
+    for directory, subdirectories, names in os.walk(folder, followlinks=True):
+        subdirectories[:] = [name for name in subdirectories if not is_system_name(name)]
+        if not subdirectories and all(is_system_name(name) for name in names):
+            found.append(directory)
+    return found
 
 
 def is_image_name(path):
@@ -53,23 +65,34 @@ def read_image(path):
     Raises:
         OSError: the file is missing or cannot be decoded.
     """
-    return _decoded(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), path)
+    return decode_colour(Path(path).read_bytes(), path)
 
 
 def read_grey(path):
     """Reads a file as uint8 (H, W), turned upright by its EXIF tag. Raises OSError like `read_image`."""
-    return _decoded(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), path)
+    return decode_grey(Path(path).read_bytes(), path)
 
 
-def _decoded(pixels, path):
+def decode_colour(content, name="the file"):
+    """Decodes the bytes of a file as `read_image` does: uint8 (H, W, 3), RGB. `name` is for the OSError."""
+    return _decode(content, cv2.IMREAD_COLOR_RGB, name)
+
+
+def decode_grey(content, name="the file"):
+    """Decodes the bytes of a file as `read_grey` does: uint8 (H, W). `name` is for the OSError."""
+    return _decode(content, cv2.IMREAD_GRAYSCALE, name)
+
+
+def _decode(content, flags, name):
+    # Not cv2.imread, which fails on some files that imdecode reads (TIFF with an orientation).
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     if pixels is None:
-        reason = "cannot be decoded" if os.path.isfile(path) else "does not exist"
-        raise OSError(f"{path} {reason}")
+        raise OSError(f"{name} cannot be decoded")
     return pixels
 
 
 def open_strictly(content):
-    """Decodes the bytes of a file with Pillow, which, unlike OpenCV, refuses truncated files.
+    """Decodes the bytes of a file with Pillow and OpenCV: each passes damaged files that the other refuses.
 
     Returns:
         The loaded PIL image, not turned by its EXIF tag.
@@ -86,7 +109,16 @@ def open_strictly(content):
         raise
     except Exception as error:  # Pillow raises a dozen types on crafted or damaged files
         raise OSError(f"{type(error).__name__}: {error}") from error
+    if picture.format not in JPEG_FORMATS:  # there Pillow is the stricter one
+        decode_colour(content)
     return picture
+
+
+def is_lossy(content, picture):
+    """True if the file of a PIL image stores pixels only roughly, so that masks in it have grey fringes."""
+    if picture.format == "WEBP":
+        return content[12:16] != b"VP8L"
+    return picture.format in JPEG_FORMATS or picture.info.get("compression") == "jpeg"
 
 
 def orientation(picture):
@@ -98,13 +130,3 @@ def upright_size(picture):
     """(width, height) in pixels of a PIL image as it is displayed."""
     width, height = picture.size
     return (height, width) if orientation(picture) in TRANSPOSED else (width, height)
-
-
-def decode_grey(content):
-    """Decodes bytes as `read_grey` decodes the file: uint8 (H, W)."""
-    return _decoded(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE), "the content")
-
-
-def decode_colour(content):
-    """Decodes bytes as `read_image` decodes the file: uint8 (H, W, 3), RGB."""
-    return _decoded(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB), "the content")

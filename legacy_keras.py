@@ -3,11 +3,18 @@
 Under Keras 3 some of the library's backbones and MultiWorkerMirroredStrategy with `model.fit` fail.
 """
 
+import contextlib
+import io
 import os
+
+from memory import keep_freed_memory
+
+keep_freed_memory()  # before TensorFlow's threads start
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["SM_FRAMEWORK"] = "tf.keras"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; start-up notes bury the progress
+# Missing GPU drivers are reported as errors and bury the progress; failures raise exceptions all the same.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import tensorflow as tf
@@ -18,6 +25,7 @@ if not tf.keras.Model.__module__.startswith("tf_keras"):
         "TF_USE_LEGACY_KERAS=1 was set. Import legacy_keras first, or set that variable."
     )
 
-import segmentation_models as sm
+with contextlib.redirect_stdout(io.StringIO()):  # it announces its framework
+    import segmentation_models as sm
 
 __all__ = ["sm", "tf"]

@@ -26,7 +26,9 @@ def focal_loss(mask, probability, weight):
     probability = tf.clip_by_value(probability, epsilon, 1.0 - epsilon)
     foreground = -mask * ALPHA * (1.0 - probability) ** GAMMA * tf.math.log(probability)
     background = -(1.0 - mask) * (1.0 - ALPHA) * probability**GAMMA * tf.math.log(1.0 - probability)
-    return tf.reduce_mean(weight * (foreground + background))
+    # divide_no_nan: the last batch may leave one of several devices without any image.
+    pixels = weight * (foreground + background)
+    return tf.math.divide_no_nan(tf.reduce_sum(pixels), tf.cast(tf.size(pixels), tf.float32))
 
 
 class SegmentationLoss(tf.keras.losses.Loss):
@@ -41,9 +43,17 @@ class SegmentationLoss(tf.keras.losses.Loss):
         self.terms = terms
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """Scalar float32 loss of one batch; `sample_weight` (B,) or (B, H, W, 1) goes into the sums."""
+        """Scalar float32 loss of one batch; `sample_weight` (B,) or (B, H, W, 1) goes into the sums.
+
+        Raises:
+            ValueError: the shapes do not fit; broadcast, (B, H, W) and (B, H, W, 1) would mix up images.
+        """
         mask, probability = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
-        weight = tf.ones((), tf.float32) if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        mask.shape.assert_is_compatible_with(probability.shape)
+        if sample_weight is None:
+            sample_weight = tf.ones_like(mask[:, :1, :1])
+        weight = tf.cast(sample_weight, tf.float32)
         if weight.shape.rank == 1:
             weight = weight[:, None, None, None]
+        weight.shape.assert_has_rank(4)
         return tf.add_n([factor * term(mask, probability, weight) for factor, term in self.terms])

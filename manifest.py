@@ -1,10 +1,11 @@
 """Manifests: train.csv, valid.csv, train<subset>.csv and manifest.json, written whole and read with care."""
 
+import contextlib
+import csv
 import hashlib
 import io
 import json
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +19,52 @@ COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
 NUMBERS = ["width", "height", "coverage"]
 MANIFEST = "manifest.json"
 VERSION = 1
+AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
 
 
 def write_atomically(path, content):
-    """Writes text (UTF-8) or bytes under a temporary name and renames, so that `path` is whole or absent."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Writes text (UTF-8) or bytes under a temporary name and renames, so that `path` is whole or untouched.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    write_together({path: content})
+
+
+def write_together(contents):
+    """Writes files as `write_atomically` does, and renames none before all are complete.
+
+    Args:
+        contents: text or bytes of each path.
+    """
+    temporary = {
+        Path(path): Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp") for path in contents
+    }
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
+        for path, content in contents.items():
+            place = temporary[Path(path)]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.encode() if isinstance(content, str) else content)
+        for path, place in temporary.items():
+            place.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Choose a folder that can be written to and has room left."
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        for place in temporary.values():
+            with contextlib.suppress(OSError):  # the folder itself may be what is wrong
+                place.unlink(missing_ok=True)
+
+
+def check_writable(option, folder):
+    """Raises InputError at once where `folder` neither is nor can become a folder to write to."""
+    nearest = next(place for place in [Path(folder), *Path(folder).absolute().parents] if place.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise InputError(
+            f"{option} {folder}: {nearest} is not a folder that can be written to. Choose another."
+        )
 
 
 def table_text(frame):
@@ -49,18 +85,20 @@ def natural_order(name):
 
 def write_tables(csv_dir, tables, description):
     """Writes `tables` ({file name: DataFrame}) and manifest.json, which remembers what each file held."""
-    Path(csv_dir).mkdir(parents=True, exist_ok=True)
     texts = {name: table_text(frame) for name, frame in tables.items()}
     hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    for name, text in texts.items():
-        write_atomically(Path(csv_dir, name), text)
-    files = description.get("files", {}) | hashes
-    write_json(Path(csv_dir, MANIFEST), description | {"files": files})
+    texts[MANIFEST] = json_text(description | {"files": description.get("files", {}) | hashes})
+    write_together({Path(csv_dir, name): text for name, text in texts.items()})
 
 
 def write_json(path, content):
     """Writes JSON for people and machines: indented, whole or not at all."""
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(path, json_text(content))
+
+
+def json_text(content):
+    """`content` as indented JSON text."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def refuse_to_replace(csv_dir, data_root):
@@ -93,7 +131,7 @@ def _manifest_files(csv_dir):
 
 
 def remove_stale(csv_dir, kept):
-    """Removes the manifests in `csv_dir` whose names are not in `kept`: those of an earlier state of the data."""
+    """Removes the manifests in `csv_dir` not named in `kept`: those of an earlier state of the data."""
     for path in _manifest_files(csv_dir):
         if path.name not in kept:
             path.unlink()
@@ -111,9 +149,9 @@ def read_description(csv_dir):
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Make the manifests again.") from None
+        raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
     if not isinstance(description, dict) or description.get("version") != VERSION:
-        raise InputError(f"{path}: expected a manifest of version {VERSION}. Make the manifests again.")
+        raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
     return description
 
 
@@ -149,23 +187,36 @@ def read_manifest(csv_dir, data_root=None):
     """
     files = subset_files(csv_dir)
     train_files = files or {"": Path(csv_dir, "train.csv")}
-    for path in [*train_files.values(), Path(csv_dir, "valid.csv")]:
+    paths = [*train_files.values(), Path(csv_dir, "valid.csv")]
+    for path in paths:
         if not path.exists():
             raise InputError(
-                f"{path} does not exist. Make the manifests first: python data_processing.py --data_root <folder>"
+                f"{path} does not exist. Make the manifests first: "
+                "python data_processing.py --data_root <folder>"
             )
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)
-    tables = {path: read_table(path) for path in [*train_files.values(), Path(csv_dir, "valid.csv")]}
-    encoding = _complete(tables, root, description)
-    _check_rows(tables, root, {path: name for name, path in files.items()})
+    findings = Findings()
+    tables = {path: read_table(path, findings) for path in paths}
+    for path in (path for path, frame in tables.items() if not len(frame)):
+        advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
+        findings.add("manifests without rows", path, advice)
+    findings.raise_if_any()
+    subset_names = {path: name for name, path in files.items()}
+    encoding = _complete(tables, root, description, subset_names)
+    _check_rows(tables, root, subset_names)
+    tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(Path(csv_dir, "valid.csv"))
     train = {name: tables[path] for name, path in files.items()} or by_type(tables.popitem()[1])
-    if not len(valid):
-        raise InputError(f"{Path(csv_dir, 'valid.csv')} has no rows; expected at least one validation image.")
-    return Manifest(
-        root, encoding, train, valid, description.get("fingerprint", ""), _notes(train, description, root)
-    )
+    notes = _notes(train, description, root)
+    if files and _changed(Path(csv_dir, "train.csv"), description):
+        notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
+    return Manifest(root, encoding, train, valid, description.get("fingerprint", ""), tuple(notes))
+
+
+def _changed(path, description):
+    stored = description.get("files", {}).get(path.name)
+    return stored is not None and path.exists() and _file_hash(path) != stored
 
 
 def by_type(frame):
@@ -186,47 +237,66 @@ def _data_root(csv_dir, data_root, description):
     return Path(root).resolve()
 
 
-def read_table(path):
+def read_table(path, findings=None):
     """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
 
+    Args:
+        findings: collects the wrong rows of several files; by default those of this one are raised.
+
+    Returns:
+        DataFrame whose index is the line number in the file; empty lines are passed over.
+
     Raises:
-        InputError: the file is no CSV table with a column `images`, or a number is none (with its line).
+        InputError: the file is no CSV table with a column `images`, or a row is wrong (with its line).
     """
     try:
         content = Path(path).read_bytes().decode("utf-8-sig")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            frame = pd.read_csv(io.StringIO(content), dtype=str, keep_default_na=False, index_col=False)
-    except (OSError, ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise InputError(f"{path} cannot be read as a CSV table: {error}") from None
-    if "images" not in frame:
+        reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+        header = next(reader, [])
+        # Not pandas.read_csv, which tells no line numbers; spreadsheets leave rows of nothing but commas.
+        rows = dict([(reader.line_num, row) for row in reader if any(row)])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{path}: no column `images`; found {', '.join(map(repr, frame.columns))}. "
-            f"Expected comma-separated columns {', '.join(COLUMNS)}, of which only images must be there."
+            f"{path} cannot be read as a CSV table: {error}. Expected UTF-8 text. {AGAIN}"
+        ) from None
+    if "images" not in header or len(set(header)) < len(header):
+        raise InputError(
+            f"{path}: expected comma-separated columns {', '.join(COLUMNS)}, each once, of which only images "
+            f"must be there; found {', '.join(map(repr, header)) or 'an empty file'}. "
+            "Save it with these names and with commas."
         )
-    findings = Findings()
+    collected = Findings() if findings is None else findings
+    for line in [line for line, row in rows.items() if any(row[len(header) :])]:
+        place = f"{path} line {line}: {len(rows.pop(line))} cells, expected {len(header)}"
+        collected.add("rows longer than the header", place, "Put names with a comma in quotes.")
+    padded = [(row + [""] * len(header))[: len(header)] for row in rows.values()]
+    frame = pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
     for column in COLUMNS:
         if column not in frame:
             frame[column] = float("nan") if column in NUMBERS else ""
     for column in NUMBERS:
         numbers = pd.to_numeric(frame[column].replace("", float("nan")), errors="coerce")
-        for row in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
-            place = f"{path} line {row + 2}: {column} is {frame[column][row]!r}"
-            findings.add("cells that are no number", place, "Correct them, or leave them empty.")
+        for line in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
+            place = f"{path} line {line}: {column} is {frame.at[line, column]!r}"
+            collected.add("cells that are no number", place, "Correct them, or leave them empty.")
         frame[column] = numbers
-    findings.raise_if_any()
+    if findings is None:
+        collected.raise_if_any()
     return frame
 
 
-def _complete(tables, root, description):
+def _complete(tables, root, description, subset_names):
     """Fills in what rows leave out, from the folders and files; returns the encoding of the masks."""
     paired = None
+    by_folder = description.get("options", {}).get("subset_by", "folder") == "folder"
     for path, frame in tables.items():
+        if path in subset_names:
+            frame.loc[frame["type"] == "", "type"] = subset_names[path]
         missing = (frame["masks"] == "") | (frame["type"] == "") | frame["images"].str.startswith("/")
         if missing.any():
             paired = paired or _pairs_by_image(root, description)
             split = "valid" if path.stem == "valid" else "train"
-            _fill_paths(frame, missing, paired, split)
+            _fill_paths(frame, missing, paired, split, by_folder)
     stored = description.get("mask_encoding")
     encoding = MaskEncoding.from_dict(stored) if stored else None
     incomplete = {
@@ -239,40 +309,52 @@ def _complete(tables, root, description):
 
 def _pairs_by_image(root, description):
     """{(split, image path): Pair}, the image also by the tutorial's path below its images folder."""
-    folders = find_folders(root)
+    try:
+        folders = find_folders(root)
+    except InputError:
+        return {}  # then the rows themselves must say where their masks are
     suffix = description.get("options", {}).get("mask_suffix", "")
+    own_split = any(place.split == "valid" for place in folders)
     found = {}
-    for pair in find_pairs(root, folders, suffix).pairs:
-        place = next(f for f in folders if pair.image.startswith(f.images + "/") and f.split == pair.split)
-        for split in [pair.split] if pair.split else ["train", "valid"]:
-            found[split, pair.image] = pair
-            found[split, pair.image.removeprefix(place.images)] = pair
+    for place in folders:
+        short_for = [place.split] if own_split or place.split == "test" else ["train", "valid"]
+        for pair in find_pairs(root, [place], suffix).pairs:
+            for split in short_for:
+                found[split, pair.image.removeprefix(place.images)] = pair
+            for split in ("train", "valid"):
+                found[split, pair.image] = pair
     return found
 
 
-def _fill_paths(frame, missing, paired, split):
-    for row in frame.index[missing]:
-        pair = paired.get((split, frame.at[row, "images"]))
+def _fill_paths(frame, missing, paired, split, by_folder):
+    for line in frame.index[missing]:
+        pair = paired.get((split, frame.at[line, "images"]))
         if pair:
-            frame.at[row, "images"] = pair.image
-            frame.at[row, "masks"] = frame.at[row, "masks"] or pair.mask
-            frame.at[row, "type"] = frame.at[row, "type"] or pair.folder
+            frame.at[line, "images"] = pair.image
+            frame.at[line, "masks"] = frame.at[line, "masks"] or pair.mask
+            if by_folder:
+                frame.at[line, "type"] = frame.at[line, "type"] or pair.folder
 
 
 def _inspect_rows(tables, root, incomplete, encoding):
     findings, rows = Findings(), {}
     for path, frame in tables.items():
-        for row in frame.index[incomplete[path]]:
-            pair = Pair(None, frame.at[row, "type"], frame.at[row, "images"], frame.at[row, "masks"])
+        for line in frame.index[incomplete[path]]:
+            pair = Pair(None, "", frame.at[line, "images"], frame.at[line, "masks"])
             if Path(root, pair.image).is_file() and Path(root, pair.mask).is_file():
-                rows.setdefault(pair, []).append((frame, row))
+                rows.setdefault(pair, []).append((frame, line))
     facts = inspect_pairs(root, list(rows), findings)
     findings.raise_if_any()
     if encoding is None and facts:
         encoding, _ = decide_encoding({pair.mask: fact.mask for pair, fact in facts.items()})
     for pair, fact in facts.items():
-        for frame, row in rows[pair]:
-            frame.loc[row, NUMBERS] = [fact.width, fact.height, fact.mask.coverage(encoding)]
+        if not fact.mask.fits(encoding):
+            advice = f"Expected {encoding.describe()}. {AGAIN}"
+            findings.add("masks that do not fit the encoding in manifest.json", pair.mask, advice)
+            continue
+        for frame, line in rows[pair]:
+            frame.loc[line, NUMBERS] = [fact.width, fact.height, fact.mask.coverage(encoding)]
+    findings.raise_if_any()
     return encoding or MaskEncoding()
 
 
@@ -281,19 +363,17 @@ def _check_rows(tables, root, subset_names):
     findings, exists = Findings(), {}
     for path, frame in tables.items():
         subset = subset_names.get(path)
-        for row, (image, mask, kind) in enumerate(
-            zip(frame["images"], frame["masks"], frame["type"], strict=True)
-        ):
+        for line, image, mask, kind in frame[["images", "masks", "type"]].itertuples(name=None):
             problem = _row_problem(root, image, mask, kind, subset, exists)
             if problem:
                 advice = "Correct the rows, or make the manifests again with data_processing.py."
-                findings.add("rows that are wrong", f"{path} line {row + 2}: {problem}", advice)
+                findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
     valid = next(frame for path, frame in tables.items() if path.stem == "valid")
     held_out = set(valid["images"])
     for path, frame in tables.items():
         if path.stem != "valid":
-            for row in frame.index[frame["images"].isin(held_out)]:
-                place = f"{path} line {row + 2}: {frame.at[row, 'images']}"
+            for line, image in frame["images"][frame["images"].isin(held_out)].items():
+                place = f"{path} line {line}: {image}"
                 findings.add(
                     "rows of train that stand in valid.csv too", place, "Take them out of one of the two."
                 )
@@ -327,4 +407,4 @@ def _notes(train, description, root):
             notes.append(
                 f"subset {name}: {repeats} of {len(frame)} rows repeat an image (oversampling by hand)"
             )
-    return tuple(notes)
+    return notes

@@ -19,6 +19,7 @@ MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
 TOE_SHARE = 0.02  # share of faint pixels (below half) that the toe of a grey fringe may take
 NEAR_WHITE = 224
 UNNAMED = 254  # marks values that the encoding does not name
+SEVERAL = "several grey values"
 GREY_SPREAD = 32  # difference of the channels that JPEG's chroma may leave in a grey mask
 
 
@@ -205,30 +206,29 @@ def decide_encoding(summaries):
             f"none of the {len(silent)} masks has any foreground, for example {silent[0]}; "
             "expected some pixels that are not background. Are these the right masks?"
         )
+    if SEVERAL in families and not fringed and "colours" not in families:
+        voters = [path for paths in families.values() for path in paths]
+        raise InputError(_mapping_needed(SEVERAL, summaries, voters, families[SEVERAL]))
     if len(families) > 1:
         raise InputError(_contradiction(families))
     ((family, paths),) = families.items()
-    encoding, description = _plain_encoding(family, summaries, paths)
-    strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
-    if strays:
-        raise InputError(_contradiction({family: paths, "other values": strays}))
-    return encoding, description
+    return _plain_encoding(family, summaries, paths)
 
 
 def _family(summary, fringed):
     """What a mask votes for; empty where it fits every encoding."""
-    if summary.kind in ("blank", "toe"):
+    if summary.kind == "blank" or (summary.kind == "toe" and fringed):
         return ""
     if summary.kind == "binary":
         value, count = summary.values[-1]
         if fringed and not summary.bright and count < TOE_SHARE * summary.pixels:
             return ""  # the toe of a fringe whose object lies outside the picture
         return "0/255" if value == 255 or (fringed and value >= NEAR_WHITE) else f"0/{value}"
-    return {"fringed": "0/255", "levels": "several grey values", "colours": "colours"}[summary.kind]
+    return {"fringed": "0/255", "colours": "colours"}.get(summary.kind, SEVERAL)
 
 
 def _contradiction(families):
-    lines = [f"{name} in {len(paths)} masks, for example {paths[0]}" for name, paths in families.items()]
+    lines = [f"{name}  {len(paths)} of the masks, for example {paths[0]}" for name, paths in families.items()]
     return (
         f"masks of one data set encode the foreground in different ways:\n{listing(lines)}\n"
         "Expected one encoding; save all masks alike (0 background, 255 foreground), "
@@ -243,32 +243,41 @@ def _plain_encoding(family, summaries, paths):
     if family.startswith("0/"):
         value = int(family[2:])
         return MaskEncoding("values", ((0, 0), (value, 1))), family
-    return _two_colours(family, summaries, paths)
+    return _black_and_one_colour(summaries, paths)
 
 
-def _two_colours(family, summaries, paths):
+def _black_and_one_colour(summaries, paths):
+    counts, countless = _count_values(summaries, paths)
+    foreground = sorted(set(counts) - {0})
+    if len(foreground) == 1 and 0 in counts and not countless:
+        name = f"#{foreground[0]:06x}"
+        return MaskEncoding("colours", (("#000000", 0), (name, 1))), f"black and {name}"
+    raise InputError(_mapping_needed("colours", summaries, paths, paths))
+
+
+def _count_values(summaries, paths):
+    """({value: pixels}, paths with too many values to count)."""
     counts = defaultdict(int)
     for path in paths:
         for value, count in summaries[path].values or ():
             counts[value] += count
-    foreground = sorted(set(counts) - {0})
-    countless = [path for path in paths if summaries[path].values is None]
-    if family == "colours" and len(foreground) == 1 and 0 in counts and not countless:
-        name = f"#{foreground[0]:06x}"
-        return MaskEncoding("colours", (("#000000", 0), (name, 1))), f"black and {name}"
-    raise InputError(_mapping_needed(family, counts, countless))
+    return counts, [path for path in paths if summaries[path].values is None]
 
 
-def _mapping_needed(family, counts, countless):
+def _mapping_needed(family, summaries, paths, examples):
     name = "#{:06x}".format if family == "colours" else str
+    counts, countless = _count_values(summaries, paths)
     total = sum(counts.values())
     found = [f"{name(value)}  {count / total:.2%} of the pixels" for value, count in sorted(counts.items())]
     found += [f"{path}  more than {MOST_VALUES} values" for path in countless]
+    example = name(max(counts, default=255))
     return (
-        f"the masks hold {family} whose meaning is not plain:\n{listing(found, 2 * MOST_VALUES)}\n"
-        "Expected black and one other value. Say what each means with --classes classes.csv, a table with "
-        f"the columns id,name,colour (colour: {'#rrggbb' if family == 'colours' else 'the grey value'}); "
-        "masks with more values than classes (lossy JPEG) must be saved again as PNG."
+        f"the masks hold {family} whose meaning is not plain "
+        f"({len(examples)} of them, for example {examples[0]}):\n"
+        f"{listing(found, 2 * MOST_VALUES)}\n"
+        "Expected black and one other value. Say what each value means with --classes classes.csv, a table "
+        f"with the columns id,name,colour and rows such as 1,nail,{example} (id 0 is background, 1 "
+        "foreground); masks with more values than classes (lossy JPEG) must be saved again as PNG."
     )
 
 
@@ -286,11 +295,17 @@ def read_classes(path):
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or ()
+            rows = dict([(reader.line_num, row) for row in reader])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--classes {path}: cannot be read ({error}); expected a CSV file") from None
+    missing = {"id", "name", "colour"} - set(header)
+    if missing:
+        found = ", ".join(header) or "nothing"
+        raise InputError(f"--classes {path}: its first line is {found}; expected id,name,colour. {_ADVICE}")
     findings, table, names = Findings(), {}, {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows.items():
         problem = _add_class(row, table, names)
         if problem:
             findings.add("rows of the classes that are wrong", f"{path} line {line}: {problem}", _ADVICE)
@@ -299,7 +314,10 @@ def read_classes(path):
         raise InputError(f"--classes {path}: the ids are {sorted(names)}; expected 0 and 1. {_ADVICE}")
     kinds = {type(value) for value in table}
     if len(kinds) > 1:
-        raise InputError(f"--classes {path} mixes grey values and #rrggbb colours; expected one of them")
+        raise InputError(
+            f"--classes {path} mixes grey values and #rrggbb colours; expected one of them. "
+            "Write grey 128 as #808080."
+        )
     return MaskEncoding("values" if kinds == {int} else "colours", tuple(table.items())), names
 
 

@@ -24,7 +24,7 @@ class InputScaling(tf.keras.layers.Layer):
     """
 
     def __init__(self, order, scale, offset, **options):
-        super().__init__(dtype="float32", autocast=False, **options)
+        super().__init__(**{"dtype": "float32", "autocast": False} | options)
         self.order, self.scale, self.offset = list(order), list(scale), list(offset)
 
     def call(self, photo):
@@ -34,7 +34,8 @@ class InputScaling(tf.keras.layers.Layer):
 
     def get_config(self):
         """What rebuilds the layer."""
-        return super().get_config() | {"order": self.order, "scale": self.scale, "offset": self.offset}
+        own = {name: list(getattr(self, name)) for name in ("order", "scale", "offset")}
+        return super().get_config() | own
 
 
 def input_scaling(backbone):
@@ -92,20 +93,20 @@ def _unet(backbone, image_size, encoder_weights, decoder_filters):
     except Exception as error:  # Keras raises a bare Exception for a failed download
         if encoder_weights is None:
             raise
-        if "URL fetch failure" not in str(error):
-            raise InputError(
-                f"encoder_weights {encoder_weights} does not fit the backbone {backbone}: {error}. "
-                "Expected a weights file (.h5) of this encoder without its top."
-            ) from None
-        raise InputError(_download_failed(backbone, str(error))) from None
+        if encoder_weights == "imagenet":
+            raise InputError(_download_failed(backbone, str(error))) from error
+        raise InputError(
+            f"encoder_weights {encoder_weights} does not fit the backbone {backbone}: {error}. "
+            "Expected a weights file (.h5) of this encoder without its top."
+        ) from None
 
 
 def _download_failed(backbone, message):
-    url = next((word.rstrip(":,.") for word in message.split() if word.startswith("http")), "its address")
-    name = url.rpartition("/")[2]
+    url = next((word.rstrip(":,.") for word in message.split() if word.startswith("http")), None)
+    name = url.rpartition("/")[2] if url else "its file"
     cache = Path("~/.keras/models").expanduser()
     return (
-        f"the ImageNet weights of {backbone} could not be downloaded from {url}. Ways out:\n"
+        f"the ImageNet weights of {backbone} could not be downloaded or read: {message}. Ways out:\n"
         "  --encoder_weights none          start from random weights\n"
         "  --encoder_weights <file.h5>     a weights file that you have\n"
         f"  or download {name} elsewhere and put it into {cache}"
@@ -128,6 +129,8 @@ class SegmentationModel(tf.keras.Model):
         self.subsets = list(subsets)
         self.counts = SubsetCounts(len(self.subsets))
         self.mean_loss = tf.keras.metrics.Mean("loss")
+        # Every device reports the scores of all; Keras would add them up.
+        self.distribute_reduction_method = "first"
 
     def call(self, photo, training=False):
         """uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1]."""
@@ -194,11 +197,14 @@ def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-
 
 
 def save_weights(network, path):
-    """Writes the weights (.weights.h5) under a temporary name and renames."""
+    """Writes the weights (.weights.h5) under a temporary name and renames; a failure leaves the old file."""
     path = Path(path)
     temporary = path.with_name(f".tmp-{path.name}")
-    network.save_weights(temporary)
-    temporary.replace(path)
+    try:
+        network.save_weights(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_weights(network, path):
@@ -211,5 +217,5 @@ def load_weights(network, path):
         raise InputError(f"{path} does not exist; expected the weights of a finished run")
     try:
         network.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights of this network: {error}") from None

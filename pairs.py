@@ -19,6 +19,7 @@ SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "val
 AT_ONCE = 1024  # pairs handed to the threads at once, so that memory stays bounded
 COPY_DIFFERENCE = 3.0  # mean difference in grey levels up to which a mask is a copy of its image
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+OTHER_MODES = {"I;16": "16-bit grey", "I;16B": "16-bit grey", "I": "32-bit grey", "F": "floating point"}
 EXPECTED_LAYOUT = (
     "Expected train/images/<subset>/ with train/masks/<subset>/ (and valid/...), "
     "or Images/<subset>/ with Masks/<subset>/."
@@ -73,10 +74,16 @@ def find_folders(data_root):
             f"--data_root {data_root} holds both layouts: {flat[0].images}/ and {divided[0].images}/. "
             f"{EXPECTED_LAYOUT} Move one of them away."
         )
-    if not flat and not any(folders.split == "train" for folders in divided):
-        found = ", ".join(_folder_names(data_root)[:10]) or "no folders"
-        raise InputError(f"--data_root {data_root}: no images found there. {EXPECTED_LAYOUT} Found: {found}.")
-    return flat or divided
+    if flat:
+        return flat
+    found = _folder_names(data_root)
+    if not any(folders.split == "train" for folders in divided):
+        names = ", ".join(found[:10]) or "no folders"
+        raise InputError(f"--data_root {data_root}: no images found there. {EXPECTED_LAYOUT} Found: {names}.")
+    for name in found:
+        if SPLITS.get(name.lower()) == "valid" and not _images_and_masks(data_root, name, "valid"):
+            raise InputError(f"{Path(data_root, name)} has no images folder. {EXPECTED_LAYOUT}")
+    return divided
 
 
 def _folder_names(folder):
@@ -136,17 +143,24 @@ def find_pairs(data_root, folders, mask_suffix=""):
         images = _by_stem(search, data_root, place.images, "")
         masks = _by_stem(search, data_root, place.masks, mask_suffix)
         search.images += len(images)
+        others = {path.rpartition(".")[0]: path for path in search.others}
         for stem in sorted(images.keys() & masks.keys()):
             search.pairs.append(Pair(place.split, subset_folder(stem), images[stem], masks[stem]))
         for stem in sorted(images.keys() - masks.keys()):
             expected = f"{place.masks}/{stem}{mask_suffix}.png (or {', '.join(image_files.EXTENSIONS[1:])})"
-            search.unpaired[images[stem]] = f"expected {expected}"
+            other = _other_type(others.get(f"{place.masks}/{stem}{mask_suffix}"))
+            search.unpaired[images[stem]] = f"expected {expected}{other}"
         for stem in sorted(masks.keys() - images.keys()):
-            search.unpaired[masks[stem]] = f"expected an image {place.images}/{stem}.*"
+            other = _other_type(others.get(f"{place.images}/{stem}"))
+            search.unpaired[masks[stem]] = f"expected an image {place.images}/{stem}.*{other}"
         for empty in image_files.empty_folders(Path(data_root, place.images)):
             relative = Path(empty).relative_to(data_root).as_posix()
             search.findings.add("folders without any image", relative, "Delete them, or put images in.")
     return search
+
+
+def _other_type(path):
+    return f"; {path} is of no type that is read" if path else ""
 
 
 def _by_stem(search, data_root, folder, suffix):
@@ -162,7 +176,7 @@ def _by_stem(search, data_root, folder, suffix):
         elif not image_files.is_image_name(relative):
             search.others.append(path)
         elif not stem.endswith(suffix):
-            search.unpaired[path] = f"expected a name that ends in {suffix}"
+            search.unpaired[path] = f"expected a name that ends in {suffix} (--mask_suffix)"
         elif key in found:
             both = f"{found[key]} and {path}"
             search.findings.add("files that differ only in extension", both, "Keep one of each.")
@@ -212,11 +226,13 @@ def _inspect(data_root, pair):
     """(PairFacts, problems) of one pair; a problem is (headline, place, advice)."""
     problems, contents, pictures = [], [], []
     for path in (pair.image, pair.mask):
+        content = None
         try:
-            contents.append(Path(data_root, path).read_bytes())
-            pictures.append(image_files.open_strictly(contents[-1]))
+            content = Path(data_root, path).read_bytes()
+            contents.append(content)
+            pictures.append(image_files.open_strictly(content))
         except OSError as error:
-            reason = "the file is empty" if contents and not contents[-1] else _reason(error)
+            reason = "the file is empty" if content == b"" else _reason(error)
             advice = "Replace the damaged files, or move image and mask away."
             problems.append(("files that cannot be decoded", f"{path}  {reason}", advice))
     if problems:
@@ -225,18 +241,18 @@ def _inspect(data_root, pair):
     problems = _mismatch(pair, image, mask) or _unusable_mask(pair, mask)
     if problems:
         return None, problems
-    pixels, grey = _mask_pixels(contents[1], mask)
-    if contents[0] == contents[1] or _is_copy(image, pixels):
+    lossy = image_files.is_lossy(contents[1], mask)
+    pixels, grey = _mask_pixels(contents[1], mask, lossy)
+    if contents[0] == contents[1] or _is_copy(contents[0], pixels):
         advice = "Expected a mask of the image; put the right file there."
         return None, [("masks that are a copy of their image", f"{pair.mask} = {pair.image}", advice)]
-    lossy = mask.format in ("JPEG", "WEBP")
     summary = summarise_grey(pixels, lossy) if grey else summarise_colours(pixels)
     hashes = [hashlib.sha256(content).hexdigest() for content in contents]
     return PairFacts(*image_files.upright_size(image), *hashes, summary), []
 
 
 def _reason(error):
-    text = str(error)
+    text = error.strerror or str(error)  # without the number and the path, which is shown anyway
     return "not an image" if text.startswith("cannot identify image file") else text
 
 
@@ -251,7 +267,10 @@ def _mismatch(pair, image, mask):
             f"{pair.image}  EXIF orientation {turned}, displayed {_size(image_size)}; "
             f"{pair.mask}  EXIF orientation {image_files.orientation(mask)}, {_size(mask_size)}"
         )
-        advice = "Save the image upright without the tag, and the mask alike."
+        advice = (
+            "Save the images upright, without the EXIF tag; turn the masks too where they were drawn on the "
+            "unturned image."
+        )
         return [("pairs of which only one file has an EXIF rotation", place, advice)]
     if image_size != mask_size:
         place = f"{pair.image} {_size(image_size)}, {pair.mask} {_size(mask_size)}"
@@ -268,27 +287,28 @@ def _size(size):
 def _unusable_mask(pair, mask):
     if mask.mode not in EIGHT_BIT_MODES:
         advice = "Expected 8-bit grey, palette or RGB; save the masks as 8-bit PNG."
-        return [("masks of an unusable type", f"{pair.mask}  mode {mask.mode}", advice)]
-    if mask.mode in ("LA", "PA", "RGBA") and mask.getchannel("A").getextrema()[0] < 255:
+        place = f"{pair.mask}  {OTHER_MODES.get(mask.mode, mask.mode)}"
+        return [("masks of an unusable type", place, advice)]
+    if mask.has_transparency_data and mask.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         advice = "Transparency has no meaning here; flatten the masks to grey or RGB."
         return [("masks with transparent pixels", pair.mask, advice)]
     return []
 
 
-def _mask_pixels(content, mask):
+def _mask_pixels(content, mask, lossy):
     """(pixels, whether they are grey): uint8 (H, W) grey or (H, W, 3) RGB, as training will read them."""
     if mask.mode not in ("1", "L", "LA"):
         colour = image_files.decode_colour(content)
-        if not is_grey(colour, lossy=mask.format in ("JPEG", "WEBP")):
+        if not is_grey(colour, lossy):
             return colour, False
     return image_files.decode_grey(content), True
 
 
-def _is_copy(image, mask_pixels):
-    """True if uint8 mask pixels (H, W) or (H, W, 3) look like the PIL image they belong to."""
+def _is_copy(image_content, mask_pixels):
+    """True if uint8 mask pixels (H, W) or (H, W, 3) look like the image whose file's bytes are given."""
     if mask_pixels.ndim == 2 and len(np.unique(mask_pixels[::7, ::7])) < 16:
         return False  # few greys, like a mask's; comparing every clean mask would cost its decoding again
-    image_grey = np.asarray(image.convert("L"))
+    image_grey = image_files.decode_grey(image_content)
     mask_grey = mask_pixels if mask_pixels.ndim == 2 else cv2.cvtColor(mask_pixels, cv2.COLOR_RGB2GRAY)
     if image_grey.shape != mask_grey.shape:
         return False

@@ -19,7 +19,16 @@ from command import command, parse_options
 from config import TrainConfig, save_config
 from errors import InputError
 from manifest import natural_order, read_manifest, write_json
-from run_folder import BEST, METRICS, best_epoch, new_run_folder, read_history, subset_scores
+from run_folder import (
+    BEST,
+    HISTORY,
+    METRICS,
+    best_epoch,
+    draw_curves,
+    new_run_folder,
+    read_history,
+    subset_scores,
+)
 from transforms import SUBSET_TRANSFORMS, subset_transforms, valid_transform
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
@@ -110,15 +119,15 @@ def _fit(config, manifest, transforms, shares, strategy, folder):
 
     sizes = {"image_size": config.image_size, "batch_size": config.batch_size}
     training, training_reader = training_dataset(
-        _subsets(manifest, manifest.train, transforms),
+        loader_subsets(manifest, manifest.train, transforms),
         shares,
         steps_per_epoch=config.steps_per_epoch,
         seed=config.seed,
         **sizes,
     )
-    held_out = _valid_tables(manifest)
+    held_out = valid_tables(manifest)
     resize = dict.fromkeys(held_out, valid_transform(config.image_size))
-    validation, validation_reader = validation_dataset(_subsets(manifest, held_out, resize), **sizes)
+    validation, validation_reader = validation_dataset(loader_subsets(manifest, held_out, resize), **sizes)
     with strategy.scope():
         model = _build(config, held_out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,9 +147,21 @@ def _fit(config, manifest, transforms, shares, strategy, folder):
         if failure is None:
             raise
         raise InputError(f"{failure} (found while training)") from None
+    except KeyboardInterrupt:
+        print(f"\nstopped; what was reached is in {folder}")
+        raise
+    finally:
+        if Path(folder, HISTORY).exists():
+            draw_curves(read_history(folder), folder)
 
 
-def _subsets(manifest, tables, transforms):
+def loader_subsets(manifest, tables, transforms):
+    """The loader's Subset of each table.
+
+    Args:
+        tables: {subset: DataFrame of the manifest}.
+        transforms: {subset: Compose}.
+    """
     from dataloader import Subset
 
     return [
@@ -155,7 +176,7 @@ def _subsets(manifest, tables, transforms):
     ]
 
 
-def _valid_tables(manifest):
+def valid_tables(manifest):
     """{subset: validation rows}, the training subsets' order first."""
     tables = dict(tuple(manifest.valid.groupby("type", sort=False)))
     known = [name for name in manifest.train if name in tables]
@@ -191,7 +212,7 @@ def _print_scores(manifest, folder):
     table = subset_scores(
         history,
         {name: len(rows) for name, rows in manifest.train.items()},
-        {name: len(rows) for name, rows in _valid_tables(manifest).items()},
+        {name: len(rows) for name, rows in valid_tables(manifest).items()},
     )
     scores = {
         name.removeprefix("val_"): best[name] for name in ("val_iou", "val_f1", "val_precision", "val_recall")

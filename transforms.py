@@ -96,7 +96,14 @@ def strong_transform(image_size):
                 ],
                 p=0.7,
             ),
-            A.OneOf([A.GaussianBlur(blur_limit=(3, 9)), A.MotionBlur(blur_limit=9)], p=0.3),
+            A.OneOf(
+                [
+                    A.GaussianBlur(blur_limit=(3, 9)),
+                    # Symmetric: any other motion blur moves the image against its mask.
+                    A.MotionBlur(9, allow_shifted=False, direction_range=(0, 0)),
+                ],
+                p=0.3,
+            ),
             A.GaussNoise(std_range=(0, 0.06), p=0.4),
             A.ImageCompression(quality_range=(40, 95), p=0.3),
             A.Resize(image_size, image_size),
@@ -162,10 +169,11 @@ def _own_function(name):
         sys.path.append(os.getcwd())  # scripts run from anywhere; one's own module lies in the working folder
     try:
         return getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever one's own module raises when it runs
         raise InputError(
-            f"transform {name!r} cannot be imported: {error}. Expected package.module:function, the module "
-            "in the working folder or installed, the function taking image_size and returning a Compose."
+            f"transform {name!r} cannot be imported: {type(error).__name__}: {error}. Expected "
+            "package.module:function, the module in the working folder or installed, the function taking "
+            "image_size and returning a Compose."
         ) from None
 
 

@@ -1,0 +1,32 @@
+"""A run's network, rebuilt from its config and weights, and the masks that it gives."""
+
+from pathlib import Path
+
+import cv2
+
+from config import load_config
+from metrics import THRESHOLD
+from model import build_network, load_weights
+from run_folder import BEST
+
+
+def load_network(work_dir):
+    """The network of a run with its best weights, in float32.
+
+    Only numbers are read from the weights file; the network is built from the checked config.
+
+    Raises:
+        InputError: the folder holds no run, or the weights do not fit its config.
+    """
+    config = load_config(work_dir)
+    network = build_network(config.backbone, config.image_size, decoder_filters=tuple(config.decoder_filters))
+    load_weights(network, Path(work_dir, BEST))
+    return network
+
+
+def predict_mask(network, image):
+    """Photo uint8 (H, W, 3) RGB -> bool (H, W), the network's answer at the photo's own size."""
+    size = network.input_shape[1:3]
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    probability = network(small[None], training=False).numpy()[0, ..., 0]
+    return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > THRESHOLD

@@ -1,0 +1,108 @@
+"""Draws validation photos of every subset with true (green) and predicted (magenta) outlines on one sheet."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+
+from command import command, parse_options
+from config import load_config
+from errors import InputError
+from image_files import read_image
+from manifest import natural_order, read_manifest, write_atomically
+
+TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
+LABEL_HEIGHT = 22
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """Options of the contact sheet.
+
+    Args:
+        work_dir: Folder of the run.
+        output: PNG file to write; <work_dir>/contact_sheet.png by default.
+        columns: Photos of each subset.
+        tile: Side of a tile in pixels.
+    """
+
+    work_dir: str
+    output: str | None = None
+    columns: int = 6
+    tile: int = 220
+
+    def __post_init__(self):
+        for name in ("columns", "tile"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
+
+
+def chosen_rows(table, columns):
+    """`columns` rows of a subset, evenly spread over it."""
+    places = np.unique(np.linspace(0, len(table) - 1, columns).round().astype(int))
+    return table.iloc[places]
+
+
+def outlined(image, true, predicted, tile):
+    """The photo in a square of `tile` pixels, with the outlines of both masks: uint8 (tile, tile, 3)."""
+    scale = tile / max(image.shape[:2])
+    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
+    canvas = np.full((tile, tile, 3), 255, np.uint8)
+    picture = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    for mask, colour in ((true, TRUE), (predicted, PREDICTED)):
+        small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_AA)
+    canvas[: size[1], : size[0]] = picture
+    return canvas
+
+
+def label(text, width):
+    """A white strip with dark text: uint8 (LABEL_HEIGHT, width, 3)."""
+    strip = np.full((LABEL_HEIGHT, width, 3), 255, np.uint8)
+    cv2.putText(
+        strip, text, (4, LABEL_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA
+    )
+    return strip
+
+
+def draw_sheet(network, manifest, columns, tile):
+    """One labelled row of photos for each validation subset: uint8 (H, W, 3) RGB."""
+    from prediction import predict_mask
+
+    width = columns * tile
+    rows = [label("green: mask    magenta: prediction", width)]
+    for name in sorted(manifest.valid["type"].unique(), key=natural_order):
+        table = manifest.valid[manifest.valid["type"] == name]
+        row = np.full((tile, width, 3), 255, np.uint8)
+        for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
+            image = read_image(manifest.data_root / pair.images)
+            true = manifest.encoding.read(manifest.data_root / pair.masks)
+            drawn = outlined(image, true, predict_mask(network, image), tile)
+            row[:, column * tile : (column + 1) * tile] = drawn
+        rows += [label(f"subset {name}", width), row]
+    return np.concatenate(rows)
+
+
+@command
+def main(argv):
+    """Writes the contact sheet of a run's best weights."""
+    options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
+    config = load_config(options.work_dir)
+    manifest = read_manifest(config.csv_dir, config.data_root)
+    from prediction import load_network  # TensorFlow, after the input has been checked
+
+    sheet = draw_sheet(load_network(options.work_dir), manifest, options.columns, options.tile)
+    output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
+    write_atomically(output, encoded)
+    print(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""TensorFlow must come with the Keras that segmentation-models was written for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from legacy_keras import sm, tf
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tf_keras_is_keras_2():
+    assert tf.keras.Model.__module__.startswith("tf_keras.")
+    assert os.environ["TF_USE_LEGACY_KERAS"] == "1"
+
+
+def test_segmentation_models_builds_on_the_same_keras():
+    assert sm.framework() == "tf.keras"
+    network = sm.Unet("vgg16", input_shape=(32, 32, 3), encoder_weights=None, decoder_filters=[1] * 5)
+    assert isinstance(network, tf.keras.Model)
+
+
+def test_keras_3_already_in_use_is_an_error():
+    program = "import tensorflow as tf; tf.keras.Model; import legacy_keras"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"TF_USE_LEGACY_KERAS": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "ImportError: tf.keras is keras." in done.stderr
+    assert "expected tf_keras (Keras 2)" in done.stderr
+    assert "Import legacy_keras first, or set that variable" in done.stderr

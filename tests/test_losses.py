@@ -1,0 +1,142 @@
+"""The losses against segmentation-models' and against float64 arithmetic."""
+
+import numpy as np
+import pytest
+
+from legacy_keras import sm, tf
+from losses import SegmentationLoss, dice_loss, focal_loss
+
+DICE = SegmentationLoss([(1.0, dice_loss)])
+FOCAL = SegmentationLoss([(1.0, focal_loss)])
+BOTH = SegmentationLoss()
+
+
+def batch(seed=0, size=8):
+    """Random masks uint8 and probabilities float32, both (3, size, size, 1)."""
+    rng = np.random.default_rng(seed)
+    mask = rng.integers(0, 2, (3, size, size, 1), np.uint8)
+    return mask, rng.random(mask.shape, np.float32)
+
+
+def reference(mask, probability, weight=None):
+    """Dice and focal loss in float64, the weight broadcast to the pixels."""
+    mask, probability = mask.astype(np.float64), probability.astype(np.float64)
+    weight = np.broadcast_to(1.0 if weight is None else weight.astype(np.float64), mask.shape)
+    shared, total = (weight * mask * probability).sum(), (weight * (mask + probability)).sum()
+    dice = 1 - (2 * shared + 1e-5) / (total + 1e-5)
+    right = np.where(mask == 1, probability, 1 - probability).clip(1e-7, 1 - 1e-7)
+    focal = np.where(mask == 1, 0.25, 0.75) * (1 - right) ** 2 * -np.log(right)
+    return dice, (weight * focal).mean()
+
+
+def extremes():
+    """Batches at the edges: all right, all wrong, empty masks, full masks."""
+    mask, probability = batch()
+    yield mask, mask.astype(np.float32)
+    yield mask, 1 - mask.astype(np.float32)
+    yield np.zeros_like(mask), probability
+    yield np.zeros_like(mask), np.zeros_like(probability)
+    yield np.ones_like(mask), probability
+    yield np.ones_like(mask), np.zeros_like(probability)
+
+
+@pytest.mark.parametrize("mask, probability", [batch(seed) for seed in range(3)] + list(extremes()))
+def test_without_weights_they_equal_the_librarys(mask, probability):
+    theirs = [sm.losses.DiceLoss(), sm.losses.BinaryFocalLoss()]
+    theirs.append(theirs[0] + theirs[1])
+    for own, library in zip([DICE, FOCAL, BOTH], theirs, strict=True):
+        expected = library(mask.astype(np.float32), probability)
+        np.testing.assert_allclose(own(mask, probability), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_hand_calculation():
+    mask = np.array([1, 1, 0, 0], np.uint8).reshape(1, 2, 2, 1)
+    probability = np.array([0.5, 1.0, 0.5, 0.0], np.float32).reshape(1, 2, 2, 1)
+    # Dice: 2 * (0.5 + 1) / (2 + 2) = 0.75, so the loss is 0.25 (the smoothing adds less than 1e-6).
+    assert float(DICE(mask, probability)) == pytest.approx(0.25, abs=2e-6)
+    # Focal: pixels 1 and 3 give (0.25 + 0.75) * 0.5^2 * ln 2 = 0.173287, the others 0; a quarter of it.
+    assert float(FOCAL(mask, probability)) == pytest.approx(0.0433217, abs=1e-6)
+    assert float(BOTH(mask, probability)) == pytest.approx(0.2933217, abs=3e-6)
+
+
+def test_weights_by_hand():
+    mask = np.array([1, 1], np.uint8).reshape(2, 1, 1, 1)
+    probability = np.array([0.5, 0.25], np.float32).reshape(2, 1, 1, 1)
+    # Weights 3 and 1: 2 * (3 * 0.5 + 0.25) / (4 + 1.75) = 3.5 / 5.75; unweighted it is 1.5 / 2.75.
+    loss = DICE(mask, probability, np.array([3.0, 1.0], np.float32))
+    assert float(loss) == pytest.approx(1 - 3.5 / 5.75, abs=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 8, 8, 1)], ids=["image", "pixel"])
+def test_weights_enter_the_sums(shape):
+    mask, probability = batch(1)
+    weight = np.random.default_rng(2).uniform(0, 5, shape).astype(np.float32)
+    expected = reference(mask, probability, weight.reshape(3, *shape[1:] or (1, 1, 1)))
+    assert abs(expected[0] - reference(mask, probability)[0]) > 1e-3, "the weights change nothing here"
+    np.testing.assert_allclose(DICE(mask, probability, weight), expected[0], rtol=1e-5)
+    np.testing.assert_allclose(FOCAL(mask, probability, weight), expected[1], rtol=1e-5)
+    np.testing.assert_allclose(BOTH(mask, probability, weight), sum(expected), rtol=1e-5)
+    np.testing.assert_allclose(tf.function(BOTH)(mask, probability, weight), sum(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 8, 8, 1)], ids=["image", "pixel"])
+def test_weights_of_one_equal_no_weights(shape):
+    mask, probability = batch(3)
+    for loss in (DICE, FOCAL, BOTH):
+        without = float(loss(mask, probability))
+        assert float(loss(mask, probability, np.ones(shape, np.float32))) == pytest.approx(without, rel=1e-6)
+
+
+def test_an_image_of_weight_zero_does_not_count():
+    mask, probability = batch(4)
+    weight = np.array([1, 0, 1], np.float32)
+    changed = probability.copy()
+    changed[1] = 1 - changed[1]
+    assert float(BOTH(mask, probability, weight)) == float(BOTH(mask, changed, weight))
+    assert float(BOTH(mask, probability)) != float(BOTH(mask, changed))
+
+
+def test_many_pixels_stay_exact():
+    mask, probability = batch(5, size=1024)
+    np.testing.assert_allclose(BOTH(mask, probability), sum(reference(mask, probability)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, bool, np.float32])
+def test_masks_of_any_type(dtype):
+    mask, probability = batch()
+    loss = BOTH(mask.astype(dtype), probability)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, sum(reference(mask, probability)), rtol=1e-5)
+
+
+def test_empty_masks_have_a_finite_loss():
+    mask, probability = np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 4, 4, 1), np.float32)
+    # Nothing to find, nothing found: (0 + s) / (0 + s) = 1. Something found: s / (8 + s), nearly 0.
+    assert float(DICE(mask, probability)) == 0
+    assert float(DICE(mask, probability + 0.25)) == pytest.approx(1, abs=1e-5)
+    assert np.isfinite(BOTH(mask, probability + 1))
+
+
+def test_a_batch_without_images_has_loss_zero():
+    nothing = np.zeros((0, 4, 4, 1), np.float32)
+    assert float(BOTH(nothing, nothing)) == 0
+
+
+@pytest.mark.parametrize("mask, probability", list(extremes()))
+def test_gradients_are_finite_at_the_edges(mask, probability):
+    probability = tf.constant(probability)
+    with tf.GradientTape() as tape:
+        tape.watch(probability)
+        loss = BOTH(mask, probability)
+    gradient = tape.gradient(loss, probability).numpy()
+    assert np.isfinite(gradient).all()
+    # More probability must never look worse on foreground, where it is not yet certain.
+    assert (gradient[mask == 1] <= 0).all()
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    mask, probability = batch()
+    with pytest.raises(ValueError, match="incompatible"):
+        BOTH(mask[..., 0], probability)
+    with pytest.raises(ValueError, match="must have rank 4"):
+        BOTH(mask, probability, np.ones((3, 8, 8), np.float32))

@@ -1,0 +1,293 @@
+"""Training through `main(argv)`: a tiny network, a few steps, everything that a run leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import write_data
+
+import data_processing
+import train
+from command import DONE, INTERRUPTED, WRONG_INPUT, parse_options
+from config import TrainConfig, load_config
+from run_folder import BEST, LAST
+
+ROOT = Path(train.__file__).parent
+TINY = (
+    "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
+    "--encoder_weights none --decoder_filters 16 8 8 4 4"
+).split()
+
+
+def run(csv_dir, work_dir, *more):
+    return train.main([*TINY, "--csv_dir", csv_dir, "--work_dir", work_dir, *more])
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Folder of the manifests of a small data set."""
+    folder = tmp_path_factory.mktemp("train")
+    root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
+    write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
+    assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == DONE
+    return folder / "csv_file"
+
+
+@pytest.fixture
+def one_convolution(monkeypatch):
+    """A network of one layer, for what does not depend on the architecture: it is built and traced at once."""
+    from legacy_keras import tf
+
+    def build(backbone, image_size, **options):
+        photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
+        scaled = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
+        return tf.keras.Model(
+            photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
+        )
+
+    monkeypatch.setattr("model.build_network", build)
+
+
+@pytest.fixture(scope="module")
+def finished(tables, tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert run(tables, folder, "--log", "tensorboard", "--transforms", '{"c": "strong"}') == DONE
+    return folder
+
+
+def test_a_run_leaves_its_folder(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "config.yaml", "history.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard"
+    }  # fmt: skip
+    assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert any(path.stat().st_size for path in (finished / "tensorboard").rglob("events*"))
+
+
+def test_history_has_the_columns_of_the_design(finished):
+    history = pd.read_csv(finished / "history.csv")
+    assert list(history) == [
+        "epoch", "loss", "val_loss", "val_iou", "val_f1", "val_precision", "val_recall",
+        "val_iou_a", "val_f1_a", "val_iou_b", "val_f1_b", "learning_rate", "seconds",
+    ]  # fmt: skip
+    assert history["epoch"].tolist() == [1, 2]
+    assert np.isfinite(history.to_numpy()).all()
+    assert history.filter(like="val_").drop(columns="val_loss").stack().between(0, 1).all()
+
+
+def test_metrics_are_those_of_the_best_epoch(finished):
+    history = pd.read_csv(finished / "history.csv")
+    metrics = json.loads((finished / "metrics.json").read_text())
+    best = history.loc[history["val_iou"].idxmax()]
+    assert metrics["epoch"] == best["epoch"]
+    assert metrics["iou"] == pytest.approx(best["val_iou"])
+    assert [row["subset"] for row in metrics["subsets"]] == ["a", "b", "c"]
+    assert metrics["subsets"][1]["iou"] == pytest.approx(best["val_iou_b"])
+    assert metrics["subsets"][2] == {"subset": "c", "images": 1, "valid": 0, "iou": None, "f1": None}
+
+
+def test_the_saved_config_is_complete_and_reads_back(finished):
+    config = load_config(finished)
+    assert config.transforms == {"c": "strong"}
+    assert (config.epochs, config.steps_per_epoch, config.mixed_precision) == (2, 3, False)
+    assert Path(config.data_root).is_dir() and Path(config.csv_dir).is_dir()
+
+
+def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
+    from dataloader import validation_dataset
+    from manifest import read_manifest
+    from model import SegmentationModel, compile_model
+    from prediction import load_network
+    from transforms import valid_transform
+
+    config = load_config(finished)
+    manifest = read_manifest(config.csv_dir)
+    held_out = train.valid_tables(manifest)
+    subsets = train.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(32)))
+    model = SegmentationModel(load_network(finished), held_out)
+    compile_model(model, learning_rate=0.001, steps=1, warmup_steps=0)
+    dataset, _ = validation_dataset(subsets, image_size=32, batch_size=2)
+    scores = model.evaluate(dataset, verbose=0, return_dict=True)
+    assert scores["iou"] == pytest.approx(json.loads((finished / "metrics.json").read_text())["iou"])
+
+
+def test_the_same_seed_gives_identical_weights(tables, finished, tmp_path):
+    assert run(tables, tmp_path / "again", "--transforms", '{"c": "strong"}') == DONE
+    assert run(tables, tmp_path / "other", "--transforms", '{"c": "strong"}', "--seed", "1") == DONE
+    first, again, other = (
+        weights(folder / LAST) for folder in (finished, tmp_path / "again", tmp_path / "other")
+    )
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+    columns = [name for name in pd.read_csv(finished / "history.csv") if name != "seconds"]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(finished / "history.csv")[columns], pd.read_csv(tmp_path / "again/history.csv")[columns]
+    )
+
+
+def weights(path):
+    import h5py
+
+    arrays = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(tables, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    folder = tmp_path / "run"
+    options = (
+        "--balance none --mixed_precision bfloat16 --log wandb --patience 1 --epochs 6 --learning_rate 1e-9"
+    )
+    assert run(tables, folder, *options.split()) == DONE
+    assert len(pd.read_csv(folder / "history.csv")) < 6, "without progress, patience ends the run early"
+    assert any(path.suffix == ".wandb" for path in (folder / "wandb").rglob("*"))
+    assert load_config(folder).mixed_precision == "bfloat16"
+    printed = capsys.readouterr().out
+    assert "60.0%" in printed and "no GPU found: training on the CPU" in printed
+
+
+def test_a_nan_loss_stops_the_run_and_names_the_step(one_convolution, tables, tmp_path, capsys):
+    assert run(tables, tmp_path / "run", "--learning_rate", "1e38", "--warmup_epochs", "0") == WRONG_INPUT
+    message = capsys.readouterr().err
+    assert "the loss became nan at step" in message and "Try a lower --learning_rate" in message
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_was_reached(
+    one_convolution, tables, tmp_path, monkeypatch, capsys
+):
+    import callbacks
+
+    def interrupt(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.StopAtNaN, "on_epoch_begin", interrupt)
+    assert run(tables, tmp_path / "run") == INTERRUPTED
+    assert len(pd.read_csv(tmp_path / "run/history.csv")) == 1
+    assert (tmp_path / "run" / BEST).exists() and (tmp_path / "run/curves.png").exists()
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_file_that_goes_bad_is_named(one_convolution, tmp_path, capsys):
+    root = write_data(tmp_path / "data", {"a": 2})
+    write_data(root, {"a": 1}, "valid", first_seed=1)
+    assert data_processing.main(["--data_root", root, "--csv_dir", tmp_path / "csv_file"]) == DONE
+    (root / "train/masks/a/1.png").write_bytes(b"rubbish")
+    assert run(tmp_path / "csv_file", tmp_path / "run") == WRONG_INPUT
+    assert "masks/a/1.png cannot be decoded (found while training)" in capsys.readouterr().err
+
+
+WRONG = [
+    ("--image_size 390", "image_size must be a multiple of 32, got 390; try 384 or 416"),
+    ("--batch_size 0", "batch_size must be greater than 0, got 0"),
+    ("--epochs -1", "epochs must be greater than 0, got -1"),
+    ("--learning_rate 0", "learning_rate must be greater than 0, got 0.0"),
+    ("--warmup_epochs -1", "warmup_epochs must not be negative, got -1.0"),
+    ("--backbone resnet19", "backbone 'resnet19' is unknown; known: vgg16"),
+    ("--encoder_weights nowhere.h5", "encoder_weights 'nowhere.h5' is neither imagenet, none nor a file"),
+    ("--decoder_filters 8 8", "decoder_filters must be five numbers greater than 0, got [8, 8]"),
+    ("--device 0 0", "device must be different GPU numbers from 0 on, got [0, 0]"),
+    ("--batch_size many", "batch_size"),
+    ("--no_such_option 3", "no_such_option"),
+    ("--balance fair", "balance"),
+    ("--transforms {\"z\":\"train\"}", "transforms name unknown subsets z; known: a, b, c, default"),
+    ("--transforms {\"a\":\"harsh\"}", "transform 'harsh' is unknown; known: train, valid, light, strong"),
+    ("--csv_dir nowhere", "does not exist. Make the manifests first: python data_processing.py"),
+    ("--data_root nowhere", "--data_root nowhere: there is no such folder"),
+    ("--config nowhere.yaml", "nowhere.yaml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=[options for options, _ in WRONG])
+def test_wrong_input_ends_with_status_2_and_leaves_nothing(tables, tmp_path, capsys, options, message):
+    assert run(tables, tmp_path / "run", *options.split()) == WRONG_INPUT
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_problems_of_the_options_are_reported_together(tables, tmp_path, capsys):
+    assert run(tables, tmp_path / "run", "--batch_size", "-4", "--image_size", "33") == WRONG_INPUT
+    error = capsys.readouterr().err
+    assert "batch_size must be" in error and "image_size must be" in error
+
+
+def test_a_folder_with_a_run_is_not_touched(tables, finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    assert run(tables, finished) == WRONG_INPUT
+    assert "holds a run already" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+
+
+def test_wandb_missing_is_an_error_with_the_way_out(tables, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    assert run(tables, tmp_path / "run", "--log", "wandb") == WRONG_INPUT
+    assert "pip install wandb" in capsys.readouterr().err
+
+
+def parse(line):
+    return parse_options(TrainConfig, line.split(), prog="train.py", description="", config=True)
+
+
+def test_the_tutorials_command_line_works_as_it_stands():
+    config = parse(
+        "--data_root D --work_dir W --device 0 1 --batch_size 32 --epochs 100 --mixed_precision True "
+        "--log tensorboard"
+    )
+    assert (config.data_root, config.work_dir, config.device) == ("D", "W", [0, 1])
+    assert (config.mixed_precision, config.log) == (True, "tensorboard")
+    assert parse("--mixed_precision False").mixed_precision is False
+    defaults = TrainConfig()
+    assert (defaults.batch_size, defaults.epochs, defaults.learning_rate, defaults.image_size) == (
+        32, 100, 0.001, 384
+    )  # fmt: skip
+    assert (defaults.backbone, defaults.encoder_weights, defaults.balance) == (
+        "efficientnetb4", "imagenet", "uniform"
+    )  # fmt: skip
+
+
+def test_the_command_line_wins_over_the_yaml_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        yaml.safe_dump({"epochs": 7, "batch_size": 5, "transforms": {4: "strong"}, "device": [1]})
+    )
+    config = parse(f"--config {file} --epochs 9")
+    assert (config.epochs, config.batch_size, config.transforms, config.device) == (
+        9,
+        5,
+        {"4": "strong"},
+        [1],
+    )
+
+
+@pytest.mark.parametrize("text", ["batch_size: many", "no_such_option: 1", "batch_size: [", "- 1"])
+def test_a_wrong_yaml_file_is_an_error(tables, tmp_path, capsys, text):
+    (tmp_path / "run.yaml").write_text(text)
+    assert run(tables, tmp_path / "run", "--config", tmp_path / "run.yaml") == WRONG_INPUT
+    assert "error: " in capsys.readouterr().err
+
+
+def test_help_names_the_defaults_of_the_code(capsys):
+    assert train.main(["--help"]) == DONE
+    text = " ".join(capsys.readouterr().out.split())
+    assert "default: efficientnetb4" in text and "default: 384" in text and "--transforms" in text
+
+
+def test_the_command_runs_from_any_directory(tmp_path):
+    process = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--image_size", "390"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "try 384 or 416" in process.stderr and "Traceback" not in process.stderr
+    assert "tensorflow" not in process.stderr.lower(), "a mistake is answered before TensorFlow is imported"
