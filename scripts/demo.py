@@ -22,8 +22,8 @@ from command import DONE, command, parse_options
 DEMO = ROOT / "demo"
 # A small network from random weights: what two cores learn in four minutes.
 SMALL = (
-    "--backbone mobilenetv2 --encoder_weights none --decoder_filters 48 32 24 16 8 --image_size 128 "
-    "--batch_size 8 --epochs 8 --steps_per_epoch 60 --learning_rate 0.002 --warmup_epochs 0.5 "
+    "--backbone resnet18 --encoder_weights none --decoder_filters 64 48 32 16 8 --image_size 96 "
+    "--batch_size 4 --epochs 5 --steps_per_epoch 170 --learning_rate 0.002 --warmup_epochs 0.25 "
     """--transforms '{"default": "light"}'"""
 )
 

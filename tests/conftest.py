@@ -8,6 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+TINY = (
+    "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
+    "--encoder_weights none --decoder_filters 16 8 8 4 4"
+).split()
+
 
 def draw_pair(seed, height=50, width=60):
     """A photo uint8 (H, W, 3) whose red channel is above 127 just where its mask (H, W) is 255."""
@@ -51,6 +56,29 @@ def manifests(data_root, tmp_path):
     csv_dir = tmp_path / "csv_file"
     assert data_processing.main(["--data_root", data_root, "--csv_dir", csv_dir]) == 0
     return data_root, csv_dir
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """Folder of the manifests of a small data set, which no test may change."""
+    import data_processing
+
+    folder = tmp_path_factory.mktemp("train")
+    root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
+    write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
+    assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == 0
+    return folder / "csv_file"
+
+
+@pytest.fixture(scope="session")
+def finished(tables, tmp_path_factory):
+    """The folder of a finished run on `tables`, which no test may change."""
+    import train
+
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    options = ["--csv_dir", tables, "--work_dir", folder, "--log", "tensorboard"]
+    assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}']) == 0
+    return folder
 
 
 def pytest_report_header():

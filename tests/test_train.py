@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import write_data
+from conftest import TINY, write_data
 
 import data_processing
 import train
@@ -19,29 +19,15 @@ from config import TrainConfig, load_config
 from run_folder import BEST, LAST
 
 ROOT = Path(train.__file__).parent
-TINY = (
-    "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
-    "--encoder_weights none --decoder_filters 16 8 8 4 4"
-).split()
 
 
 def run(csv_dir, work_dir, *more):
     return train.main([*TINY, "--csv_dir", csv_dir, "--work_dir", work_dir, *more])
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """Folder of the manifests of a small data set."""
-    folder = tmp_path_factory.mktemp("train")
-    root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
-    write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
-    assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == DONE
-    return folder / "csv_file"
-
-
 @pytest.fixture
 def one_convolution(monkeypatch):
-    """A network of one layer, for what does not depend on the architecture: it is built and traced at once."""
+    """A network of one layer, built and traced at once, for what does not depend on the architecture."""
     from legacy_keras import tf
 
     def build(backbone, image_size, **options):
@@ -52,14 +38,6 @@ def one_convolution(monkeypatch):
         )
 
     monkeypatch.setattr("model.build_network", build)
-
-
-@pytest.fixture(scope="module")
-def finished(tables, tmp_path_factory):
-    """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    assert run(tables, folder, "--log", "tensorboard", "--transforms", '{"c": "strong"}') == DONE
-    return folder
 
 
 def test_a_run_leaves_its_folder(finished):

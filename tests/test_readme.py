@@ -1,0 +1,52 @@
+"""The README's commands exist and parse, and the files it names are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import contact_sheet
+from benchmark_loader import BenchmarkOptions
+from command import parse_options
+from config import TrainConfig
+from data_processing import ManifestOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPTIONS = {
+    "data_processing.py": ManifestOptions,
+    "train.py": TrainConfig,
+    "scripts/contact_sheet.py": contact_sheet.SheetOptions,
+    "scripts/benchmark_loader.py": BenchmarkOptions,
+}
+COMMANDS = sorted(set(re.findall(r"python ((?:[a-z_]+/)?[a-z_]+\.py[^\n`]*)", README)))
+FILES = sorted(set(re.findall(r"\b(?:scripts/|docs/|tests/)?[a-z_]+\.(?:py|png|txt)\b", README)))
+MADE = {"photo.png", "photo_mask.png", "contact_sheet.png", "curves.png"}
+
+
+def test_the_readme_shows_commands():
+    assert len(COMMANDS) >= 6 and len(FILES) >= 15
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_parse(line):
+    script, *arguments = shlex.split(line)
+    parsed = parse_options(
+        OPTIONS[script], arguments, prog=script, description="", config=script == "train.py"
+    )
+    assert isinstance(parsed, OPTIONS[script])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_exist(name):
+    assert name in MADE or any((ROOT / folder / name).exists() for folder in ("", "scripts"))
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(--[a-z_]+)", README))))
+def test_options_exist(option):
+    known = {name for options in OPTIONS.values() for name in options.__dataclass_fields__} | {
+        "config",
+        "help",
+    }
+    assert option.removeprefix("--") in known

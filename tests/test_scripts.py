@@ -1,0 +1,108 @@
+"""The small commands: each starts from any directory, answers mistakes, and makes what it says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import benchmark_loader
+import contact_sheet
+from command import DONE, WRONG_INPUT
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = [
+    "data_processing.py",
+    "train.py",
+    *sorted(f"scripts/{p.name}" for p in (ROOT / "scripts").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_from_any_directory(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / name, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == DONE, done.stderr
+    assert "usage:" in done.stdout and "default:" in done.stdout
+
+
+def test_the_contact_sheet_shows_every_validation_subset(finished, tmp_path):
+    output = tmp_path / "new" / "sheet.png"
+    assert (
+        contact_sheet.main(["--work_dir", finished, "--output", output, "--columns", 2, "--tile", 60]) == DONE
+    )
+    sheet = cv2.imread(str(output), cv2.IMREAD_COLOR_RGB)
+    # A legend, then a label and a row of tiles for each of the subsets a and b.
+    assert sheet.shape == (22 + 2 * (22 + 60), 120, 3)
+    assert (sheet == contact_sheet.TRUE).all(-1).any(), "the outlines of the masks are drawn"
+
+
+def test_outlines_lie_where_the_masks_are():
+    image = np.full((40, 80, 3), 90, np.uint8)
+    true, predicted = np.zeros((40, 80), bool), np.zeros((40, 80), bool)
+    true[10:20, 10:20] = True
+    predicted[25:35, 50:70] = True
+    drawn = contact_sheet.outlined(image, true, predicted, 80)
+    rows, columns = np.nonzero((drawn == contact_sheet.TRUE).all(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 10, 19)
+    rows, columns = np.nonzero((drawn == contact_sheet.PREDICTED).all(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (25, 34, 50, 69)
+    assert (drawn[40:] == 255).all(), "a wide photo leaves the rest of its square white"
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
+    assert contact_sheet.main(["--work_dir", tmp_path]) == WRONG_INPUT
+    assert "has no config.yaml; expected the folder of a run" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--columns", "--tile"])
+def test_a_sheet_without_size_is_an_error(option, tmp_path, capsys):
+    assert contact_sheet.main(["--work_dir", tmp_path, option, "0"]) == WRONG_INPUT
+    assert "must be greater than 0, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ours", "tutorial", "limit"])
+def test_every_contestant_of_the_benchmark_runs(tables, capsys, name):
+    options = ["--csv_dir", tables, "--image_size", 32, "--batch_size", 4, "--batches", 4]
+    assert benchmark_loader.main(["--contestant", name, *options]) == DONE
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["images_per_s"] > 0 and figures["peak_mb"] > 100
+    assert (figures["first_batch_s"] is None) == (name == "limit")
+
+
+def test_ratios_are_taken_within_a_round():
+    def figures(rate):
+        return {"images_per_s": rate, "first_batch_s": 0.5, "peak_mb": 900.0}
+
+    rounds = [
+        {"ours": figures(100), "tutorial": figures(50), "limit": figures(125)},
+        {"ours": figures(60), "tutorial": figures(20), "limit": figures(60)},
+        {"ours": figures(90), "tutorial": figures(36), "limit": figures(100)},
+    ]
+    table = benchmark_loader.summarise(rounds).set_index("name")
+    # 100 / 50 = 2, 60 / 20 = 3, 90 / 36 = 2.5
+    assert table.loc["tutorial", ["ours_over_it", "lowest", "highest"]].tolist() == [2.5, 2.0, 3.0]
+    assert table.loc["limit", "ours_over_it"] == pytest.approx(0.9)
+    assert table.loc["ours", "images_per_s"] == 90
+
+
+def test_an_unknown_contestant_is_an_error(capsys):
+    assert benchmark_loader.main(["--contestant", "magic"]) == WRONG_INPUT
+    assert "contestant 'magic' is unknown; known: ours, tutorial, limit" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_reaches_its_scores(seed, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/demo.py", "--seed", str(seed), "--output", tmp_path], timeout=1200
+    )
+    assert done.returncode == DONE
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert 0.80 <= metrics["iou"] < 0.99
+    assert min(row["iou"] for row in metrics["subsets"]) >= 0.60
