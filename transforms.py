@@ -22,6 +22,12 @@ from errors import InputError
 SUBSET_TRANSFORMS = {"default": "train"}
 
 
+def resize(image_size):
+    """The last step of every pipeline."""
+    # Plain nearest neighbour rounds down and so moves the mask by half an output pixel against the photo.
+    return A.Resize(image_size, image_size, mask_interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def train_transform(image_size):
     """The nail tutorial's augmentation in the words of albumentations 2."""
     return A.Compose(
@@ -50,14 +56,14 @@ def train_transform(image_size):
                 ],
                 p=0.3,
             ),
-            A.Resize(image_size, image_size),
+            resize(image_size),
         ]
     )
 
 
 def valid_transform(image_size):
     """Resizing alone."""
-    return A.Compose([A.Resize(image_size, image_size)])
+    return A.Compose([resize(image_size)])
 
 
 def light_transform(image_size):
@@ -67,7 +73,7 @@ def light_transform(image_size):
             A.HorizontalFlip(p=0.5),
             A.VerticalFlip(p=0.5),
             A.RandomBrightnessContrast(0.1, 0.1, p=0.3),
-            A.Resize(image_size, image_size),
+            resize(image_size),
         ]
     )
 
@@ -106,7 +112,7 @@ def strong_transform(image_size):
             ),
             A.GaussNoise(std_range=(0, 0.06), p=0.4),
             A.ImageCompression(quality_range=(40, 95), p=0.3),
-            A.Resize(image_size, image_size),
+            resize(image_size),
         ]
     )
 

@@ -56,7 +56,7 @@ def outlined(image, true, predicted, tile):
     for mask, colour in ((true, TRUE), (predicted, PREDICTED)):
         small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_AA)
+        cv2.drawContours(picture, contours, -1, colour, 1)
     canvas[: size[1], : size[0]] = picture
     return canvas
 

@@ -20,7 +20,7 @@ OPTIONS = {
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
 }
-COMMANDS = sorted(set(re.findall(r"python ((?:[a-z_]+/)?[a-z_]+\.py[^\n`]*)", README)))
+COMMANDS = sorted(set(re.findall(r"python ((?:[a-z_]+/)?[a-z_]+\.py[^\n`]*)", README)) - {"train.py --help"})
 FILES = sorted(set(re.findall(r"\b(?:scripts/|docs/|tests/)?[a-z_]+\.(?:py|png|txt)\b", README)))
 MADE = {"photo.png", "photo_mask.png", "contact_sheet.png", "curves.png"}
 

@@ -76,7 +76,19 @@ def test_valid_resizes_and_no_more():
     image, mask = sample(64, 32)
     changed = drawn(valid_transform(32), 0, image, mask)
     np.testing.assert_array_equal(changed[0], cv2.resize(image, (32, 32), interpolation=cv2.INTER_LINEAR))
-    np.testing.assert_array_equal(changed[1], cv2.resize(mask, (32, 32), interpolation=cv2.INTER_NEAREST))
+    np.testing.assert_array_equal(
+        changed[1], cv2.resize(mask, (32, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+    )
+
+
+@pytest.mark.parametrize("image_size", [32, 96, 128, 384])
+def test_resizing_keeps_photo_and_mask_centred_on_each_other(image_size):
+    mask = np.zeros((300, 300), np.uint8)
+    mask[100:200, 100:200] = 1
+    photo, resized = drawn(valid_transform(image_size), 0, np.repeat(mask[..., None] * 200, 3, 2), mask)
+    # Both squares lie centred in the picture; pixel i covers i .. i + 1.
+    for square in (photo[..., 0] > 100, resized == 1):
+        np.testing.assert_allclose(np.argwhere(square).mean(0) + 0.5, image_size / 2, atol=0.01)
 
 
 def geometry(name, image_size):
