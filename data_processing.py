@@ -420,7 +420,10 @@ def _print_report(rows, options):
 def main(argv):
     """Makes the manifests of a data folder and prints the table of its subsets."""
     options = parse_options(
-        ManifestOptions, argv, prog="make_csv_file", description="Folders -> manifests, every file checked."
+        ManifestOptions,
+        argv,
+        prog="data_processing.py",
+        description="Folders -> manifests, every file checked.",
     )
     if options.json:
         check_writable("--json", Path(options.json).parent)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from mask_encoding import MaskEncoding
 from transforms import apply_transform, check_sample, reseed, valid_transform
 
 THRESHOLD = MaskEncoding()
+BATCHES_A_BLOCK = 16
 BATCHES_AHEAD = 2  # in the making at once, so that threads find work across the end of a batch
 
 
@@ -95,7 +97,10 @@ class Mixture:
         """
         self._epoch.assign(epoch)
         self._positions.assign(positions)
-        yield from self._draws.batch(batch_size).take(steps).as_numpy_iterator()
+        batches = self._draws.batch(batch_size).take(steps)
+        # Blocks, for the way from TensorFlow to Python costs more than a draw.
+        for block in batches.batch(BATCHES_A_BLOCK).as_numpy_iterator():
+            yield from block
 
     def batches(self, *, batch_size, steps_per_epoch, first_step=0):
         """Yields the draws of each training step from `first_step` on, without end."""
@@ -108,6 +113,14 @@ class Mixture:
                 positions += np.bincount(draws % len(self.shares), minlength=len(self.shares))
                 if step >= first_step:
                     yield draws
+
+
+def aligned_empty(shape):
+    """A new uint8 array whose memory TensorFlow takes over; it copies what is not aligned to 64 bytes."""
+    size = math.prod(shape)
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].reshape(shape)
 
 
 class BatchReader:
@@ -131,8 +144,7 @@ class BatchReader:
     def read(self, draws):
         """int64 (B,) draws -> uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) masks, int32 (B,) subsets."""
         size = self.image_size
-        images = np.empty((len(draws), size, size, 3), np.uint8)
-        masks = np.empty((len(draws), size, size, 1), np.uint8)
+        images, masks = (aligned_empty((len(draws), size, size, channels)) for channels in (3, 1))
         subsets, positions = self.draws.split(draws)
 
         def fill(item, subset, position):

@@ -1,7 +1,8 @@
 """Compares the loader with the tutorial's recipe and with the limit of the machine, in turn.
 
 Each contestant runs in a process of its own, round after round; ratios are taken within a round. The limit is
-the serial cost of reading, decoding and transforming one pair times the cores, measured in the same round.
+the serial cost of reading, decoding and transforming one pair times the cores, measured in the same round;
+`cores` is what as many processes as cores, which share nothing, reach together at the same work.
 
     python scripts/benchmark_loader.py --data_root D
 """
@@ -24,8 +25,6 @@ from command import command, parse_options
 from errors import InputError
 from manifest import read_manifest, write_json
 
-WARM_BATCHES = 4
-
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
@@ -44,7 +43,7 @@ class BenchmarkOptions:
     csv_dir: str = "csv_file"
     image_size: int = 384
     batch_size: int = 16
-    batches: int = 140
+    batches: int = 210
     rounds: int = 3
     contestant: str | None = None
     json: str | None = None
@@ -116,11 +115,9 @@ def measure_pipeline(options, build):
     batches = iter(dataset)
     next(batches)
     first = time.perf_counter() - started
-    for _ in range(WARM_BATCHES):
+    for _ in range(options.batches - 1):
         next(batches)
-    started = time.perf_counter()
-    for _ in range(options.batches):
-        next(batches)
+    # From the start, for a pipeline that fills a buffer first would look fast while it empties it.
     rate = options.batches * options.batch_size / (time.perf_counter() - started)
     del batches  # an iterator that lives at exit ends the process with status 134
     gc.collect()
@@ -145,6 +142,13 @@ def measure_limit(options, _):
     return {"images_per_s": os.cpu_count() / serial, "first_batch_s": None, "peak_mb": peak_memory()}
 
 
+def measure_cores(options, _):
+    """Images per second of one independent process for each core, all at once."""
+    processes = [start_contestant("limit", options) for _ in range(os.cpu_count())]
+    rates = [finish_contestant("limit", process)["images_per_s"] / os.cpu_count() for process in processes]
+    return {"images_per_s": sum(rates), "first_batch_s": None, "peak_mb": peak_memory()}
+
+
 def peak_memory():
     """Peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -154,20 +158,26 @@ CONTESTANTS = {
     "ours": (measure_pipeline, ours),
     "tutorial": (measure_pipeline, tutorial),
     "limit": (measure_limit, None),
+    "cores": (measure_cores, None),
 }
 
 
-def run_contestant(name, options):
-    """One contestant in a process of its own; returns its figures."""
+def start_contestant(name, options):
+    """Starts one contestant in a process of its own."""
     arguments = [
         f"--{field}={getattr(options, field)}" for field in ("csv_dir", "image_size", "batch_size", "batches")
     ]
-    process = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, __file__, f"--contestant={name}", *arguments], stdout=subprocess.PIPE, text=True
     )
+
+
+def finish_contestant(name, process):
+    """Waits for a contestant; returns its figures."""
+    output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"contestant {name} ended with status {process.returncode}")
-    return json.loads(process.stdout.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 def summarise(rounds):
@@ -194,7 +204,9 @@ def main(argv):
         return
     rounds = []
     for number in range(options.rounds):
-        rounds.append({name: run_contestant(name, options) for name in CONTESTANTS})
+        rounds.append(
+            {name: finish_contestant(name, start_contestant(name, options)) for name in CONTESTANTS}
+        )
         print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
     table = summarise(rounds)
     print(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))

@@ -315,7 +315,7 @@ def test_wrong_options(words, message, data_root, refuse):
 def test_options_of_the_wrong_type_and_none_at_all(data_root, refuse, capsys):
     assert refuse(data_root, "--duplicates", "maybe") == (
         "--duplicates: Expected one of 'error', 'warn'. Got value: maybe\n"
-        "See `make_csv_file --help` for the options."
+        "See `data_processing.py --help` for the options."
     )
     assert main([]) == 2
     assert "the following arguments are required: data_root" in capsys.readouterr().err
