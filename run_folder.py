@@ -103,6 +103,7 @@ def draw_curves(history, folder):
     axes[1].plot(best["epoch"], best["val_iou"], "o", color="black", label="best")
     for axis in axes:
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     temporary = Path(folder, f".{CURVES}.tmp.png")
