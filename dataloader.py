@@ -201,8 +201,8 @@ def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
 def fixed_settings():
     """tf.data.Options without autotuning, for there is nothing left to tune.
 
-    The tuner sleeps for twice as long each time, and an iterator's end waits for it: an epoch of 45 seconds
-    would last 82.
+    The tuner sleeps for twice as long each time, and an iterator's end waits for it: up to as long again as
+    the iterator has lived.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

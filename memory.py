@@ -10,8 +10,8 @@ KEPT_BYTES = 2**31 - 1
 def keep_freed_memory():
     """Tells glibc to reuse freed blocks instead of handing them back to the system at once.
 
-    A training step on the CPU allocates and frees hundreds of megabytes; mapping them anew each time took
-    almost half of its time where this was measured. Does nothing on other C libraries.
+    A training step on the CPU allocates and frees hundreds of megabytes; mapping them anew each time can
+    take as long as the step itself. Does nothing on other C libraries.
 
     Returns:
         True if the settings were taken.
