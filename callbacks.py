@@ -1,10 +1,12 @@
 """What happens around the epochs of `model.fit`: records, weights, a stop at NaN, the optional loggers."""
 
+import dataclasses
 import math
 import time
 from pathlib import Path
 
 from errors import InputError
+from ledger import epoch_rows, suspicion, write_ledger
 from legacy_keras import tf
 from model import save_weights
 from run_folder import BEST, LAST, history_row, write_history
@@ -65,6 +67,31 @@ class RunRecorder(tf.keras.callbacks.Callback):
         write_history(self.rows, self.folder)
 
 
+class LedgerWriter(tf.keras.callbacks.Callback):
+    """Writes ledger.csv each epoch, and warns where an epoch did not keep its shares.
+
+    Args:
+        plan: BalancePlan.
+        stream: DrawStream of the training data.
+        folder: of the run.
+    """
+
+    def __init__(self, plan, stream, folder):
+        super().__init__()
+        self.plan = plan
+        self.stream = stream
+        self.folder = folder
+        self.rows = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch."""
+        rows = epoch_rows(epoch, self.plan, self.stream)
+        self.rows += rows
+        write_ledger(self.rows, self.folder)
+        if warning := suspicion(rows):
+            print(f"\n{warning}")
+
+
 class WandbLogger(tf.keras.callbacks.Callback):
     """Sends each epoch's logs to Weights & Biases; WANDB_MODE=offline keeps them in the run folder."""
 
@@ -83,19 +110,26 @@ class WandbLogger(tf.keras.callbacks.Callback):
         self.run.finish()
 
 
-def run_callbacks(config, options, network, folder, steps_per_epoch):
+def run_callbacks(config, network, plan, stream, folder):
     """The callbacks of a run, in the order in which they must come.
 
     Args:
-        config: TrainConfig.
-        options: the config as a dict, for the loggers.
+        config: TrainConfig, complete.
+        network: whose weights are saved.
+        plan: BalancePlan.
+        stream: DrawStream of the training data.
+        folder: of the run.
     """
-    callbacks = [StopAtNaN(steps_per_epoch), RunRecorder(network, folder)]
+    callbacks = [
+        StopAtNaN(config.steps_per_epoch),
+        RunRecorder(network, folder),
+        LedgerWriter(plan, stream, folder),
+    ]
     if config.log == "tensorboard":
         logs = str(Path(folder, "tensorboard"))
         callbacks.append(tf.keras.callbacks.TensorBoard(logs, write_graph=False))
     if config.log == "wandb":
-        callbacks.append(WandbLogger(folder, options))
+        callbacks.append(WandbLogger(folder, dataclasses.asdict(config)))
     if config.patience is not None:
         callbacks.append(tf.keras.callbacks.EarlyStopping("val_iou", mode="max", patience=config.patience))
     return callbacks

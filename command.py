@@ -60,7 +60,11 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     switches = [f for f in fields if f.type is bool]
     by_hand = {f.name for f in list_fields + switches}
     parser.add_class_arguments(options_class, skip=by_hand, as_group=False)
-    help_texts = {p.arg_name: p.description for p in docstring_parser.parse(options_class.__doc__).params}
+    help_texts = {
+        parameter.arg_name: parameter.description
+        for parent in reversed(options_class.__mro__)
+        for parameter in docstring_parser.parse(parent.__doc__).params
+    }
     for field in switches:
         parser.add_argument(
             f"--{field.name}",

@@ -7,7 +7,7 @@ from typing import Literal
 
 import yaml
 
-from balancing import STRATEGIES
+from balancing import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
 from command import parse_options
 from errors import InputError
 from manifest import write_atomically
@@ -43,7 +43,20 @@ class TrainConfig:
         decoder_filters: Channels of the decoder's five stages, from the deepest up.
         mixed_precision: `auto` is float16 on a GPU and off on a CPU; True is float16, False is off.
         device: Numbers of the GPUs; without a GPU the CPU is used.
-        balance: How subsets share the draws. `uniform` gives every subset the same, `none` by size.
+        balance: How images are drawn. `uniform`: every subset the same share. `none`: shares by size.
+            `power`: shares by size to the power of balance_alpha. `shares`: those of --shares.
+            `oversample`: exact passes in which small subsets are repeated. `exact`: the same number from each
+            subset, or by --shares, in every batch. `loss`: short for `none` with loss_weights `subset`.
+        balance_alpha: Exponent of balance `power`, 0 (uniform) to 1 (none); 0.5 by default.
+        shares: Shares of balance `shares` or `exact`, as in '{"0": 0.4, "default": 1}'; they are normalised,
+            and 0 leaves a subset out.
+        oversample_only: The subsets that balance `oversample` repeats up to the largest; all by default.
+        oversample_below: Subsets of fewer images are repeated, besides those of oversample_only.
+        copies: How often `oversample` repeats a subset, as in '{"4": 3}'; the others then stay as they are.
+        oversample_limit: Most repeats of one image in a pass of `oversample`.
+        loss_weights: How images count in the training loss. `subset`: inversely to their subset's
+            frequency. `pixel`: foreground and background inversely to their coverage.
+        augment: `all` draws, or `copies`: an image's first draw in an epoch is only resized.
         transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}';
             the dictionary in transforms.py by default.
         seed: Of weights, draws and augmentation.
@@ -67,6 +80,14 @@ class TrainConfig:
     mixed_precision: bool | Literal["auto", "float16", "bfloat16"] = "auto"
     device: list[int] = field(default_factory=lambda: [0])
     balance: Literal[STRATEGIES] = "uniform"
+    balance_alpha: float | None = None
+    shares: dict[str | int, float] | None = None
+    oversample_only: list[str | int] = field(default_factory=list)
+    oversample_below: int | None = None
+    copies: dict[str | int, float] | None = None
+    oversample_limit: int | None = None
+    loss_weights: Literal[LOSS_WEIGHTS] = "none"
+    augment: Literal[AUGMENT] = "all"
     transforms: dict[str | int, str] | None = None
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
@@ -76,9 +97,11 @@ class TrainConfig:
         problems = [problem for problem in self._problems() if problem]
         if problems:
             raise InputError("\n".join(problems))
-        if self.transforms is not None:  # YAML reads a subset called 4 as a number
-            named = {str(subset): name for subset, name in self.transforms.items()}
-            object.__setattr__(self, "transforms", named)
+        for name in ("transforms", "shares", "copies"):  # YAML reads a subset called 4 as a number
+            if getattr(self, name) is not None:
+                named = {str(subset): value for subset, value in getattr(self, name).items()}
+                object.__setattr__(self, name, named)
+        object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
 
     def _problems(self):
         for name in ("image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience"):
@@ -100,6 +123,7 @@ class TrainConfig:
             yield f"decoder_filters must be five numbers greater than 0, got {self.decoder_filters}"
         if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
             yield f"device must be different GPU numbers from 0 on, got {self.device}"
+        yield from option_problems(self)
 
 
 def save_config(config, work_dir):

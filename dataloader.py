@@ -1,7 +1,6 @@
 """Manifests -> balanced batches: draws are shuffled and mixed, pixels are read where a batch needs them."""
 
 import copy
-import itertools
 import math
 import os
 import threading
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balancing import Draws
+from draws import Draws, DrawStream, ExactBatches, OversampledPasses
 from image_files import read_image
 from legacy_keras import tf
 from manifest import read_table
@@ -19,6 +18,7 @@ from transforms import apply_transform, check_sample, reseed, valid_transform
 
 THRESHOLD = MaskEncoding()
 BATCHES_A_BLOCK = 16
+PLAIN = -1
 BATCHES_AHEAD = 2  # in the making at once, so that threads find work across the end of a batch
 
 
@@ -75,7 +75,6 @@ class Mixture:
     """
 
     def __init__(self, shares, seed):
-        self.shares = shares
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._positions = tf.Variable(tf.zeros(len(shares), tf.int64), trainable=False)
 
@@ -102,17 +101,14 @@ class Mixture:
         for block in batches.batch(BATCHES_A_BLOCK).as_numpy_iterator():
             yield from block
 
-    def batches(self, *, batch_size, steps_per_epoch, first_step=0):
-        """Yields the draws of each training step from `first_step` on, without end."""
-        positions = np.zeros(len(self.shares), np.int64)
-        for epoch in itertools.count():
-            batches = self.epoch_batches(
-                epoch, positions.copy(), batch_size=batch_size, steps=steps_per_epoch
-            )
-            for step, draws in enumerate(batches, start=epoch * steps_per_epoch):
-                positions += np.bincount(draws % len(self.shares), minlength=len(self.shares))
-                if step >= first_step:
-                    yield draws
+
+def draw_order(plan, seed):
+    """What decides on the next subset under a BalancePlan."""
+    if plan.balance == "exact":
+        return ExactBatches(plan.shares, seed)
+    if plan.balance == "oversample":
+        return OversampledPasses(plan.pass_lengths, seed)
+    return Mixture(plan.shares, seed)
 
 
 def aligned_empty(shape):
@@ -138,27 +134,38 @@ class BatchReader:
         self.image_size = image_size
         self.draws = draws
         self.failure = None
+        self._transforms = [subset.transform for subset in subsets] + [valid_transform(image_size)]  # PLAIN
         self._threads = ThreadPoolExecutor(threads or os.cpu_count(), "reader")
         self._own = threading.local()
 
-    def read(self, draws):
-        """int64 (B,) draws -> uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) masks, int32 (B,) subsets."""
+    def read(self, draws, plain):
+        """Reads one batch.
+
+        Args:
+            draws: int64 (B,).
+            plain: bool (B,), which of them are only resized.
+
+        Returns:
+            uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids, int32 (B,) subsets.
+        """
         size = self.image_size
         images, masks = (aligned_empty((len(draws), size, size, channels)) for channels in (3, 1))
         subsets, positions = self.draws.split(draws)
 
-        def fill(item, subset, position):
-            images[item], masks[item, ..., 0] = self.read_sample(int(subset), int(position))
+        def fill(item):
+            images[item], masks[item, ..., 0] = self.read_sample(
+                int(subsets[item]), int(positions[item]), plain[item]
+            )
 
         try:
-            list(self._threads.map(fill, range(len(draws)), subsets, positions))
+            list(self._threads.map(fill, range(len(draws))))
         except Exception as error:
             self.failure = error  # TensorFlow passes on no more than its text
             raise
         return images, masks, subsets.astype(np.int32)
 
-    def read_sample(self, index, position):
-        """One transformed pair: uint8 (S, S, 3) and (S, S)."""
+    def read_sample(self, index, position, plain=False):
+        """One transformed pair, or a `plain` one that is only resized: uint8 (S, S, 3) and (S, S)."""
         subset = self.subsets[index]
         row = self.draws.row(index, position)
         image, mask = read_image(subset.images[row]), subset.encoding.read(subset.masks[row])
@@ -167,27 +174,29 @@ class BatchReader:
                 f"{subset.images[row]} is {image.shape[1]}x{image.shape[0]}, "
                 f"its mask {mask.shape[1]}x{mask.shape[0]}; make the manifests again"
             )
-        transform = self._transform(index)
+        transform = self._own_transform(PLAIN if plain else index)
         reseed(transform, self.draws.sample_seed(index, position))
         image, mask = apply_transform(transform, image, mask)
         check_sample(f"of subset {subset.name}", image, mask, self.image_size)
         return image, mask
 
-    def _transform(self, index):
+    def _own_transform(self, index):
         # A Compose that is reseeded for each sample must not be shared between threads.
         copies = self._own.__dict__.setdefault("transforms", {})
         if index not in copies:
-            copies[index] = copy.deepcopy(self.subsets[index].transform)
+            copies[index] = copy.deepcopy(self._transforms[index])
         return copies[index]
 
 
 def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
-    """Dataset of int64 (B,) draws -> dataset of uint8 images, uint8 masks and int32 subsets."""
+    """Dataset of int64 (B,) draws or of (draws, bool (B,) plain) -> dataset of what `reader.read` gives."""
     size = reader.image_size
 
-    def read(batch):
+    def read(batch, plain=None):
+        if plain is None:
+            plain = tf.zeros_like(batch, tf.bool)
         images, masks, subsets = tf.numpy_function(
-            reader.read, [batch], [tf.uint8, tf.uint8, tf.int32], stateful=False
+            reader.read, [batch, plain], [tf.uint8, tf.uint8, tf.int32], stateful=False
         )
         images.set_shape((batch.shape[0], size, size, 3))
         masks.set_shape((batch.shape[0], size, size, 1))
@@ -210,29 +219,34 @@ def fixed_settings():
 
 
 def training_dataset(
-    subsets, shares, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None
+    subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None
 ):
-    """Endless batches in which subset k has the share `shares[k]`, from the first step to the last.
+    """Endless batches balanced as the BalancePlan `plan` says, from the first step to the last.
 
     A batch is a function of the arguments and its step alone, whatever the number of `threads`.
 
     Args:
-        subsets: list of Subset.
-        shares: float (subsets,), sum 1.
+        subsets: list of Subset, in the order of the plan's.
 
     Returns:
-        (dataset, its BatchReader); the elements are uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids
-        and int32 (B,) subsets.
+        (dataset, its BatchReader, its DrawStream); the elements are uint8 (B, S, S, 3) images, uint8
+        (B, S, S, 1) class ids and int32 (B,) subsets.
     """
-    reader = BatchReader(subsets, image_size, Draws([len(subset) for subset in subsets], seed), threads)
-    mixture = Mixture(shares, seed)
-    draws = tf.data.Dataset.from_generator(
-        lambda: mixture.batches(
-            batch_size=batch_size, steps_per_epoch=steps_per_epoch, first_step=first_step
-        ),
-        output_signature=tf.TensorSpec((batch_size,), tf.int64),
+    draws = Draws([len(subset) for subset in subsets], seed, plan.pass_lengths)
+    reader = BatchReader(subsets, image_size, draws, threads)
+    stream = DrawStream(
+        draw_order(plan, seed),
+        draws,
+        [subset.images for subset in subsets],
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        augment=plan.augment,
     )
-    return read_batches(draws, reader), reader
+    steps = tf.data.Dataset.from_generator(
+        lambda: stream.steps(first_step),
+        output_signature=(tf.TensorSpec((batch_size,), tf.int64), tf.TensorSpec((batch_size,), tf.bool)),
+    )
+    return read_batches(steps, reader), reader, stream
 
 
 def validation_dataset(subsets, *, image_size, batch_size, threads=None):

@@ -8,6 +8,7 @@ from legacy_keras import tf
 
 SMOOTH = 1e-5
 ALPHA, GAMMA = 0.25, 2.0
+LARGEST_PIXEL_WEIGHT = 20.0
 
 
 def dice_loss(mask, probability, weight):
@@ -29,6 +30,25 @@ def focal_loss(mask, probability, weight):
     # divide_no_nan: the last batch may leave one of several devices without any image.
     pixels = weight * (foreground + background)
     return tf.math.divide_no_nan(tf.reduce_sum(pixels), tf.cast(tf.size(pixels), tf.float32))
+
+
+def pixel_weights(mask, classes=2):
+    """Weight of each pixel, inverse to how much of the batch its class covers.
+
+    scikit-learn's "balanced" over the pixels: pixels / (classes present * pixels of the class), so the mean
+    is 1; but at most 20, for a few stray pixels must not rule a batch.
+
+    Args:
+        mask: class ids 0..classes-1 of any integer type, (B, H, W, 1).
+
+    Returns:
+        float32 (B, H, W, 1).
+    """
+    counts = tf.stack([tf.math.count_nonzero(tf.equal(tf.cast(mask, tf.int32), k)) for k in range(classes)])
+    present = tf.cast(tf.math.count_nonzero(counts), tf.float32)
+    pixels = tf.cast(tf.size(mask), tf.float32)
+    weights = tf.math.divide_no_nan(pixels, present * tf.cast(counts, tf.float32))
+    return tf.gather(tf.minimum(weights, LARGEST_PIXEL_WEIGHT), tf.cast(mask, tf.int32))
 
 
 class SegmentationLoss(tf.keras.losses.Loss):

@@ -6,7 +6,7 @@ import numpy as np
 
 from errors import InputError
 from legacy_keras import sm, tf
-from losses import SegmentationLoss
+from losses import SegmentationLoss, pixel_weights
 from metrics import SubsetCounts, scores
 
 DECODER_FILTERS = (256, 128, 64, 32, 16)
@@ -116,17 +116,20 @@ def _download_failed(backbone, message):
 class SegmentationModel(tf.keras.Model):
     """A network with the training and validation steps of this project around it.
 
-    Training batches are (images, masks, subsets); validation counts pixels for each subset.
+    Batches are (images, masks, subsets); validation counts pixels for each subset. Weights of the loss are
+    for training alone: validation scores and losses of different runs stay comparable.
 
     Args:
         network: what `build_network` returns.
         subsets: names of the subsets in the validation data.
+        loss_weights: None; `pixel`; or the weight of each training subset, floats.
     """
 
-    def __init__(self, network, subsets):
+    def __init__(self, network, subsets, loss_weights=None):
         super().__init__()
         self.network = network
         self.subsets = list(subsets)
+        self.loss_weights = loss_weights
         self.counts = SubsetCounts(len(self.subsets))
         self.mean_loss = tf.keras.metrics.Mean("loss")
         # Every device reports the scores of all; Keras would add them up.
@@ -143,9 +146,10 @@ class SegmentationModel(tf.keras.Model):
 
     def train_step(self, batch):
         """One step of the optimiser; returns the epoch's mean loss so far."""
-        photo, mask, _ = batch
+        photo, mask, subset = batch
         with tf.GradientTape() as tape:
-            loss = self.loss(mask, self.network(photo, training=True))
+            probability = self.network(photo, training=True)
+            loss = self.loss(mask, probability, self._sample_weight(mask, subset))
             scaled = _for_replica(loss)
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 scaled = self.optimizer.get_scaled_loss(scaled)
@@ -156,6 +160,14 @@ class SegmentationModel(tf.keras.Model):
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         self.mean_loss.update_state(loss)
         return {"loss": self.mean_loss.result()}
+
+    def _sample_weight(self, mask, subset):
+        """What the loss takes: None, a weight for each pixel, or one for each image."""
+        if self.loss_weights is None:
+            return None
+        if self.loss_weights == "pixel":
+            return pixel_weights(mask)
+        return tf.gather(tf.constant(self.loss_weights, tf.float32), subset)
 
     def test_step(self, batch):
         """Adds one batch; returns the scores so far, over all pixels and for each subset."""

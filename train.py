@@ -11,10 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-import balancing
+from balancing import balance_plan, format_plan
 from command import command, parse_options
 from config import TrainConfig, save_config
 from errors import InputError
@@ -49,10 +46,11 @@ def train(config):
     manifest = read_manifest(config.csv_dir, config.data_root)
     config = _resolved(config, manifest, folder)
     transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size)
-    shares = balancing.subset_shares([len(table) for table in manifest.train.values()], config.balance)
-    _print_plan(config, manifest, shares)
+    sizes = {name: len(table) for name, table in manifest.train.items()}
+    plan = balance_plan(sizes, config, config.batch_size)
+    _print_plan(config, manifest, plan)
     strategy, config = _prepare_tensorflow(config)
-    _fit(config, manifest, transforms, shares, strategy, folder)
+    _fit(config, manifest, transforms, plan, strategy, folder)
     _print_scores(manifest, folder)
     return folder
 
@@ -70,21 +68,14 @@ def _resolved(config, manifest, folder):
     )
 
 
-def _print_plan(config, manifest, shares):
-    for note in manifest.notes:
-        print(f"note: {note}")
-    draws = config.steps_per_epoch * config.batch_size * shares
-    images = np.array([len(table) for table in manifest.train.values()])
+def _print_plan(config, manifest, plan):
+    draws = config.steps_per_epoch * config.batch_size
     default = config.transforms.get("default", "train")
-    table = {
-        "subset": list(manifest.train),
-        "images": images,
-        "share": [f"{share:.1%}" for share in shares],
-        "draws per epoch": draws.round().astype(int),
-        "repeats per image": (draws / images).round(2),
-        "transform": [config.transforms.get(name, default) for name in manifest.train],
-    }
-    print(pd.DataFrame(table).to_string(index=False))
+    table = plan.table(draws)
+    table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
+    print(format_plan(table))
+    for note in [*manifest.notes, *plan.notes(draws)]:
+        print(note if note.startswith("warning: ") else f"note: {note}")
 
 
 def _prepare_tensorflow(config):
@@ -112,15 +103,15 @@ def _prepare_tensorflow(config):
     return strategy, dataclasses.replace(config, mixed_precision=precision)
 
 
-def _fit(config, manifest, transforms, shares, strategy, folder):
+def _fit(config, manifest, transforms, plan, strategy, folder):
     from callbacks import run_callbacks
     from dataloader import training_dataset, validation_dataset
     from legacy_keras import tf
 
     sizes = {"image_size": config.image_size, "batch_size": config.batch_size}
-    training, training_reader = training_dataset(
+    training, training_reader, stream = training_dataset(
         loader_subsets(manifest, manifest.train, transforms),
-        shares,
+        plan,
         steps_per_epoch=config.steps_per_epoch,
         seed=config.seed,
         **sizes,
@@ -129,17 +120,16 @@ def _fit(config, manifest, transforms, shares, strategy, folder):
     resize = dict.fromkeys(held_out, valid_transform(config.image_size))
     validation, validation_reader = validation_dataset(loader_subsets(manifest, held_out, resize), **sizes)
     with strategy.scope():
-        model = _build(config, held_out)
+        model = _build(config, held_out, plan)
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder)
-    options = dataclasses.asdict(config)
     try:
         model.fit(
             training,
             steps_per_epoch=config.steps_per_epoch,
             epochs=config.epochs,
             validation_data=validation,
-            callbacks=run_callbacks(config, options, model.network, folder, config.steps_per_epoch),
+            callbacks=run_callbacks(config, model.network, plan, stream, folder),
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except tf.errors.OpError:
@@ -183,7 +173,7 @@ def valid_tables(manifest):
     return {name: tables[name] for name in known + sorted(tables.keys() - set(known), key=natural_order)}
 
 
-def _build(config, subsets):
+def _build(config, subsets, plan):
     """The compiled model."""
     from model import SegmentationModel, build_network, compile_model
 
@@ -193,7 +183,8 @@ def _build(config, subsets):
         encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
         decoder_filters=tuple(config.decoder_filters),
     )
-    model = SegmentationModel(network, subsets)
+    loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
+    model = SegmentationModel(network, subsets, loss_weights)
     steps = config.epochs * config.steps_per_epoch
     compile_model(
         model,

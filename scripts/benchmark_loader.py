@@ -68,12 +68,13 @@ def subsets_of(options):
 
 def ours(options, subsets):
     """Draws mixed, pixels read where a batch needs them."""
-    from balancing import subset_shares
+    from balancing import balance_plan
+    from config import TrainConfig
     from dataloader import training_dataset
 
     return training_dataset(
         subsets,
-        subset_shares([len(subset) for subset in subsets], "uniform"),
+        balance_plan({subset.name: len(subset) for subset in subsets}, TrainConfig()),
         image_size=options.image_size,
         batch_size=options.batch_size,
         steps_per_epoch=-(-sum(map(len, subsets)) // options.batch_size),
@@ -126,14 +127,13 @@ def measure_pipeline(options, build):
 
 def measure_limit(options, _):
     """Images per second that all cores could read and transform if nothing else cost anything."""
-    from balancing import Draws, subset_shares
     from dataloader import BatchReader
+    from draws import Draws
 
     subsets = subsets_of(options)
     reader = BatchReader(subsets, options.image_size, Draws([len(subset) for subset in subsets], 0), 1)
     count = options.batches * options.batch_size // 4
-    shares = subset_shares([len(subset) for subset in subsets], "uniform")
-    quotas = [round(count * share) for share in shares]
+    quotas = [round(count / len(subsets))] * len(subsets)
     started = time.perf_counter()
     for index, quota in enumerate(quotas):
         for position in range(quota):

@@ -5,21 +5,25 @@ import hashlib
 import itertools
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 from conftest import write_data
 
 import dataloader
-from balancing import Draws, subset_shares
+from balancing import balance_plan
+from config import TrainConfig
 from dataloader import (
     BatchReader,
-    Mixture,
     Subset,
+    draw_order,
     load_data_path,
     tf_dataset,
     training_dataset,
     validation_dataset,
 )
+from draws import Draws, DrawStream
+from ledger import epoch_rows, p_value
 from legacy_keras import tf
 from manifest import read_manifest
 from transforms import train_transform, valid_transform
@@ -58,11 +62,10 @@ def take(dataset, count):
     return elements
 
 
-def training(subsets, **options):
+def training(subsets, balance=None, **options):
     defaults = {"image_size": SIZE, "batch_size": 8, "steps_per_epoch": 4, "seed": 0}
-    return training_dataset(
-        subsets, subset_shares([len(s) for s in subsets], "uniform"), **defaults | options
-    )
+    own_plan = plan([len(subset) for subset in subsets], **balance or {})
+    return training_dataset(subsets, own_plan, **defaults | options)
 
 
 def fingerprint(elements):
@@ -72,31 +75,58 @@ def fingerprint(elements):
     return digest.hexdigest()
 
 
-def test_shares_hold_in_every_epoch_of_a_long_run():
-    shares, steps, batch_size = subset_shares(TUTORIAL, "uniform"), 70, 16
-    batches = Mixture(shares, seed=0).batches(batch_size=batch_size, steps_per_epoch=steps)
-    draws = np.stack(list(itertools.islice(batches, 100 * steps))).reshape(100, -1)
-    counts = np.stack([np.bincount(epoch % 5, minlength=5) for epoch in draws])
-    # Of n draws with share p the standard deviation of the share is sqrt(p (1 - p) / n).
-    sigma = (0.2 * 0.8 / draws.shape[1]) ** 0.5
-    assert np.abs(counts / draws.shape[1] - 0.2).max() < 4 * sigma
-    sigma = (0.2 * 0.8 / (50 * draws.shape[1])) ** 0.5
-    for half in (counts[:50], counts[50:]):  # the second half catches a loader that ran dry
-        assert np.abs(half.sum(0) / half.sum() - 0.2).max() < 4 * sigma
-    assert (counts.std(0) > 0).all(), "a random mixture varies from epoch to epoch"
+def plan(sizes, balance="uniform", batch_size=16, **options):
+    named = {str(number): size for number, size in enumerate(sizes)}
+    return balance_plan(named, TrainConfig(balance=balance, **options), batch_size)
 
 
-def test_shares_follow_the_sizes_without_balancing():
-    shares = subset_shares(TUTORIAL, "none")
-    batches = Mixture(shares, seed=1).batches(batch_size=100, steps_per_epoch=200)
-    counts = np.bincount(np.concatenate(list(itertools.islice(batches, 200))) % 5, minlength=5)
-    sigma = (shares * (1 - shares) / 20000) ** 0.5
-    assert (np.abs(counts / 20000 - shares) < 4 * sigma).all()
+def stream(own_plan, seed=0, batch_size=16, steps_per_epoch=70):
+    """The DrawStream that training would have."""
+    sizes = own_plan.sizes
+    draws = Draws(sizes, seed, own_plan.pass_lengths)
+    options = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "augment": own_plan.augment}
+    return DrawStream(draw_order(own_plan, seed), draws, [range(size) for size in sizes], **options)
+
+
+def drawn(own_stream, steps, first_step=0):
+    """int64 (steps, B) draws."""
+    return np.stack([draws for draws, _ in itertools.islice(own_stream.steps(first_step), steps)])
+
+
+STRATEGIES = [
+    {"balance": "uniform"},
+    {"balance": "none"},
+    {"balance": "power", "balance_alpha": 0.3},
+    {"balance": "shares", "shares": {"0": 0, "4": 0.5, "default": 1}},
+    {"balance": "oversample"},
+    {"balance": "oversample", "copies": {"4": 3}},
+    {"balance": "exact"},
+]
+
+
+@pytest.mark.parametrize("options", STRATEGIES, ids=str)
+def test_every_strategy_keeps_its_shares_from_the_first_epoch_to_the_last(options):
+    """100 epochs of the tutorial's data, first, middle and last tenth apart: none runs dry."""
+    own = plan(TUTORIAL, **options)
+    subsets = drawn(stream(own), 100 * 70).reshape(100, -1) % 5
+    counts = np.stack([np.bincount(epoch, minlength=5) for epoch in subsets])
+    assert not counts[:, own.shares == 0].any()
+    # Of n independent draws with share p the standard deviation of the share is sqrt(p (1 - p) / n); exact
+    # strategies stay far inside it.
+    for first in (0, 45, 90):
+        tenth = counts[first : first + 10].sum(0)
+        sigma = (own.shares * (1 - own.shares) / tenth.sum()) ** 0.5
+        assert (np.abs(tenth / tenth.sum() - own.shares) <= 4 * sigma).all()
+        assert p_value(tenth, own.shares) > 1e-6
+    # Each epoch apart too; 500 looks at most stay within 4.5 sigma.
+    sigma = (own.shares * (1 - own.shares) / subsets.shape[1]) ** 0.5
+    assert (np.abs(counts / subsets.shape[1] - own.shares) <= 4.5 * sigma).all()
+    random = options["balance"] not in ("oversample", "exact")
+    assert (counts.std(0) > 2).sum() >= 4 or not random, "a random mixture varies from epoch to epoch"
 
 
 def test_no_draw_is_lost_or_repeated_across_epochs():
-    batches = Mixture([0.5, 0.3, 0.2], seed=0).batches(batch_size=6, steps_per_epoch=5)
-    draws = np.concatenate(list(itertools.islice(batches, 40)))
+    draws = drawn(stream(plan([9, 5, 4]), batch_size=6, steps_per_epoch=5), 40).ravel()
     for subset in range(3):
         positions = draws[draws % 3 == subset] // 3
         np.testing.assert_array_equal(positions, np.arange(len(positions)))
@@ -104,8 +134,7 @@ def test_no_draw_is_lost_or_repeated_across_epochs():
 
 def test_a_late_step_is_found_without_its_forerunners():
     def steps(first, count):
-        batches = Mixture([0.5, 0.5], seed=7).batches(batch_size=4, steps_per_epoch=5, first_step=first)
-        return np.stack(list(itertools.islice(batches, count)))
+        return drawn(stream(plan([4, 4]), 7, batch_size=4, steps_per_epoch=5), count, first)
 
     np.testing.assert_array_equal(steps(13, 9), steps(0, 22)[13:])
 
@@ -113,8 +142,7 @@ def test_a_late_step_is_found_without_its_forerunners():
 def test_the_draws_depend_on_the_run_seed_not_on_the_global_one():
     def draws(seed, global_seed):
         tf.random.set_seed(global_seed)
-        batches = Mixture([0.5, 0.5], seed).batches(batch_size=32, steps_per_epoch=2)
-        return np.stack(list(itertools.islice(batches, 4)))
+        return drawn(stream(plan([4, 4]), seed, batch_size=32, steps_per_epoch=2), 4)
 
     np.testing.assert_array_equal(draws(0, 1), draws(0, 2))
     assert (draws(0, 1) != draws(1, 1)).any()
@@ -126,6 +154,44 @@ def test_batches_do_not_depend_on_the_number_of_threads(subsets):
     prints = {fingerprint(take(training(subsets, threads=n)[0], 9)) for n in (1, 2, 4)}
     assert len(prints) == 1
     assert fingerprint(take(training(subsets, seed=1)[0], 9)) not in prints
+
+
+@pytest.mark.parametrize("options", STRATEGIES[:1] + STRATEGIES[4:7], ids=str)
+def test_the_ledger_is_what_the_batches_hold(manifests, options):
+    """Every photo is painted in a colour of its own, so that the pixels tell what was delivered."""
+    root, csv_dir = manifests
+    resize = A.Compose([A.Resize(SIZE, SIZE, interpolation=0)])
+    subsets = make_subsets(csv_dir, resize)
+    for subset in subsets:
+        for number, path in enumerate(subset.images):
+            painted = np.full((50, 60, 3), 20 * number, np.uint8)
+            assert cv2.imwrite(path, painted)
+    options = options | {"copies": {"2": 3}} if options.get("copies") else options
+    balance = plan([6, 3, 1], **options)
+    dataset, _, own_stream = training(subsets, options, steps_per_epoch=5)
+    batches = take(dataset, 15)
+    for epoch in range(3):
+        rows = epoch_rows(epoch, balance, own_stream)
+        seen = {}
+        for images, _, numbers in batches[5 * epoch : 5 * epoch + 5]:
+            for image, subset in zip(images, numbers, strict=True):
+                seen.setdefault(int(subset), []).append(int(image[0, 0, 0]) // 20)
+        assert sum(row["draws"] for row in rows) == 40
+        for subset, row in enumerate(rows):
+            times = np.bincount(seen[subset])
+            assert (row["draws"], row["images"]) == (times.sum(), np.count_nonzero(times))
+            assert row["max_repeats"] == times.max()
+
+
+def test_with_copies_only_the_further_draws_are_augmented(manifests):
+    white = A.Compose([A.Resize(SIZE, SIZE), A.Lambda(image=lambda x, **_: np.full_like(x, 255))])
+    own = make_subsets(manifests[1], white)
+    dataset, _, own_stream = training(own, {"augment": "copies"}, steps_per_epoch=6)
+    plain = np.stack([plain for _, plain in itertools.islice(own_stream.steps(), 12)])
+    augmented = np.stack([(images == 255).all((1, 2, 3)) for images, _, _ in take(dataset, 12)])
+    np.testing.assert_array_equal(augmented, ~plain)
+    assert 0 < plain.mean() < 0.5
+    assert all((images == 255).all() for images, _, _ in take(training(own)[0], 6)), "all by default"
 
 
 def test_batches_start_at_any_step(subsets):
@@ -187,7 +253,7 @@ def test_validation_gives_every_pair_once_in_order(subsets):
 def test_a_file_that_went_bad_is_named(subsets):
     with open(subsets[2].images[0], "wb") as file:
         file.write(b"rubbish")
-    dataset, reader = training(subsets)
+    dataset, reader, _ = training(subsets)
     with pytest.raises(tf.errors.OpError):
         take(dataset, 10)
     assert "images/c/0.png cannot be decoded" in str(reader.failure)
@@ -195,12 +261,10 @@ def test_a_file_that_went_bad_is_named(subsets):
 
 def test_a_mask_of_another_size_is_named(subsets):
     bad = [Subset("a", subsets[0].images[:1], subsets[1].masks[:1], valid_transform(SIZE))]
-    import cv2
-
     cv2.imwrite(bad[0].masks[0], np.zeros((9, 9), np.uint8))
     reader = BatchReader(bad, SIZE, Draws([1], 0))
     with pytest.raises(OSError, match="is 60x50, its mask 9x9; make the manifests again"):
-        reader.read(np.array([0]))
+        reader.read(np.array([0]), np.array([False]))
 
 
 def test_load_data_path_gives_the_pairs_of_one_manifest(manifests):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from legacy_keras import sm, tf
-from losses import SegmentationLoss, dice_loss, focal_loss
+from losses import SegmentationLoss, dice_loss, focal_loss, pixel_weights
 
 DICE = SegmentationLoss([(1.0, dice_loss)])
 FOCAL = SegmentationLoss([(1.0, focal_loss)])
@@ -77,6 +77,44 @@ def test_weights_enter_the_sums(shape):
     np.testing.assert_allclose(FOCAL(mask, probability, weight), expected[1], rtol=1e-5)
     np.testing.assert_allclose(BOTH(mask, probability, weight), sum(expected), rtol=1e-5)
     np.testing.assert_allclose(tf.function(BOTH)(mask, probability, weight), sum(expected), rtol=1e-5)
+
+
+def weights_by_class(mask):
+    """compute_class_weight("balanced") over the pixels, at most 20, in float64."""
+    classes, counts = np.unique(mask, return_counts=True)
+    table = dict(zip(classes, np.minimum(mask.size / (len(classes) * counts), 20), strict=True))
+    return np.vectorize(table.get, otypes=[float])(mask)
+
+
+def test_pixel_weights_by_hand():
+    # 2 of 8 pixels are foreground: 8 / (2 * 2) = 2 for them, 8 / (2 * 6) = 2/3 for the others.
+    mask = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.uint8).reshape(2, 2, 2, 1)
+    np.testing.assert_allclose(pixel_weights(mask), np.where(mask == 1, 2, 2 / 3), rtol=1e-6)
+    # Three classes of 4, 2 and 2 pixels: 8 / (3 * 4) and 8 / (3 * 2).
+    mask = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.uint8).reshape(2, 2, 2, 1)
+    expected = np.where(mask == 0, 2 / 3, 4 / 3)
+    np.testing.assert_allclose(pixel_weights(mask, classes=3), expected, rtol=1e-6)
+
+
+def test_pixel_weights_have_mean_one_and_are_bounded():
+    mask = (np.random.default_rng(0).random((3, 40, 40, 1)) < 0.1).astype(np.uint8)
+    assert np.mean(pixel_weights(mask)) == pytest.approx(1, rel=1e-5)
+    single = np.zeros((1, 64, 64, 1), np.uint8)
+    np.testing.assert_array_equal(pixel_weights(single), 1)  # an empty mask: all pixels alike
+    single[0, 3, 3] = 1  # 4096 / (2 * 1) = 2048 is too much
+    assert pixel_weights(single)[0, 3, 3, 0] == 20
+    assert float(pixel_weights(single)[0, 0, 0, 0]) == pytest.approx(4096 / (2 * 4095))
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.05, 0.005, 0])
+def test_losses_with_pixel_weights_equal_numpy(coverage):
+    mask, probability = batch(6, size=64)
+    mask = (np.random.default_rng(6).random(mask.shape) < coverage).astype(np.uint8)
+    expected = reference(mask, probability, weights_by_class(mask))
+    plain = reference(mask, probability)
+    assert coverage in (0.5, 0) or min(abs(a - b) for a, b in zip(expected, plain, strict=True)) > 1e-3
+    for loss, value in zip([DICE, FOCAL, BOTH], [*expected, sum(expected)], strict=True):
+        np.testing.assert_allclose(loss(mask, probability, pixel_weights(mask)), value, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 8, 8, 1)], ids=["image", "pixel"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import contact_sheet
+import preview_balance
 from benchmark_loader import BenchmarkOptions
 from command import parse_options
 from config import TrainConfig
@@ -17,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPTIONS = {
     "data_processing.py": ManifestOptions,
     "train.py": TrainConfig,
+    "scripts/preview_balance.py": preview_balance.PreviewOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
 }
@@ -33,7 +35,11 @@ def test_the_readme_shows_commands():
 def test_commands_parse(line):
     script, *arguments = shlex.split(line)
     parsed = parse_options(
-        OPTIONS[script], arguments, prog=script, description="", config=script == "train.py"
+        OPTIONS[script],
+        arguments,
+        prog=script,
+        description="",
+        config=issubclass(OPTIONS[script], TrainConfig),
     )
     assert isinstance(parsed, OPTIONS[script])
 

@@ -11,6 +11,7 @@ import pytest
 
 import benchmark_loader
 import contact_sheet
+import preview_balance
 from command import DONE, WRONG_INPUT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,41 @@ def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
 def test_a_sheet_without_size_is_an_error(option, tmp_path, capsys):
     assert contact_sheet.main(["--work_dir", tmp_path, option, "0"]) == WRONG_INPUT
     assert "must be greater than 0, got 0" in capsys.readouterr().err
+
+
+def test_the_preview_shows_every_strategy(tables, tmp_path, capsys):
+    picture, machine = tmp_path / "new" / "balance.png", tmp_path / "balance.json"
+    options = ["--csv_dir", tables, "--output", picture, "--json", machine, "--batch_size", 4, "--epochs", 50]
+    more = ["--balance", "shares", "--shares", '{"a": 1, "default": 2}', "--loss_weights", "subset"]
+    assert preview_balance.main([*options, *more]) == DONE
+    printed = capsys.readouterr().out
+    content = json.loads(machine.read_text())
+    titles = list(dict.fromkeys(row["strategy"] for row in content["strategies"]))
+    strategies = ["uniform", "none", "power", "shares", "oversample", "exact", "loss"]
+    assert titles == ["shares + subset weights", *strategies]
+    assert all(f"\n{title}\n" in f"\n{printed}" for title in titles)
+    # a: 1/5 of 3 steps of 4 draws; 6 images.
+    assert content["strategies"][0]["draws_per_epoch"] == pytest.approx(12 / 5)
+    # c ends after 3 * 50 = 150 draws, epoch 15; b after 100 left / (1/2) = 200 more, epoch 35.
+    assert [round(row["epoch"], 6) for row in content["finite_recipe"]] == [0, 15, 35]
+    assert "epoch 15.0 of 50: subset c has run dry, share 0% from here on; a, b get 50% each" in printed
+    assert "epoch 35.0 of 50: subset b has run dry, share 0% from here on; a gets every draw" in printed
+    sheet = cv2.imread(str(picture))
+    assert sheet.shape[0] > 500 and (sheet != 255).mean() > 0.05
+
+
+def test_the_preview_leaves_out_what_the_options_do_not_allow(tables, tmp_path, capsys):
+    options = ["--csv_dir", tables, "--output", tmp_path / "balance.png", "--batch_size", 2]
+    assert preview_balance.main(options) == DONE
+    printed = f"\n{capsys.readouterr().out}"
+    assert "\nshares\n" not in printed and "\nexact\n" not in printed and "\noversample\n" in printed
+
+
+def test_the_preview_refuses_what_training_refuses(tables, tmp_path, capsys):
+    options = ["--csv_dir", tables, "--output", tmp_path / "balance.png", "--balance", "exact"]
+    assert preview_balance.main([*options, "--batch_size", 2]) == WRONG_INPUT
+    assert "one place for each of the 3 subsets" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["ours", "tutorial", "limit", "cores"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import data_processing
 import train
 from command import DONE, INTERRUPTED, WRONG_INPUT, parse_options
 from config import TrainConfig, load_config
+from ledger import read_ledger
 from run_folder import BEST, LAST
 
 ROOT = Path(train.__file__).parent
@@ -43,7 +45,7 @@ def one_convolution(monkeypatch):
 def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        "config.yaml", "history.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard"
+        "config.yaml", "history.csv", "ledger.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard"
     }  # fmt: skip
     assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert any(path.stat().st_size for path in (finished / "tensorboard").rglob("events*"))
@@ -58,6 +60,67 @@ def test_history_has_the_columns_of_the_design(finished):
     assert history["epoch"].tolist() == [1, 2]
     assert np.isfinite(history.to_numpy()).all()
     assert history.filter(like="val_").drop(columns="val_loss").stack().between(0, 1).all()
+
+
+def test_the_ledger_has_the_columns_of_the_design(finished):
+    ledger = read_ledger(finished)
+    assert list(ledger) == ["epoch", "subset", "share", "draws", "images", "max_repeats", "p_value"]
+    assert ledger["epoch"].tolist() == [1, 1, 1, 2, 2, 2] and ledger["subset"].tolist() == list("abcabc")
+    # 3 steps of 4 images
+    assert ledger.groupby("epoch")["draws"].sum().tolist() == [12, 12]
+    np.testing.assert_allclose(ledger["share"], 1 / 3)
+    assert ledger["p_value"].between(0, 1).all() and ledger["images"].between(1, [6, 3, 1] * 2).all()
+
+
+BALANCED = [
+    "--balance uniform --augment copies",
+    "--balance none",
+    "--balance power --balance_alpha 0.3",
+    """--balance shares --shares '{"a": 0, "b": 0.4, "default": 1}'""",
+    "--balance oversample",
+    """--balance oversample --oversample_only b c --oversample_limit 4 --augment copies""",
+    """--balance oversample --oversample_below 3 --copies '{"b": 2}'""",
+    "--balance exact",
+    "--balance loss",
+    "--balance none --loss_weights pixel",
+    "--balance uniform --loss_weights subset",
+]
+
+
+@pytest.mark.parametrize("options", BALANCED)
+def test_every_way_of_balancing_trains(one_convolution, tables, tmp_path, capsys, options):
+    assert run(tables, tmp_path / "run", *shlex.split(options)) == DONE
+    printed = capsys.readouterr().out
+    ledger = read_ledger(tmp_path / "run")
+    assert ledger.groupby("epoch")["draws"].sum().tolist() == [12, 12]
+    assert np.isfinite(pd.read_csv(tmp_path / "run/history.csv").to_numpy()).all()
+    assert "effective weight" in printed and load_config(tmp_path / "run").balance in options
+    if "exact" in options:
+        assert ledger["draws"].between(4, 4).all(), "4 places a batch for 3 subsets, 12 draws an epoch"
+    if "shares" in options:
+        assert ledger.loc[ledger["subset"] == "a", "draws"].tolist() == [0, 0]
+        assert "note: a share of 0 leaves out subset a" in printed
+    assert ("warning: balance uniform draws" in printed) == ("--loss_weights subset" in options)
+
+
+def test_loss_weights_change_the_training_and_not_the_validation_loss(one_convolution, tables, tmp_path):
+    def history(name, *options):
+        assert run(tables, tmp_path / name, "--learning_rate", "1e-12", *options) == DONE
+        return pd.read_csv(tmp_path / name / "history.csv")
+
+    plain, weighted = history("plain", "--balance", "none"), history("weighted", "--balance", "loss")
+    pixel = history("pixel", "--balance", "none", "--loss_weights", "pixel")
+    assert abs(plain["loss"] - weighted["loss"]).min() > 1e-4
+    assert abs(plain["loss"] - pixel["loss"]).min() > 1e-2
+    np.testing.assert_allclose(weighted["val_loss"], plain["val_loss"], rtol=1e-5)
+    np.testing.assert_allclose(pixel["val_loss"], plain["val_loss"], rtol=1e-5)
+
+
+def test_an_epoch_off_its_shares_is_warned_about(one_convolution, tables, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ledger.p_value", lambda counts, shares: 1e-7)
+    monkeypatch.setattr("ledger.LEAST_EXPECTED", 1)
+    assert run(tables, tmp_path / "run") == DONE
+    assert "warning: epoch 2 did not keep its shares (p = 1e-07)" in capsys.readouterr().out
 
 
 def test_metrics_are_those_of_the_best_epoch(finished):
@@ -178,6 +241,12 @@ WRONG = [
     ("--batch_size many", "batch_size"),
     ("--no_such_option 3", "no_such_option"),
     ("--balance fair", "balance"),
+    ("--balance exact --batch_size 2", "one place for each of the 3 subsets, got batch_size 2"),
+    ("--balance shares --shares {\"z\":1,\"default\":1}", "shares names unknown subsets z; known: a, b, c"),
+    ("--balance shares --shares {\"a\":-1,\"default\":1}", "share of a must be a number from 0 up, got -1"),
+    ("--balance shares --shares {\"a\":0,\"default\":0}", "shares must have a sum greater than 0"),
+    ("--balance shares --shares lots", "shares"),
+    ("--copies {\"a\":2}", "copies means something with balance oversample only, got balance uniform"),
     ("--transforms {\"z\":\"train\"}", "transforms name unknown subsets z; known: a, b, c, default"),
     ("--transforms {\"a\":\"harsh\"}", "transform 'harsh' is unknown; known: train, valid, light, strong"),
     ("--csv_dir nowhere", "does not exist. Make the manifests first: python data_processing.py"),
