@@ -71,6 +71,19 @@ def tables(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sample_tables(tmp_path_factory):
+    """Folder of the manifests of a small rendered sample set (subsets 0 to 4), which no test may change."""
+    import data_processing
+    from sample_data import make_sample_data
+
+    folder = tmp_path_factory.mktemp("samples")
+    make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False, workers=1)
+    options = ["--data_root", folder / "data", "--csv_dir", folder / "csv_file"]
+    assert data_processing.main(options) == 0
+    return folder / "csv_file"
+
+
+@pytest.fixture(scope="session")
 def finished(tables, tmp_path_factory):
     """The folder of a finished run on `tables`, which no test may change."""
     import train
