@@ -93,11 +93,12 @@ def test_resizing_keeps_photo_and_mask_centred_on_each_other(image_size):
 
 def geometry(name, image_size):
     """The part of a pipeline that moves pixels, photos interpolated as masks are."""
-    moves = [step for step in TRANSFORMS[name](image_size).transforms if isinstance(step, A.DualTransform)]
+    pipeline = TRANSFORMS[name](image_size)
+    moves = [step for step in pipeline.transforms if isinstance(step, A.DualTransform)]
     for step in moves:
         if hasattr(step, "interpolation"):
             step.interpolation = step.mask_interpolation
-    return A.Compose(moves)
+    return type(pipeline)(moves)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -130,10 +131,12 @@ def test_the_whole_pipeline_keeps_them_together(name):
     assert np.abs(slips).max() < 0.75, "pixels, where the mask is about 40 wide"
 
 
-@pytest.mark.parametrize("name", ["train", "light", "strong"])
+@pytest.mark.parametrize("name", ["train", "train_fast", "light", "strong"])
 def test_flips_fire_half_the_time(name):
-    steps = TRANSFORMS[name](32).transforms
-    flips = A.Compose([step for step in steps if isinstance(step, A.HorizontalFlip | A.VerticalFlip)])
+    pipeline = TRANSFORMS[name](32)
+    flips = type(pipeline)(
+        [step for step in pipeline.transforms if isinstance(step, A.HorizontalFlip | A.VerticalFlip)]
+    )
     image, mask = sample()
     wanted = {(h, v): mask[:: -1 if v else 1, :: -1 if h else 1] for h in (0, 1) for v in (0, 1)}
     draws, fired = 400, []
@@ -170,7 +173,7 @@ def test_any_size_becomes_image_size(name, shape):
             assert set(np.unique(moved)) <= {0, 1}
 
 
-@pytest.mark.parametrize("name", ["train", "light", "strong"])
+@pytest.mark.parametrize("name", ["train", "train_fast", "light", "strong"])
 def test_a_sample_depends_on_its_seed_alone(name):
     pair, transform = sample(), TRANSFORMS[name](32)
     first = [drawn(transform, seed, *pair) for seed in range(30)]
@@ -218,7 +221,10 @@ def test_an_unknown_subset():
 
 
 def test_an_unknown_name():
-    expected = "transform 'srtong' is unknown; known: train, valid, light, strong, or package.module:function"
+    expected = (
+        "transform 'srtong' is unknown; known: train, train_fast, valid, light, strong, "
+        "or package.module:function"
+    )
     with pytest.raises(InputError, match=expected):
         subset_transforms({"4": "srtong"}, ["4"], 64)
 
