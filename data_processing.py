@@ -4,19 +4,16 @@ python data_processing.py --data_root D
 """
 
 import hashlib
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from command import command, parse_options
 from errors import InputError, listing
+from inspection import inspect_pairs
 from manifest import (
     AGAIN,
     COLUMNS,
@@ -32,7 +29,8 @@ from manifest import (
     write_tables,
 )
 from mask_encoding import decide_encoding, read_classes
-from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, inspect_pairs, likely_suffix
+from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
+from splitting import one_group, split_names, subset_names
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,6 @@ class ManifestOptions:
             one_group("--group_by", self.group_by, "a regular expression")
 
 
-def one_group(option, pattern, expected="a regular expression"):
-    """Compiles a regular expression that must have one group."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        problem = f"is not a regular expression ({error})"
-    else:
-        if compiled.groups == 1:
-            return compiled
-        problem = f"has {compiled.groups} groups"
-    raise InputError(
-        f"{option} {pattern!r} {problem}; expected {expected} with one group in parentheses, "
-        "as in '/(p[0-9]+)_'"
-    )
-
-
 def make_csv_file(options):
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
@@ -115,30 +97,19 @@ def make_csv_file(options):
     check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
-    search = find_pairs(data_root, folders, options.mask_suffix)
-    findings = search.findings
-    if options.unpaired == "error":
-        _report_unpaired(search, options, findings)
-    if not any(pair.split in (None, "train") for pair in search.pairs):
-        findings.add("data without a single pair to train on", str(data_root), EXPECTED_LAYOUT)
-    facts = inspect_pairs(data_root, search.pairs, findings)
-    findings.raise_if_any()
-    encoding, found, names = _encoding(options, facts)
-    rows = _rows(facts, encoding)
-    rows["type"] = _subsets(rows, options)
-    rows["split"] = _splits(rows, options)
+    rows, masks, left_out = _read_data(data_root, folders, options)
+    rows["type"] = subset_names(rows, options)
+    split = _split_described(rows, options)
+    rows["split"] = split_names(rows, options)
     description = {
         "version": VERSION,
         "data_root": str(data_root),
         "options": {k: v for k, v in asdict(options).items() if k not in ("data_root", "csv_dir", "json")},
-        "mask_encoding": encoding.to_dict(),
-        "mask_encoding_found": found,
-        "classes": {str(class_id): name for class_id, name in sorted(names.items())},
-        "split": _split_described(facts, options),
+        **masks,
+        "split": split,
         "counts": _counts(rows),
         "masks_without_foreground": int((rows["coverage"] == 0).sum()),
-        "unpaired": sorted(search.unpaired),
-        "other_files": search.others,
+        **left_out,
         "duplicates": _duplicates(rows, options),
         "fingerprint": _fingerprint(rows),
     }
@@ -162,6 +133,30 @@ def split_data_train(csv_dir):
     tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
     write_tables(csv_dir, tables, read_description(csv_dir) or {})
     return subsets
+
+
+def _read_data(data_root, folders, options):
+    """Finds and inspects all pairs; what is known of each ends here, but for its row.
+
+    Returns:
+        (DataFrame of rows, and for manifest.json: what the masks hold, what was left out)
+    """
+    search = find_pairs(data_root, folders, options.mask_suffix)
+    findings = search.findings
+    if options.unpaired == "error":
+        _report_unpaired(search, options, findings)
+    if not any(pair.split in (None, "train") for pair in search.pairs):
+        findings.add("data without a single pair to train on", str(data_root), EXPECTED_LAYOUT)
+    facts = inspect_pairs(data_root, search.pairs, findings)
+    findings.raise_if_any()
+    encoding, found, names = _encoding(options, facts)
+    masks = {
+        "mask_encoding": encoding.to_dict(),
+        "mask_encoding_found": found,
+        "classes": {str(class_id): name for class_id, name in sorted(names.items())},
+    }
+    left_out = {"unpaired": sorted(search.unpaired), "other_files": search.others}
+    return _rows(facts, encoding), masks, left_out
 
 
 def _report_unpaired(search, options, findings):
@@ -217,119 +212,11 @@ def _rows(facts, encoding):
     )
 
 
-def _subsets(rows, options):
-    """The subset of each row, by folder, coverage or regular expression."""
-    if options.subset_by == "folder":
-        return rows["type"]
-    if options.subset_by == "coverage":
-        bins = pd.qcut(rows["coverage"], options.subset_bins, labels=False, duplicates="drop")
-        return "coverage" + bins.fillna(0).astype(int).astype(str)
-    names = _matches("--subset_by", options.subset_by, rows["images"])
-    unusable = sorted({name for name in names if not name or "/" in name})
-    if unusable:
-        raise InputError(
-            f"--subset_by {options.subset_by!r} gives the subset names\n"
-            f"{listing([repr(name) for name in unusable])}\n"
-            "Expected names that can stand in train<subset>.csv: not empty, no slash. Change the group."
-        )
-    return names
-
-
-def _matches(option, pattern, paths):
-    """What the one group of `pattern` finds in each path; InputError lists the paths without a match."""
-    compiled = one_group(option, pattern)
-    found = [compiled.search(path) for path in paths]
-    missed = [path for path, match in zip(paths, found, strict=True) if not match or match[1] is None]
-    if missed:
-        raise InputError(
-            f"{option} {pattern!r} does not match {len(missed)} of {len(found)} images:\n{listing(missed)}\n"
-            "Expected a match in every path, which is relative to the data root. Widen the expression."
-        )
-    return pd.Series([match[1] for match in found], index=paths.index)
-
-
-def _splits(rows, options):
-    """The split of each row: the data's own folders, else a stratified one that keeps groups together."""
-    if (rows["split"] == "valid").any():
-        if options.group_by is not None:
-            raise InputError(
-                "--group_by says how to divide data, but this data has a valid folder of its own. Leave the "
-                "option out, or move valid/ into train/ to have it divided."
-            )
-        return rows["split"]
-    undivided = rows[rows["split"] != "test"]
-    keys = [undivided["image_hash"]]
-    if options.group_by is not None:
-        keys.append(_matches("--group_by", options.group_by, undivided["images"]))
-    held_out = held_out_rows(undivided["type"], connected(keys), options.valid_fraction, options.seed)
-    if not held_out.any():
-        raise InputError(
-            f"no images are left for validation: {len(undivided)} images in "
-            f"{undivided['type'].nunique()} subsets cannot be divided, as identical images and groups stay "
-            "together. Add images, a valid folder, or choose another --group_by."
-        )
-    splits = rows["split"].fillna("train")
-    splits[undivided.index[held_out]] = "valid"
-    return splits
-
-
-def connected(keys):
-    """Group number of each row, where rows that share a value of any key belong together.
-
-    Args:
-        keys: list of Series of equal length.
-
-    Returns:
-        int array (rows,)
-    """
-    count = len(keys[0])
-    first = [pd.Series(np.arange(count)).groupby(key.to_numpy()).transform("min") for key in keys]
-    edges = (np.tile(np.arange(count), len(keys)), np.concatenate(first))
-    return connected_components(coo_array((np.ones(len(edges[0])), edges), shape=(count, count)))[1]
-
-
-def held_out_rows(subsets, groups, fraction, seed):
-    """Chooses whole groups for validation, so that each subset gives about `fraction` of its images.
-
-    A subset of two images or more has at least one on each side where its groups allow it; a single image
-    is for training.
-
-    Args:
-        subsets: Series (rows,) of names.
-        groups: int array (rows,).
-
-    Returns:
-        bool array (rows,), True for validation.
-    """
-    codes, names = pd.factorize(subsets)
-    _, groups = np.unique(groups, return_inverse=True)
-    counts = np.zeros((groups.max() + 1, len(names)), int)  # images of each subset in each group
-    np.add.at(counts, (groups, codes), 1)
-    sizes = counts.sum(axis=0)
-    goals = np.where(sizes > 1, np.clip(np.round(fraction * sizes), 1, np.maximum(sizes - 1, 1)), 0)
-    taken, chosen = np.zeros(len(names), int), np.zeros(len(counts), bool)
-
-    def distance(group):
-        """How far from the goals this group would bring us; infinite if a subset lost its last image."""
-        more = taken + counts[group]
-        return np.abs(goals - more).sum() if (more < sizes).all() else np.inf
-
-    order = np.random.default_rng(seed).permutation(len(counts))
-    for group in order:
-        if distance(group) < np.abs(goals - taken).sum():
-            taken, chosen[group] = taken + counts[group], True
-    for subset in np.flatnonzero(sizes > 1):
-        if not taken[subset]:  # its groups are larger than its goal: the nearest, if any leaves some behind
-            nearest = min((group for group in order if counts[group, subset]), key=distance)
-            if np.isfinite(distance(nearest)):
-                taken, chosen[nearest] = taken + counts[nearest], True
-    return chosen[groups]
-
-
 def _duplicates(rows, options):
     """Groups of identical images on several sides of the split: an error, or the list for the manifest."""
-    sides = rows.groupby("image_hash")["split"].transform("nunique")
-    groups = rows[sides > 1].groupby("image_hash")["images"].apply(list).tolist()
+    copies = rows[rows["image_hash"].duplicated(keep=False)]
+    sides = copies.groupby("image_hash")["split"].transform("nunique")
+    groups = copies[sides > 1].groupby("image_hash")["images"].apply(list).tolist()
     if groups and options.duplicates == "error":
         raise InputError(
             f"{len(groups)} images stand in more than one split with identical bytes:\n"
@@ -339,29 +226,33 @@ def _duplicates(rows, options):
     return groups
 
 
-def _split_described(pairs, options):
-    if any(pair.split == "valid" for pair in pairs):
+def _split_described(rows, options):
+    """How the data is divided, in words; `rows` still have the split of the data's own folders."""
+    if (rows["split"] == "valid").any():
         return "by the data's own folders"
     groups = f", groups of {options.group_by!r} kept together" if options.group_by else ""
     return f"{options.valid_fraction:g} of every subset held out for validation, seed {options.seed}{groups}"
 
 
 def _counts(rows):
+    """{split: {subset: images}}, the subsets in natural order."""
+    counts = rows.groupby(["split", "type"]).size().to_dict()
     return {
-        split: {
-            name: int((part["type"] == name).sum())
-            for name in sorted(part["type"].unique(), key=natural_order)
-        }
+        split: {name: counts[split, name] for name in sorted(names, key=natural_order)}
         for split in ("train", "valid", "test")
-        if len(part := rows[rows["split"] == split])
+        if (names := [name for side, name in counts if side == split])
     }
 
 
 def _fingerprint(rows):
     """Hash of the rows with the bytes of their files, whatever the order."""
     columns = ["images", "masks", "type", "split", "image_hash", "mask_hash"]
-    lines = sorted("\t".join(row) for row in rows[columns].itertuples(index=False))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    fingerprint, separator = hashlib.sha256(), ""
+    # A line at a time: all lines at once would be the largest thing in memory.
+    for row in sorted(zip(*(rows[name] for name in columns), strict=True), key=lambda row: f"{row[0]}\t"):
+        fingerprint.update((separator + "\t".join(row)).encode())
+        separator = "\n"
+    return fingerprint.hexdigest()
 
 
 def subset_table(rows):
@@ -373,15 +264,14 @@ def subset_table(rows):
     Returns:
         list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images.
     """
-    table = []
-    for name in sorted(rows["type"].unique(), key=natural_order):
-        subset = rows[rows["type"] == name]
+    table, total = [], int((rows["split"] == "train").sum())
+    for name, subset in by_type(rows).items():
         train = subset[subset["split"] == "train"]
         table.append(
             {
                 "subset": name,
                 "images": len(train),
-                "share": len(train) / int((rows["split"] == "train").sum()),
+                "share": len(train) / total,
                 "mean_coverage": float(train["coverage"].mean()) if len(train) else None,
                 "sizes": _size_range(subset),
                 "valid": int((subset["split"] == "valid").sum()),

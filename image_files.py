@@ -19,6 +19,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: what some phones and cameras write as .jpg
+GREY_MODES = ("1", "L", "LA")  # of PIL images
+EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}  # of a PIL image's `info`
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
@@ -32,9 +34,10 @@ def walk_files(folder):
     """Yields the files below `folder`, relative to it with `/`, sorted; system files are passed over."""
     for directory, subdirectories, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         subdirectories[:] = sorted(name for name in subdirectories if not is_system_name(name))
+        parent = Path(directory).relative_to(folder).as_posix()
         for name in sorted(names):
             if not is_system_name(name):
-                yield Path(directory, name).relative_to(folder).as_posix()
+                yield name if parent == "." else f"{parent}/{name}"
 
 
 def _unreadable(error):
@@ -57,6 +60,12 @@ def empty_folders(folder):
 def is_image_name(path):
     """True if the extension is one of EXTENSIONS, in upper or lower case."""
     return path.lower().endswith(EXTENSIONS)
+
+
+def read_bytes(path):
+    """The bytes of a file. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:  # a buffer would be made for nothing
+        return file.read()
 
 
 def read_image(path):
@@ -95,7 +104,8 @@ def open_strictly(content):
     """Decodes the bytes of a file with Pillow and OpenCV: each passes damaged files that the other refuses.
 
     Returns:
-        The loaded PIL image, not turned by its EXIF tag.
+        (the loaded PIL image, not turned by its EXIF tag; its pixels as `decode_picture` gives them, or None
+        for a JPEG file, where Pillow is the stricter one and OpenCV not asked)
 
     Raises:
         OSError: the content is no image, or is damaged or incomplete.
@@ -109,9 +119,12 @@ def open_strictly(content):
         raise
     except Exception as error:  # Pillow raises a dozen types on crafted or damaged files
         raise OSError(f"{type(error).__name__}: {error}") from error
-    if picture.format not in JPEG_FORMATS:  # there Pillow is the stricter one
-        decode_colour(content)
-    return picture
+    return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture)
+
+
+def decode_picture(content, picture):
+    """Decodes the bytes of a PIL image's file: uint8 (H, W) if it is grey, else (H, W, 3) RGB."""
+    return decode_grey(content) if picture.mode in GREY_MODES else decode_colour(content)
 
 
 def is_lossy(content, picture):
@@ -123,6 +136,9 @@ def is_lossy(content, picture):
 
 def orientation(picture):
     """The EXIF orientation of a PIL image, 1 (upright) to 8."""
+    # Of a small file, getexif takes a good part of the decoding time to find nothing.
+    if picture.format != "TIFF" and EXIF_KEYS.isdisjoint(picture.info):
+        return 1
     return picture.getexif().get(EXIF_ORIENTATION, 1)
 
 

@@ -7,6 +7,7 @@ at half) and black with one colour. Anything else needs a table of the classes.
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -94,8 +95,7 @@ def pack_colours(pixels):
     return red << 16 | green << 8 | blue
 
 
-@dataclass(frozen=True)
-class MaskSummary:
+class MaskSummary(NamedTuple):
     """What one mask says about its encoding, small enough to keep for every file.
 
     Args:
@@ -154,16 +154,17 @@ def summarise_colours(pixels):
 def summarise_grey(pixels, lossy=False):
     """Summary of a grey mask, uint8 (H, W); a `lossy` (JPEG) file is never taken for 0/1 or {0, v}."""
     histogram = np.bincount(pixels.ravel(), minlength=256)
-    values = np.flatnonzero(histogram)
-    kept = tuple((int(v), int(histogram[v])) for v in values) if len(values) <= MOST_VALUES else None
-    kind = _grey_kind(pixels, histogram, lossy)
-    return MaskSummary(kind, kept, pixels.size, int(histogram[HALF:].sum()))
+    values = np.flatnonzero(histogram).tolist()
+    counts = histogram[values].tolist()
+    kind = _grey_kind(pixels, histogram, values, lossy)
+    kept = tuple(zip(values, counts, strict=True)) if len(values) <= MOST_VALUES else None
+    bright = sum(count for value, count in zip(values, counts, strict=True) if value >= HALF)
+    return MaskSummary(kind, kept, pixels.size, bright)
 
 
-def _grey_kind(pixels, histogram, lossy):
-    values = np.flatnonzero(histogram)
-    foreground = values[values > 0]
-    if not len(foreground):
+def _grey_kind(pixels, histogram, values, lossy):
+    foreground = values[1:] if values[0] == 0 else values
+    if not foreground:
         return "blank"
     if len(foreground) == 1 and (foreground[0] == 255 or not lossy):
         return "binary"

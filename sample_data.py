@@ -3,11 +3,8 @@
 import contextlib
 import functools
 import math
-import multiprocessing
 import os
-import signal
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +16,7 @@ from tqdm import tqdm
 from errors import InputError
 from hand_drawing import BACKDROPS, FRAME, LAMP, Canvas, draw_hand, draw_trinket
 from memory import keep_freed_memory
+from workers import worker_pool
 
 SUBSET_SIZES = {"0": 749, "1": 144, "2": 126, "3": 52, "4": 34}
 VALIDATION_SIZE = 40
@@ -140,13 +138,6 @@ def write_pair(folder, seed, image_size, pair):
     return np.count_nonzero(mask) / mask.size
 
 
-def prepare_worker():
-    """Leaves Ctrl-C to the main process, and the other cores to the other workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-    keep_freed_memory()
-
-
 @contextlib.contextmanager
 def parallel_map(workers):
     """A `map` that keeps the order, over so many processes; an error in the block stops them early."""
@@ -154,14 +145,8 @@ def parallel_map(workers):
         keep_freed_memory()
         yield map
         return
-    # Forking is not safe once a library such as TensorFlow has started threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker) as pool:
-        try:
-            yield functools.partial(pool.map, chunksize=8)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with worker_pool(workers) as pool:
+        yield functools.partial(pool.map, chunksize=8)
 
 
 def refuse_filled(output):
@@ -175,9 +160,8 @@ def refuse_filled(output):
 def make_sample_data(output, seed=0, scale=1.0, image_size=300, progress=True, workers=None):
     """Writes the whole set below the folder `output`, or nothing.
 
-    The files depend on `seed` and `image_size` only; `scale` says how many there are. With several `workers`
-    (processes; by default as many as the cores and the job warrant) the calling script needs the usual
-    `if __name__ == "__main__":`.
+    The files depend on `seed` and `image_size` only; `scale` says how many there are, `workers` how many
+    processes render them (by default as many as the cores and the job warrant).
 
     Returns:
         {subset: SubsetSummary}.

@@ -1,6 +1,7 @@
 """Folders -> manifests, through the command: what it writes, prints and refuses."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import pytest
 from conftest import draw_pair, write_data, write_image
 from PIL import Image
 
-from data_processing import connected, held_out_rows, main, split_data_train
+from data_processing import main, split_data_train
 from errors import InputError
 from manifest import AGAIN, COLUMNS, NUMBERS, read_description, read_manifest
 from mask_encoding import MaskEncoding
 from pairs import EXPECTED_LAYOUT
+from splitting import connected, held_out_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -750,6 +752,38 @@ def test_split_data_train_takes_a_persons_train_csv(data_root, make, command):
     with pytest.raises(InputError) as caught:
         split_data_train(command.csv_dir)
     assert str(caught.value) == f"{path}: rows without type; expected each row's subset there. {AGAIN}"
+
+
+def test_workers_write_identical_manifests(data_root, make, command, monkeypatch):
+    make(data_root)
+    alone = contents(command.csv_dir)
+    monkeypatch.setattr("inspection.FEWEST_FOR_WORKERS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    make(data_root)
+    assert contents(command.csv_dir) == alone != {}
+
+
+def test_what_workers_find_is_reported_the_same(data_root, refuse, monkeypatch):
+    (data_root / "train/images/a/2.png").write_bytes(b"no image")
+    (data_root / "train/masks/b/1.png").write_bytes(b"")
+    message = refuse(data_root)
+    assert message.startswith("files that cannot be decoded: 2\n  train/images/a/2.png  not an image\n")
+    monkeypatch.setattr("inspection.FEWEST_FOR_WORKERS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert refuse(data_root) == message
+
+
+def test_an_interrupt_among_workers_leaves_nothing(data_root, command, monkeypatch):
+    monkeypatch.setattr("inspection.FEWEST_FOR_WORKERS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    def interrupt(self, count=1):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inspection.tqdm.update", interrupt)
+    status, shown = command(data_root)
+    assert status == 130 and shown.err.endswith("\ninterrupted\n")
+    assert not command.csv_dir.exists() and not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("script", ["data_processing.py", "scripts/make_csv_file.py"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import benchmark_loader
+import benchmark_scale
 import contact_sheet
 import preview_balance
 from command import DONE, WRONG_INPUT
@@ -130,6 +131,43 @@ def test_ratios_are_taken_within_a_round():
 def test_an_unknown_contestant_is_an_error(capsys):
     assert benchmark_loader.main(["--contestant", "magic"]) == WRONG_INPUT
     assert "contestant 'magic' is unknown; known: ours, tutorial, limit, cores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("image_type", ["png", "jpg"])
+def test_the_growth_with_the_data_is_measured_and_drawn(image_type, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    words = ["--pairs", 10, 20, "--image_type", image_type, "--folder", tmp_path / "data"]
+    outputs = ["--json", tmp_path / "scale.json", "--output", tmp_path / "scale.png"]
+    assert benchmark_scale.main([*words, *outputs]) == DONE
+    rows = json.loads((tmp_path / "scale.json").read_text())
+    assert [(row["subject"], row["pairs"]) for row in rows] == [("manifests", 10), ("manifests", 20)]
+    for row in rows:
+        assert row["pairs_per_s"] == pytest.approx(row["pairs"] / row["seconds"])
+        assert row["ratio"] == pytest.approx(row["pairs_per_s"] / row["limit_pairs_per_s"])
+        assert row["all_mb"] >= row["peak_mb"] > 50 and row["cpu_s"] > 0
+    assert "limit_pairs_per_s" in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / "scale.png")).shape[1] == 1100
+    assert list((tmp_path / "data").iterdir()) == [], "the data was deleted"
+
+
+def test_pairs_of_the_benchmark_all_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_scale, "RENDERED", 8)
+    options = benchmark_scale.ScaleOptions(pairs=[60], image_size=32)
+    written = benchmark_scale.write_pairs(tmp_path, 60, options)
+    assert len({Path(image).read_bytes() for image, _ in written}) == 60
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--pairs", "9"], "pairs must lie between 10 and 1048576, got 9"),
+        (["--image_size", "8"], "image_size must be at least 16, got 8; try 64"),
+        (["--folder", "nowhere"], "--folder nowhere: there is no such folder"),
+    ],
+)
+def test_wrong_options_of_the_scale_benchmark(words, message, capsys):
+    assert benchmark_scale.main(words) == WRONG_INPUT
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.slow
