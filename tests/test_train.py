@@ -251,7 +251,7 @@ WRONG = [
     ("--balance shares --shares lots", "shares"),
     ("--copies {\"a\":2}", "copies means something with balance oversample only, got balance uniform"),
     ("--transforms {\"z\":\"train\"}", "transforms name unknown subsets z; known: a, b, c, default"),
-    ("--transforms {\"a\":\"harsh\"}", "transform 'harsh' is unknown; known: train, train_fast, valid, light"),
+    ("--transforms {\"a\":\"harsh\"}", "transform 'harsh' is unknown; known: train, train_fast, valid"),
     ("--csv_dir nowhere", "does not exist. Make the manifests first: python data_processing.py"),
     ("--data_root nowhere", "--data_root nowhere: there is no such folder"),
     ("--config nowhere.yaml", "nowhere.yaml"),
