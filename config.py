@@ -11,6 +11,7 @@ from balancing import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
 from command import parse_options
 from errors import InputError
 from manifest import write_atomically
+from pair_cache import KINDS
 
 CONFIG = "config.yaml"
 STRIDE = 32  # the encoders halve the picture five times
@@ -32,6 +33,11 @@ class TrainConfig:
         csv_dir: Folder of the manifests.
         work_dir: Folder of the run; runs/<date>-<time> by default.
         image_size: Side of the model's input in pixels, a multiple of 32.
+        working_size: Long side of photos after decoding, before augmentation; smaller ones stay as they are.
+            Twice image_size by default, 0 leaves all as they are.
+        cache: Where decoded pairs are kept: `ram`, `disk` (in the user's cache folder, for later runs too;
+            scripts/clear_cache.py removes it) or `off`.
+        cache_gb: Most that the cache may take, 10**9 bytes each.
         batch_size: Images a step, over all devices.
         epochs: Number of epochs.
         steps_per_epoch: Steps an epoch; training images / batch size, rounded up, by default.
@@ -68,6 +74,9 @@ class TrainConfig:
     csv_dir: str = "csv_file"
     work_dir: str | None = None
     image_size: int = 384
+    working_size: int | None = None
+    cache: Literal[KINDS] = "off"
+    cache_gb: float = 4.0
     batch_size: int = 32
     epochs: int = 100
     steps_per_epoch: int | None = None
@@ -104,7 +113,9 @@ class TrainConfig:
         object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
 
     def _problems(self):
-        for name in ("image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience"):
+        for name in (
+            "image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience", "cache_gb"
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
@@ -115,6 +126,11 @@ class TrainConfig:
             below = self.image_size // STRIDE * STRIDE
             tries = " or ".join(str(size) for size in (below, below + STRIDE) if size)
             yield f"image_size must be a multiple of {STRIDE}, got {self.image_size}; try {tries}"
+        if self.working_size and self.working_size < self.image_size:
+            yield (
+                f"working_size must be at least image_size {self.image_size}, or 0 for photos as they are; "
+                f"got {self.working_size}"
+            )
         if self.backbone not in BACKBONES:
             yield f"backbone {self.backbone!r} is unknown; known: {', '.join(BACKBONES)}"
         if self.encoder_weights not in ("imagenet", "none") and not Path(self.encoder_weights).is_file():

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from draws import Draws, DrawStream, ExactBatches, OversampledPasses
-from image_files import read_image
 from legacy_keras import tf
 from manifest import read_table
 from mask_encoding import MaskEncoding
+from pair_cache import PairReader
 from transforms import apply_transform, check_sample, reseed, valid_transform
 
 THRESHOLD = MaskEncoding()
@@ -127,12 +127,14 @@ class BatchReader:
         image_size: pixels of the output.
         draws: Draws, which tells what each draw is.
         threads: number of threads; the batches do not depend on it.
+        pairs: PairReader; by default files as they are, without a cache.
     """
 
-    def __init__(self, subsets, image_size, draws, threads=None):
+    def __init__(self, subsets, image_size, draws, threads=None, pairs=None):
         self.subsets = subsets
         self.image_size = image_size
         self.draws = draws
+        self.pairs = pairs or PairReader()
         self.failure = None
         self._transforms = [subset.transform for subset in subsets] + [valid_transform(image_size)]  # PLAIN
         self._threads = ThreadPoolExecutor(threads or os.cpu_count(), "reader")
@@ -168,12 +170,7 @@ class BatchReader:
         """One transformed pair, or a `plain` one that is only resized: uint8 (S, S, 3) and (S, S)."""
         subset = self.subsets[index]
         row = self.draws.row(index, position)
-        image, mask = read_image(subset.images[row]), subset.encoding.read(subset.masks[row])
-        if image.shape[:2] != mask.shape:
-            raise OSError(
-                f"{subset.images[row]} is {image.shape[1]}x{image.shape[0]}, "
-                f"its mask {mask.shape[1]}x{mask.shape[0]}; make the manifests again"
-            )
+        image, mask = self.pairs.read(subset.images[row], subset.masks[row], subset.encoding)
         transform = self._own_transform(PLAIN if plain else index)
         reseed(transform, self.draws.sample_seed(index, position))
         image, mask = apply_transform(transform, image, mask)
@@ -219,7 +216,7 @@ def fixed_settings():
 
 
 def training_dataset(
-    subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None
+    subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None, pairs=None
 ):
     """Endless batches balanced as the BalancePlan `plan` says, from the first step to the last.
 
@@ -227,13 +224,14 @@ def training_dataset(
 
     Args:
         subsets: list of Subset, in the order of the plan's.
+        pairs: PairReader; by default files as they are, without a cache.
 
     Returns:
         (dataset, its BatchReader, its DrawStream); the elements are uint8 (B, S, S, 3) images, uint8
         (B, S, S, 1) class ids and int32 (B,) subsets.
     """
     draws = Draws([len(subset) for subset in subsets], seed, plan.pass_lengths)
-    reader = BatchReader(subsets, image_size, draws, threads)
+    reader = BatchReader(subsets, image_size, draws, threads, pairs)
     stream = DrawStream(
         draw_order(plan, seed),
         draws,
@@ -249,18 +247,18 @@ def training_dataset(
     return read_batches(steps, reader), reader, stream
 
 
-def validation_dataset(subsets, *, image_size, batch_size, threads=None):
+def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=None):
     """Every pair of `subsets` once, in order; the last batch may be smaller.
 
     Returns:
         (dataset as `training_dataset` gives it, BatchReader)
     """
-    reader = BatchReader(subsets, image_size, InOrder([len(subset) for subset in subsets], seed=0), threads)
+    draws = InOrder([len(subset) for subset in subsets], seed=0)
+    reader = BatchReader(subsets, image_size, draws, threads, pairs)
     every = np.concatenate(
         [index + len(subsets) * np.arange(len(subset)) for index, subset in enumerate(subsets)]
     )
-    draws = tf.data.Dataset.from_tensor_slices(every).batch(batch_size)
-    return read_batches(draws, reader), reader
+    return read_batches(tf.data.Dataset.from_tensor_slices(every).batch(batch_size), reader), reader
 
 
 class InOrder(Draws):

@@ -8,6 +8,7 @@ from config import load_config
 from metrics import THRESHOLD
 from model import build_network, load_weights
 from run_folder import BEST
+from working_size import shrink_photo, working_shape
 
 
 def load_network(work_dir):
@@ -24,9 +25,14 @@ def load_network(work_dir):
     return network
 
 
-def predict_mask(network, image):
-    """Photo uint8 (H, W, 3) RGB -> bool (H, W), the network's answer at the photo's own size."""
+def predict_mask(network, image, working_size=0):
+    """Photo uint8 (H, W, 3) RGB -> bool (H, W), the network's answer at the photo's own size.
+
+    Args:
+        working_size: of the run, so that the network sees what it saw in training.
+    """
     size = network.input_shape[1:3]
-    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    shrunk = shrink_photo(image, working_shape(image.shape[1::-1], working_size))
+    small = cv2.resize(shrunk, size[::-1], interpolation=cv2.INTER_LINEAR)
     probability = network(small[None], training=False).numpy()[0, ..., 0]
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > THRESHOLD

@@ -16,6 +16,7 @@ from command import command, parse_options
 from config import TrainConfig, save_config
 from errors import InputError
 from manifest import natural_order, read_manifest, write_json
+from pair_cache import PairReader, open_cache
 from run_folder import (
     BEST,
     HISTORY,
@@ -63,6 +64,7 @@ def _resolved(config, manifest, folder):
         data_root=str(manifest.data_root),
         csv_dir=str(Path(config.csv_dir).resolve()),
         work_dir=str(folder.resolve()),
+        working_size=2 * config.image_size if config.working_size is None else config.working_size,
         steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
         transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
     )
@@ -108,7 +110,8 @@ def _fit(config, manifest, transforms, plan, strategy, folder):
     from dataloader import training_dataset, validation_dataset
     from legacy_keras import tf
 
-    sizes = {"image_size": config.image_size, "batch_size": config.batch_size}
+    pairs = PairReader(open_cache(config.cache, config.cache_gb), config.working_size)
+    sizes = {"image_size": config.image_size, "batch_size": config.batch_size, "pairs": pairs}
     training, training_reader, stream = training_dataset(
         loader_subsets(manifest, manifest.train, transforms),
         plan,

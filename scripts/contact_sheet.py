@@ -1,5 +1,6 @@
 """Draws validation photos of every subset with true (green) and predicted (magenta) outlines on one sheet."""
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,10 +71,12 @@ def label(text, width):
     return strip
 
 
-def draw_sheet(network, manifest, columns, tile):
-    """One labelled row of photos for each validation subset: uint8 (H, W, 3) RGB."""
-    from prediction import predict_mask
+def draw_sheet(predict, manifest, columns, tile):
+    """One labelled row of photos for each validation subset: uint8 (H, W, 3) RGB.
 
+    Args:
+        predict: function of a photo that returns its mask.
+    """
     width = columns * tile
     rows = [label("green: mask    magenta: prediction", width)]
     for name in sorted(manifest.valid["type"].unique(), key=natural_order):
@@ -82,7 +85,7 @@ def draw_sheet(network, manifest, columns, tile):
         for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
             image = read_image(manifest.data_root / pair.images)
             true = manifest.encoding.read(manifest.data_root / pair.masks)
-            drawn = outlined(image, true, predict_mask(network, image), tile)
+            drawn = outlined(image, true, predict(image), tile)
             row[:, column * tile : (column + 1) * tile] = drawn
         rows += [label(f"subset {name}", width), row]
     return np.concatenate(rows)
@@ -94,9 +97,11 @@ def main(argv):
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
     config = load_config(options.work_dir)
     manifest = read_manifest(config.csv_dir, config.data_root)
-    from prediction import load_network  # TensorFlow, after the input has been checked
+    from prediction import load_network, predict_mask  # TensorFlow, after the input has been checked
 
-    sheet = draw_sheet(load_network(options.work_dir), manifest, options.columns, options.tile)
+    network = load_network(options.work_dir)
+    predict = functools.partial(predict_mask, network, working_size=config.working_size or 0)
+    sheet = draw_sheet(predict, manifest, options.columns, options.tile)
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     output.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()

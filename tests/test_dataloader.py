@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from conftest import write_data
 
-import dataloader
 from balancing import balance_plan
 from config import TrainConfig
 from dataloader import (
@@ -23,9 +22,11 @@ from dataloader import (
     validation_dataset,
 )
 from draws import Draws, DrawStream
+from image_files import read_image
 from ledger import epoch_rows, p_value
 from legacy_keras import tf
 from manifest import read_manifest
+from pair_cache import PairReader, RamCache
 from transforms import train_transform, valid_transform
 
 TUTORIAL = [749, 144, 126, 52, 34]
@@ -194,6 +195,15 @@ def test_with_copies_only_the_further_draws_are_augmented(manifests):
     assert all((images == 255).all() for images, _, _ in take(training(own)[0], 6)), "all by default"
 
 
+def test_batches_do_not_depend_on_the_cache(subsets):
+    plain = fingerprint(take(training(subsets)[0], 12))
+    size = 50 * 60 * 4
+    for limit in (10 * size, 4 * size, 0):
+        cache = RamCache(limit)
+        assert fingerprint(take(training(subsets, pairs=PairReader(cache))[0], 12)) == plain
+        assert cache.used == limit, "twelve batches draw each of the ten pairs"
+
+
 def test_batches_start_at_any_step(subsets):
     whole, late = take(training(subsets)[0], 9), take(training(subsets, first_step=6)[0], 3)
     assert fingerprint(whole[6:]) == fingerprint(late)
@@ -231,8 +241,8 @@ def test_the_first_batch_decodes_a_few_batches_not_the_data(tmp_path, monkeypatc
     root = write_data(tmp_path, {"a": 200})
     images = sorted(str(path) for path in (root / "train/images/a").iterdir())
     masks = [path.replace("images", "masks") for path in images]
-    read, count = dataloader.read_image, itertools.count()
-    monkeypatch.setattr(dataloader, "read_image", lambda path: (next(count), read(path))[1])
+    read, count = PairReader.read, itertools.count()
+    monkeypatch.setattr(PairReader, "read", lambda *pair: (next(count), read(*pair))[1])
     take(training([Subset("a", images, masks, valid_transform(SIZE))], batch_size=4)[0], 1)
     assert next(count) < 80
 
@@ -243,9 +253,7 @@ def test_validation_gives_every_pair_once_in_order(subsets):
     assert [len(batch[0]) for batch in batches] == [4, 4, 2]
     assert np.concatenate([batch[2] for batch in batches]).tolist() == [0] * 6 + [1] * 3 + [2]
     reader = BatchReader(resized, SIZE, Draws([6, 3, 1], 0))
-    singles = [
-        valid_transform(SIZE)(image=dataloader.read_image(path))["image"] for path in resized[0].images
-    ]
+    singles = [valid_transform(SIZE)(image=read_image(path))["image"] for path in resized[0].images]
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in batches])[:6], singles)
     assert reader.failure is None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import clear_cache
 import contact_sheet
 import preview_balance
 from benchmark_loader import BenchmarkOptions
@@ -19,6 +20,7 @@ OPTIONS = {
     "data_processing.py": ManifestOptions,
     "train.py": TrainConfig,
     "scripts/preview_balance.py": preview_balance.PreviewOptions,
+    "scripts/clear_cache.py": clear_cache.ClearOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
 }

@@ -231,7 +231,21 @@ def test_a_file_that_goes_bad_is_named(one_convolution, tmp_path, capsys):
     assert "masks/a/1.png cannot be decoded (found while training)" in capsys.readouterr().err
 
 
+def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path, monkeypatch):
+    monkeypatch.setattr("pair_cache.cache_folder", lambda: tmp_path / "cache")
+    for name, options in {"off": "", "ram": "--cache ram", "disk": "--cache disk --cache_gb 0.1"}.items():
+        assert run(tables, tmp_path / name, *options.split()) == DONE
+    first, *others = (weights(tmp_path / name / LAST) for name in ("off", "ram", "disk"))
+    for other in others:
+        assert all((a == b).all() for a, b in zip(first, other, strict=True))
+    assert (tmp_path / "cache/data.mdb").stat().st_size > 10 * 50 * 60 * 4
+    assert load_config(tmp_path / "disk").working_size == 64, "twice image_size, by default"
+
+
 WRONG = [
+    ("--working_size 16", "working_size must be at least image_size 32, or 0 for photos as they are; got 16"),
+    ("--cache_gb 0", "cache_gb must be greater than 0, got 0.0"),
+    ("--cache tape", "cache"),
     ("--image_size 390", "image_size must be a multiple of 32, got 390; try 384 or 416"),
     ("--batch_size 0", "batch_size must be greater than 0, got 0"),
     ("--epochs -1", "epochs must be greater than 0, got -1"),

@@ -1,0 +1,197 @@
+"""Decoded pairs kept in memory or on disk, never more than a given number of bytes.
+
+A pair is kept under what it was made of: path, size and time of both files, working size and mask encoding. A
+file that changes is another key. What is full stays as it is, for under random draws no pair is better than
+another.
+"""
+
+import hashlib
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from errors import InputError
+from working_size import read_pair
+
+KINDS = ("off", "ram", "disk")
+GB = 10**9
+SMALLEST_MAP = 2**20  # bytes; LMDB needs some for itself
+FILES = ("data.mdb", "lock.mdb")  # what LMDB makes in its folder
+HEADER = np.dtype([("height", "<u4"), ("width", "<u4"), ("checksum", "<u4")])
+
+
+def cache_folder():
+    """Where pairs are kept on disk: this user's place for caches, outside of any data folder."""
+    return Path(platformdirs.user_cache_dir("balanced-segmentation", appauthor=False), "pairs")
+
+
+class RamCache:
+    """Decoded pairs in this process's memory.
+
+    Args:
+        limit: bytes of pixels.
+    """
+
+    def __init__(self, limit):
+        self.limit = limit
+        self.used = 0
+        self._pairs = {}
+        self._lock = threading.Lock()
+
+    def get(self, key):
+        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
+        found = self._pairs.get(key)
+        return None if found is None else (found[0].copy(), found[1].copy())
+
+    def put(self, key, photo, mask):
+        """Keeps a pair if there is room."""
+        size = photo.nbytes + mask.nbytes
+        with self._lock:
+            if key in self._pairs or self.used + size > self.limit:
+                return
+            self.used += size
+        self._pairs[key] = photo.copy(), mask.copy()
+
+
+_open_files = {}  # {folder: LMDB environment}, for a process must not have one open twice
+
+
+class DiskCache:
+    """Decoded pairs in a file that several runs may share at once.
+
+    LMDB keeps its file within its map's size whatever happens, and its readers never see half a pair.
+
+    Args:
+        limit: bytes of the file.
+        folder: of the file.
+
+    Raises:
+        InputError: the folder cannot be written, or the file is no such cache.
+    """
+
+    def __init__(self, limit, folder):
+        import lmdb
+
+        self._full_error = lmdb.MapFullError
+        self._full = False
+        folder = Path(folder).resolve()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder not in _open_files:
+                # Not synced at each pair: after a crash of the whole machine the checksums tell.
+                _open_files[folder] = lmdb.open(str(folder), sync=False, readahead=False, max_readers=1024)
+            self._file = _open_files[folder]
+            self._file.set_mapsize(max(int(limit), SMALLEST_MAP))
+        except (OSError, lmdb.Error) as error:
+            raise InputError(
+                f"the cache in {folder} cannot be used: {error}. Remove it with scripts/clear_cache.py, or "
+                "choose another --cache."
+            ) from None
+
+    def get(self, key):
+        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
+        with self._file.begin(buffers=True) as reading:
+            stored = reading.get(_digest(key))
+            return None if stored is None else _unpacked(stored)
+
+    def put(self, key, photo, mask):
+        """Keeps a pair if there is room."""
+        if self._full:
+            return
+        try:
+            with self._file.begin(write=True) as writing:
+                writing.put(_digest(key), _packed(photo, mask), overwrite=True)
+        except self._full_error:
+            self._full = True
+
+
+def _digest(key):
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).digest()
+
+
+def _packed(photo, mask):
+    pixels = photo.tobytes() + mask.tobytes()
+    header = np.array((*mask.shape, zlib.crc32(pixels)), HEADER)
+    return header.tobytes() + pixels
+
+
+def _unpacked(stored):
+    """The pair in a value of the file, copied; None if the bytes are damaged."""
+    height, width, checksum = np.frombuffer(stored, HEADER, 1)[0]
+    pixels = np.frombuffer(stored, np.uint8, offset=HEADER.itemsize)
+    count = int(height) * int(width)
+    if len(pixels) != 4 * count or zlib.crc32(pixels) != checksum:
+        return None
+    pixels = pixels.copy()
+    return pixels[: 3 * count].reshape(height, width, 3), pixels[3 * count :].reshape(height, width)
+
+
+def remove_cache(folder):
+    """Deletes the cache on disk in `folder`; returns the bytes that it took, 0 where there is none."""
+    folder = Path(folder).resolve()
+    if folder in _open_files:
+        _open_files.pop(folder).close()
+    files = [folder / name for name in FILES if (folder / name).exists()]
+    freed = sum(file.stat().st_size for file in files)
+    for file in files:
+        file.unlink()
+    return freed
+
+
+class NoCache:
+    """Keeps nothing."""
+
+    def get(self, key):
+        """None."""
+
+    def put(self, key, photo, mask):
+        """Nothing."""
+
+
+def open_cache(kind, gigabytes, folder=None):
+    """The cache of a run.
+
+    Args:
+        kind: one of KINDS.
+        gigabytes: most that it may take, 10**9 bytes each.
+        folder: of a cache on disk; `cache_folder()` by default.
+    """
+    if kind == "ram":
+        return RamCache(gigabytes * GB)
+    if kind == "disk":
+        return DiskCache(gigabytes * GB, folder or cache_folder())
+    return NoCache()
+
+
+class PairReader:
+    """Reads pairs at working size, through a cache.
+
+    Args:
+        cache: what `open_cache` returns.
+        working_size: pixels of the long side after decoding, 0 for the files' own.
+    """
+
+    def __init__(self, cache=None, working_size=0):
+        self.cache = cache or NoCache()
+        self.working_size = working_size
+
+    def read(self, image_path, mask_path, encoding):
+        """As `read_pair` does."""
+        if isinstance(self.cache, NoCache):
+            return read_pair(image_path, mask_path, encoding, self.working_size)
+        key = (_version(image_path), _version(mask_path), self.working_size, encoding)
+        pair = self.cache.get(key)
+        if pair is None:
+            pair = read_pair(image_path, mask_path, encoding, self.working_size)
+            self.cache.put(key, *pair)
+        return pair
+
+
+def _version(path):
+    """What tells one content of a file from another without reading it."""
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns

@@ -1,0 +1,106 @@
+"""Pairs at working size: large photos are shrunk as they are decoded, and their masks with them.
+
+A photo of 12 megapixels that ends at a few hundred pixels must not be augmented at 12 megapixels. Small
+photos stay as they are.
+"""
+
+import io
+import math
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import image_files
+
+JPEG_START = b"\xff\xd8"
+# OpenCV's names for decoding at an eighth, a quarter and half of the size.
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+LARGEST_SHIFT = 0.25  # pixels at working size
+
+
+def working_shape(size, working_size):
+    """(width, height) at working size: the long side is `working_size`, nothing grows; 0 changes nothing."""
+    longest = max(size)
+    if not working_size or longest <= working_size:
+        return tuple(size)
+    return tuple(max(1, round(side * working_size / longest)) for side in size)
+
+
+def reduction(size, working_size):
+    """The largest of 8, 4, 2 and 1 by which a JPEG of this (width, height) may be decoded smaller.
+
+    A decoder rounds the reduced size up, so its last row and column show what lies outside of the photo, and
+    stretching the result would shift it against its mask; where that were to be seen, the answer is less.
+    """
+    target = working_shape(size, working_size)
+
+    def shift(side, goal, factor):
+        return (math.ceil(side / factor) * factor / side - 1) * goal
+
+    for factor in REDUCED:
+        shifts = [shift(side, goal, factor) for side, goal in zip(size, target, strict=True)]
+        if min(side // factor - goal for side, goal in zip(size, target, strict=True)) >= 0:
+            if max(shifts) <= LARGEST_SHIFT:
+                return factor
+    return 1
+
+
+def read_photo(path, working_size=0):
+    """Reads a photo at working size.
+
+    Returns:
+        (uint8 (H, W, 3) RGB, its full (width, height)), turned upright by its EXIF tag.
+
+    Raises:
+        OSError: the file is missing or cannot be decoded.
+    """
+    content = image_files.read_bytes(path)
+    size, factor = None, 1
+    if working_size and content.startswith(JPEG_START):
+        size = _jpeg_size(content, path)
+        factor = reduction(size, working_size)
+    if factor == 1:
+        photo = image_files.decode_colour(content, path)
+        size = photo.shape[1::-1]
+    else:
+        reduced = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCED[factor])
+        if reduced is None:
+            raise OSError(f"{path} cannot be decoded")
+        photo = cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB)
+    return shrink_photo(photo, working_shape(size, working_size)), tuple(size)
+
+
+def _jpeg_size(content, path):
+    try:
+        return image_files.upright_size(Image.open(io.BytesIO(content)))
+    except Exception as error:  # whatever Pillow raises on a damaged header
+        raise OSError(f"{path} cannot be decoded") from error
+
+
+def shrink_photo(photo, size):
+    """uint8 (H, W, 3) -> uint8 of this (width, height), which is not larger; averages over areas."""
+    return photo if photo.shape[1::-1] == size else cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+
+
+def shrink_mask(mask, size):
+    """uint8 (H, W) class ids -> the ids in the middle of each pixel of this (width, height)."""
+    if mask.shape[::-1] == size:
+        return mask
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def read_pair(image_path, mask_path, encoding, working_size=0):
+    """Reads a photo and its mask at working size: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
+
+    Raises:
+        OSError: a file is missing, cannot be decoded or does not fit the encoding, or the sizes differ.
+    """
+    photo, size = read_photo(image_path, working_size)
+    mask = encoding.read(mask_path)
+    if mask.shape[::-1] != size:
+        raise OSError(
+            f"{image_path} is {size[0]}x{size[1]}, its mask {mask.shape[1]}x{mask.shape[0]}; "
+            "make the manifests again"
+        )
+    return photo, shrink_mask(mask, photo.shape[1::-1])
