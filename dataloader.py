@@ -86,7 +86,9 @@ class Mixture:
             return tf.data.Dataset.sample_from_datasets(loaders, list(shares), seed=self._epoch.read_value())
 
         # The variables let one traced graph serve every epoch.
-        self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix).with_options(fixed_settings())
+        options = fixed_settings()
+        options.threading.private_threadpool_size = 1  # handing each draw from thread to thread costs more
+        self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix).with_options(options)
 
     def epoch_batches(self, epoch, positions, *, batch_size, steps):
         """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch.
