@@ -12,6 +12,7 @@ LOSS_WEIGHTS = ("none", "subset", "pixel")
 AUGMENT = ("all", "copies")
 DEFAULT_ALPHA = 0.5
 SAME_WAY = 1.05  # times; below that, sampler and loss weights are not said to pull the same way
+ABOUT_ONCE = 1.05  # draws of an image in an epoch; up to that, about a quarter at most are further draws
 # Which option belongs to which strategies.
 BELONGS_TO = {
     "balance_alpha": ("power",),
@@ -43,7 +44,10 @@ def option_problems(options):
         yield f"shares must have a sum greater than 0, got {options.shares}"
     for subset, factor in (options.copies or {}).items():
         if not 1 <= factor < float("inf"):
-            yield f"copies: the factor of {subset} must be at least 1 (every image comes once), got {factor}"
+            yield (
+                f"copies: the factor of {subset} must be at least 1 (every image comes once) and finite, got "
+                f"{factor}"
+            )
     for name in ("oversample_below", "oversample_limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -107,6 +111,14 @@ class BalancePlan:
             yield f"one pass of oversample is {total} draws, {total / draws_per_epoch:.2f} epochs"
         if self.weighting == "pixel":
             yield "foreground and background count in the loss inversely to how much of a batch they cover"
+        if self.augment == "copies":
+            often = draws_per_epoch * self.shares / self.sizes
+            seldom = [self.subsets[place] for place in drawn if often[place] <= ABOUT_ONCE]
+            if seldom:
+                yield (
+                    f"augment copies: images of subset {', '.join(seldom)} are seldom drawn twice in an "
+                    "epoch, so seldom augmented"
+                )
         yield from self._same_way()
 
     def _same_way(self):
@@ -122,7 +134,7 @@ class BalancePlan:
                 f"warning: balance {self.balance} draws an image of subset {small} "
                 f"{often[first, second]:.1f} times as often as one of subset {large}, and loss_weights "
                 f"{self.weighting} counts it {weight[first, second]:.1f} times as much: "
-                f"{together[first, second]:.0f} times together. One cure is enough: leave --loss_weights "
+                f"{together[first, second]:.1f} times together. One cure is enough: leave --loss_weights "
                 "out, or take --balance loss."
             )
 
@@ -232,7 +244,8 @@ def _pass_lengths(sizes, options):
     lengths = []
     for name, size in sizes.items():
         minority = name in options.oversample_only or size < (options.oversample_below or 0)
-        factor = copies.get(name, copies.get("default"))
+        # A subset named by an option of its own is no matter of the default.
+        factor = copies.get(name, None if minority else copies.get("default"))
         if factor is None:
             # Copies alone name what is repeated; the other subsets stay as they are.
             filled = minority if chosen else not copies

@@ -59,6 +59,7 @@ class TrainConfig:
         oversample_only: The subsets that balance `oversample` repeats up to the largest; all by default.
         oversample_below: Subsets of fewer images are repeated, besides those of oversample_only.
         copies: How often `oversample` repeats a subset, as in '{"4": 3}'; the others then stay as they are.
+            A default is for the subsets that neither it nor the two options above name.
         oversample_limit: Most repeats of one image in a pass of `oversample`.
         loss_weights: How images count in the training loss. `subset`: inversely to their subset's
             frequency. `pixel`: foreground and background inversely to their coverage.

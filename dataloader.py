@@ -87,7 +87,10 @@ class Mixture:
 
         # The variables let one traced graph serve every epoch.
         options = fixed_settings()
-        options.threading.private_threadpool_size = 1  # handing each draw from thread to thread costs more
+        # Handing each draw from thread to thread costs more than making it, and so does optimising the graph
+        # at the start of each epoch.
+        options.threading.private_threadpool_size = 1
+        options.experimental_optimization.apply_default_optimizations = False
         self._draws = tf.data.Dataset.from_tensors(0).flat_map(mix).with_options(options)
 
     def epoch_batches(self, epoch, positions, *, batch_size, steps):

@@ -60,7 +60,7 @@ def suspicion(rows):
     """A warning about one epoch's rows, or None."""
     draws = sum(row["draws"] for row in rows)
     expected = [row["share"] * draws for row in rows if row["share"]]
-    if rows[0]["p_value"] >= SUSPICIOUS or 0 < min(expected) < LEAST_EXPECTED:
+    if rows[0]["p_value"] >= SUSPICIOUS or min(expected) < LEAST_EXPECTED:
         return None
     got = ", ".join(f"{row['subset']} {row['draws']} of {row['share'] * draws:.0f}" for row in rows)
     return (

@@ -5,6 +5,7 @@ so is what the tutorial's recipe of finite loaders would do.
 """
 
 import dataclasses
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from balancing import BELONGS_TO, STRATEGIES, balance_plan, finite_recipe, forma
 from command import command, parse_options
 from config import TrainConfig
 from errors import InputError
-from manifest import read_manifest, write_json
+from manifest import read_manifest, write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,10 @@ def draw_preview(plans, recipe, draws_per_epoch, epochs, path):
         xlim=(0, epochs), ylim=(0, 1), xlabel="epoch", title="shares under the tutorial's finite loaders"
     )
     axis.yaxis.set_major_formatter("{x:.0%}")
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp.png")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=100)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
     plt.close(figure)
-    temporary.replace(path)
+    write_atomically(Path(path), picture.getvalue())
 
 
 @command
@@ -141,9 +141,7 @@ def main(argv):
         rows += [{"strategy": title} | row for row in table.to_dict("records")]
         print(f"{title}\n{format_plan(table)}")
         print("".join(f"{note}\n" for note in plan.notes(draws)))
-    print(
-        "the tutorial's recipe, sample_from_datasets over loaders that end (repeat(epochs)), would run dry:"
-    )
+    print("the tutorial's recipe, sample_from_datasets over loaders that end (repeat(epochs)), on this data:")
     print(recipe_text(recipe, options.epochs))
     draw_preview(plans, recipe, draws, options.epochs, options.output)
     print(f"\npicture: {options.output}")

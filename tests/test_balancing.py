@@ -58,6 +58,8 @@ OVERSAMPLED = [
     ({"copies": {"4": 3}}, [749, 144, 126, 52, 102]),
     ({"copies": {"4": 2.5, "default": 2}}, [1498, 288, 252, 104, 85]),
     ({"copies": {"4": 3}, "oversample_only": ["3"]}, [749, 144, 126, 749, 102]),
+    ({"copies": {"default": 2}, "oversample_only": ["3"]}, [1498, 288, 252, 749, 68]),
+    ({"copies": {"default": 2}, "oversample_below": 50}, [1498, 288, 252, 104, 749]),
     ({"oversample_limit": 4}, [749, 576, 504, 208, 136]),
     ({"copies": {"4": 9}, "oversample_limit": 4}, [749, 144, 126, 52, 136]),
 ]
@@ -119,9 +121,19 @@ def test_sampler_and_weights_that_pull_the_same_way_are_warned_about():
     assert warning.startswith(
         "warning: balance uniform draws an image of subset 4 22.0 times as often as one"
     )
-    assert "of subset 0, and loss_weights subset counts it 22.0 times as much: 485 times together" in warning
+    assert (
+        "of subset 0, and loss_weights subset counts it 22.0 times as much: 485.3 times together" in warning
+    )
     assert "leave --loss_weights out, or take --balance loss" in warning
     assert len(list(plan("exact", loss_weights="subset").notes(1120))) == 1
+
+
+def test_a_slight_pull_is_warned_about_too():
+    # Images of b are drawn 100/90 = 1.11 times as often as those of a, and count 1.11 times: 1.23.
+    (warning,) = plan("uniform", {"a": 100, "b": 90}, loss_weights="subset").notes(100)
+    assert "1.1 times as often" in warning and "1.2 times together" in warning
+    # 100/98 = 1.02 is not worth a word.
+    assert list(plan("uniform", {"a": 100, "b": 98}, loss_weights="subset").notes(100)) == []
 
 
 @pytest.mark.parametrize(
@@ -142,6 +154,15 @@ def test_no_warning_where_nothing_multiplies(options):
 
 def test_pixel_weights_are_announced():
     assert "cover" in "".join(plan(loss_weights="pixel").notes(1120))
+
+
+def test_subsets_that_copies_seldom_augment_are_named():
+    # 1120 draws: 224/749 = 0.3 draws of an image of 0, 224/144 = 1.6 of 1.
+    (note,) = plan(augment="copies").notes(1120)
+    assert note.startswith("augment copies: images of subset 0 are seldom drawn twice in an epoch")
+    shares = {"0": 0, "default": 1}
+    notes = " ".join(plan("shares", shares=shares, augment="copies").notes(1120))
+    assert "augment copies" not in notes, "a subset left out is not drawn at all"
 
 
 @pytest.mark.parametrize("balance", ["uniform", "none", "power", "oversample", "exact", "loss"])
@@ -167,6 +188,8 @@ WRONG = [
     ({"balance": "power", "balance_alpha": 1.5}, "balance_alpha must be from 0 (uniform) to 1 (none), got"),
     ({"balance": "power", "balance_alpha": float("nan")}, "balance_alpha must be from 0"),
     ({"balance": "oversample", "copies": {"4": 0.5}}, "the factor of 4 must be at least 1"),
+    ({"balance": "oversample", "copies": {"4": float("inf")}}, "the factor of 4 must be at least 1"),
+    ({"balance": "oversample", "copies": {"3": float("nan")}}, "the factor of 3 must be at least 1"),
     ({"balance": "oversample", "oversample_limit": 0}, "oversample_limit must be at least 1, got 0"),
     ({"balance": "oversample", "oversample_below": 0}, "oversample_below must be at least 1, got 0"),
     ({"balance": "loss", "loss_weights": "pixel"}, "loss is short for balance none with loss_weights subset"),

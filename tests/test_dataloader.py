@@ -126,6 +126,29 @@ def test_every_strategy_keeps_its_shares_from_the_first_epoch_to_the_last(option
     assert (counts.std(0) > 2).sum() >= 4 or not random, "a random mixture varies from epoch to epoch"
 
 
+def test_exact_and_oversample_are_exact_in_training_too():
+    """What the plan promises is what `draw_order` delivers, not the same shares by chance."""
+    batches = drawn(stream(plan([70, 20, 10], balance="exact"), batch_size=9), 70) % 3
+    assert all(np.bincount(batch).tolist() == [3, 3, 3] for batch in batches)
+    own = stream(plan([70, 20, 10], balance="oversample", copies={"2": 4}), batch_size=10)
+    passes = drawn(own, 13 * 4).reshape(4, 130)
+    for one_pass in passes:
+        assert np.bincount(one_pass % 3).tolist() == [70, 20, 40]
+        times = np.bincount([own.draws.row(2, int(draw) // 3) for draw in one_pass[one_pass % 3 == 2]])
+        assert times.tolist() == [4] * 10
+
+
+def test_reader_and_stream_know_the_passes_of_oversample(subsets):
+    _, reader, own_stream = training(subsets, {"balance": "oversample", "copies": {"1": 1.4}})
+    assert reader.draws.pass_lengths == [6, 4, 1] and own_stream.draws is reader.draws
+
+
+@pytest.mark.parametrize("balance", ["uniform", "exact", "oversample"])
+def test_the_order_of_the_subsets_depends_on_the_run_seed(subsets, balance):
+    first, other = (drawn(training(subsets, {"balance": balance}, seed=seed)[2], 8) % 3 for seed in (0, 1))
+    assert (first != other).any()
+
+
 def test_no_draw_is_lost_or_repeated_across_epochs():
     draws = drawn(stream(plan([9, 5, 4]), batch_size=6, steps_per_epoch=5), 40).ravel()
     for subset in range(3):

@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from draws import Draws, DrawStream, ExactBatches, OversampledPasses
+from draws import (
+    PLACES_IN_A_BATCH,
+    PLACES_IN_A_PASS,
+    ROWS,
+    SAMPLE_SEEDS,
+    Draws,
+    DrawStream,
+    ExactBatches,
+    OversampledPasses,
+    random_stream,
+)
 
 TUTORIAL = [749, 144, 126, 52, 34]
 BATCH, STEPS = 16, 70  # an epoch of the tutorial's data
@@ -49,8 +59,16 @@ def test_rows_and_seeds_depend_on_seed_subset_and_position_alone():
     backwards = Draws([50, 50], 1)
     late_first = [(backwards.row(0, p), backwards.sample_seed(0, p)) for p in reversed(range(120))]
     assert sequence(1, 0) == late_first[::-1]
-    assert sequence(1, 0) != sequence(2, 0)
-    assert sequence(1, 0) != sequence(1, 1)
+    for part in (0, 1):  # the rows and the seeds, each apart
+        first, other_seed, other_subset = (
+            [draw[part] for draw in sequence(*of)] for of in ((1, 0), (2, 0), (1, 1))
+        )
+        assert first != other_seed and first != other_subset
+
+
+def test_no_two_purposes_share_a_stream():
+    purposes = (SAMPLE_SEEDS, ROWS, PLACES_IN_A_BATCH, PLACES_IN_A_PASS)
+    assert len({int(random_stream(0, 0, 5, purpose).integers(2**62)) for purpose in purposes}) == 4
 
 
 def test_sample_seeds_do_not_repeat():
@@ -77,6 +95,13 @@ def test_a_long_pass_takes_no_row_more_than_once_oftener_than_another(length):
         assert counts.min() == length // 7 and counts.max() == -(-length // 7)
         extras.add(tuple(counts))
     assert len(extras) > 1 or length % 7 == 0, "other rows get the place left over in other passes"
+
+
+def test_a_long_pass_does_not_end_with_the_start_of_the_next():
+    draws = Draws([50], seed=0, pass_lengths=[70])
+    for start in range(70, 700, 70):
+        end_of_one, start_of_next = range(start - 20, start), range(start, start + 20)
+        assert [draws.row(0, p) for p in end_of_one] != [draws.row(0, p) for p in start_of_next]
 
 
 @pytest.mark.parametrize("lengths", [None, [20, 3]])

@@ -52,6 +52,35 @@ def test_the_rows_are_a_count_of_the_draws():
         assert (table[4]["images"], table[4]["max_repeats"] in (7, 8)) == (34, True)
 
 
+def test_the_share_in_the_ledger_is_the_promise_not_what_was_delivered():
+    own = stream(ExactBatches([0.2] * 5, 0), TUTORIAL)
+    list(itertools.islice(own.steps(), 70))
+    table = epoch_rows(0, plan("none"), own)
+    np.testing.assert_allclose([row["share"] for row in table], np.array(TUTORIAL) / 1105)
+    assert [row["draws"] for row in table] == [224] * 5
+    assert "0 224 of 759, 1 224 of 146" in suspicion(table)
+
+
+def rows_with(counts, shares):
+    """Rows of one epoch as far as `suspicion` looks at them."""
+    p = p_value(counts, shares)
+    return [
+        {"epoch": 9, "subset": name, "share": share, "draws": count, "p_value": p}
+        for name, count, share in zip("abc", counts, shares, strict=False)
+    ]
+
+
+def test_the_bounds_of_suspicion():
+    # (85^2 + 85^2) / 500 = 28.9: p = 7.6e-8; with 70 it is 19.6: p = 9.5e-6.
+    assert "a 585 of 500, b 415 of 500" in suspicion(rows_with([585, 415], [0.5, 0.5]))
+    assert suspicion(rows_with([570, 430], [0.5, 0.5])) is None
+    # A subset left out expects nothing, and that does not make the epoch too short.
+    assert "c 0 of 0" in suspicion(rows_with([600, 400, 0], [0.5, 0.5, 0]))
+    # 5 draws expected of b are enough, 4.9 are not.
+    assert suspicion(rows_with([80, 20], [0.95, 0.05]))
+    assert suspicion(rows_with([78, 20], [0.95, 0.05])) is None
+
+
 def test_a_subset_that_runs_dry_is_reported():
     rows_of = [
         {"epoch": 9, "subset": "a", "share": 0.5, "draws": 560, "p_value": p_value([560, 440], [0.5, 0.5])},

@@ -13,7 +13,7 @@ import pytest
 from config import BACKBONES
 from errors import InputError
 from legacy_keras import sm, tf
-from losses import SegmentationLoss
+from losses import SegmentationLoss, pixel_weights
 from model import (
     SCRATCH_MOMENTUM,
     SegmentationModel,
@@ -260,6 +260,25 @@ def test_training_lowers_the_loss():
     assert list(logs.history) == ["loss"]
     assert losses[0] > losses[1] > losses[2]
     assert losses[2] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("loss_weights", [None, "pixel", [0.5, 1.0, 4.0]], ids=["none", "pixel", "subset"])
+def test_a_training_step_weighs_each_image_by_its_own_subset(loss_weights):
+    tf.keras.utils.set_random_seed(0)
+    model = SegmentationModel(small_network(), ["a", "b", "c"], loss_weights)
+    compile_model(model, learning_rate=1e-9, steps=100, warmup_steps=0)
+    photo, mask, subset = (tf.constant(part) for part in photos(4))
+    mask = mask * tf.constant([1, 0, 1, 1], tf.uint8)[:, None, None, None]  # images that count differently
+    if isinstance(loss_weights, list):
+        weight = np.array(loss_weights, np.float32)[subset]
+    else:
+        weight = loss_weights and pixel_weights(mask)
+    expected = float(SegmentationLoss()(mask, model.network(photo, training=True), weight))
+    assert float(model.train_step((photo, mask, subset))["loss"]) == pytest.approx(expected, rel=1e-5)
+    # Validation is unweighted.
+    plain = float(SegmentationLoss()(mask, model.network(photo, training=False)))
+    model.reset_metrics()
+    assert float(model.test_step((photo, mask, subset))["loss"]) == pytest.approx(plain, rel=1e-5)
 
 
 def gradients_of_one_step(model, monkeypatch):

@@ -70,7 +70,8 @@ def test_a_sheet_without_size_is_an_error(option, tmp_path, capsys):
 
 def test_the_preview_shows_every_strategy(tables, tmp_path, capsys):
     picture, machine = tmp_path / "new" / "balance.png", tmp_path / "balance.json"
-    options = ["--csv_dir", tables, "--output", picture, "--json", machine, "--batch_size", 4, "--epochs", 50]
+    options = ["--csv_dir", tables, "--output", picture, "--json", machine]
+    options += ["--batch_size", 4, "--steps_per_epoch", 5, "--epochs", 50]
     more = ["--balance", "shares", "--shares", '{"a": 1, "default": 2}', "--loss_weights", "subset"]
     assert preview_balance.main([*options, *more]) == DONE
     printed = capsys.readouterr().out
@@ -79,8 +80,8 @@ def test_the_preview_shows_every_strategy(tables, tmp_path, capsys):
     strategies = ["uniform", "none", "power", "shares", "oversample", "exact", "loss"]
     assert titles == ["shares + subset weights", *strategies]
     assert all(f"\n{title}\n" in f"\n{printed}" for title in titles)
-    # a: 1/5 of 3 steps of 4 draws; 6 images.
-    assert content["strategies"][0]["draws_per_epoch"] == pytest.approx(12 / 5)
+    # a: 1/5 of 5 steps of 4 draws.
+    assert content["strategies"][0]["draws_per_epoch"] == pytest.approx(20 / 5)
     # c ends after 3 * 50 = 150 draws, epoch 15; b after 100 left / (1/2) = 200 more, epoch 35.
     assert [round(row["epoch"], 6) for row in content["finite_recipe"]] == [0, 15, 35]
     assert "epoch 15.0 of 50: subset c has run dry, share 0% from here on; a, b get 50% each" in printed
@@ -101,6 +102,11 @@ def test_the_preview_refuses_what_training_refuses(tables, tmp_path, capsys):
     assert preview_balance.main([*options, "--batch_size", 2]) == WRONG_INPUT
     assert "one place for each of the 3 subsets" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_is_wrong_input(tables, tmp_path, capsys):
+    assert preview_balance.main(["--csv_dir", tables, "--output", tmp_path]) == WRONG_INPUT
+    assert f"{tmp_path} cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ours", "tutorial", "limit", "cores"])
