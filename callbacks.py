@@ -13,7 +13,7 @@ from run_folder import BEST, LAST, history_row, write_history
 
 
 class StopAtNaN(tf.keras.callbacks.Callback):
-    """Ends the run with an InputError at the first step whose loss is no number."""
+    """Ends the run with an InputError at the first step, counted from 0, whose loss is no number."""
 
     def __init__(self, steps_per_epoch):
         super().__init__()
@@ -30,9 +30,38 @@ class StopAtNaN(tf.keras.callbacks.Callback):
             step = self.epoch * self.steps_per_epoch + batch
             place = f"epoch {self.epoch + 1}, its step {batch + 1}"
             raise InputError(
-                f"the loss became {logs['loss']} at step {step} ({place}); expected a finite number. "
-                "Try a lower --learning_rate, or --mixed_precision False."
+                f"the loss became {logs['loss']} at step {step}, counted from 0 ({place}); expected a finite "
+                "number. Try a lower --learning_rate, or --mixed_precision False."
             )
+
+
+class WaitingShare(tf.keras.callbacks.Callback):
+    """Prints for each epoch the share of its training steps' time in which the model waited for data.
+
+    Args:
+        waited: scalar tf.Variable of the seconds waited so far, from `timed_waiting`.
+    """
+
+    def __init__(self, waited):
+        super().__init__()
+        self.waited = waited
+        self.started = self.stopped = self.before = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self.started, self.before = time.perf_counter(), float(self.waited.numpy())
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Leaves the validation out, which comes after the epoch's last step."""
+        self.stopped = time.perf_counter()
+
+    def share(self):
+        """Of the epoch's steps so far, in [0, 1]."""
+        return (float(self.waited.numpy()) - self.before) / (self.stopped - self.started)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the share."""
+        print(f"\nepoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
 
 
 class RunRecorder(tf.keras.callbacks.Callback):
@@ -110,7 +139,7 @@ class WandbLogger(tf.keras.callbacks.Callback):
         self.run.finish()
 
 
-def run_callbacks(config, network, plan, stream, folder):
+def run_callbacks(config, network, plan, stream, folder, waited=None):
     """The callbacks of a run, in the order in which they must come.
 
     Args:
@@ -119,9 +148,11 @@ def run_callbacks(config, network, plan, stream, folder):
         plan: BalancePlan.
         stream: DrawStream of the training data.
         folder: of the run.
+        waited: seconds waited for data, a tf.Variable; None where they cannot be measured.
     """
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
+        *([] if waited is None else [WaitingShare(waited)]),
         RunRecorder(network, folder),
         LedgerWriter(plan, stream, folder),
     ]

@@ -69,6 +69,7 @@ class TrainConfig:
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
         patience: Stop after so many epochs without a better validation IoU; never by default.
+        fingerprint: Of the training rows; filled in by train.py, compared when a sample is drawn again.
     """
 
     data_root: str | None = None
@@ -102,6 +103,7 @@ class TrainConfig:
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
     patience: int | None = None
+    fingerprint: str | None = None
 
     def __post_init__(self):
         problems = [problem for problem in self._problems() if problem]

@@ -173,14 +173,22 @@ class BatchReader:
 
     def read_sample(self, index, position, plain=False):
         """One transformed pair, or a `plain` one that is only resized: uint8 (S, S, 3) and (S, S)."""
-        subset = self.subsets[index]
-        row = self.draws.row(index, position)
-        image, mask = self.pairs.read(subset.images[row], subset.masks[row], subset.encoding)
+        image, mask = self.read_pair(index, self.draws.row(index, position))
         transform = self._own_transform(PLAIN if plain else index)
         reseed(transform, self.draws.sample_seed(index, position))
         image, mask = apply_transform(transform, image, mask)
-        check_sample(f"of subset {subset.name}", image, mask, self.image_size)
+        check_sample(f"of subset {self.subsets[index].name}", image, mask, self.image_size)
         return image, mask
+
+    def read_pair(self, index, row):
+        """One pair as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) class ids."""
+        subset = self.subsets[index]
+        image, mask = self.pairs.read(subset.images[row], subset.masks[row], subset.encoding)
+        return image, mask
+
+    def new_transform(self, index, plain=False):
+        """A copy of what a draw of subset number `index` goes through, to be reseeded by its owner."""
+        return copy.deepcopy(self._transforms[PLAIN if plain else index])
 
     def _own_transform(self, index):
         # A Compose that is reseeded for each sample must not be shared between threads.
@@ -209,6 +217,29 @@ def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
     return batches.prefetch(batches_ahead).with_options(fixed_settings())
 
 
+def timed_waiting(batches):
+    """Measures how long the consumer of a dataset waits for it.
+
+    The clock runs from the moment in which an element is asked for to that in which it is handed over. It
+    is part of the graph, and costs some ten microseconds an element. What asks ahead of the model, as
+    `prefetch` and tf.distribute over several devices do, would itself be the consumer.
+
+    Returns:
+        (dataset of the same elements, scalar float64 tf.Variable of the seconds waited so far)
+    """
+    with tf.device("CPU:0"):
+        waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
+    def stop(asked, *element):
+        waited.assign_add(tf.timestamp() - asked)
+        return element
+
+    # Zip asks its datasets one after the other, so that the clock is read before the element is waited for.
+    asked = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+    timed = tf.data.Dataset.zip((asked, batches)).map(lambda asked, element: stop(asked, *element))
+    return timed.with_options(fixed_settings()), waited
+
+
 def fixed_settings():
     """tf.data.Options without autotuning, for there is nothing left to tune.
 
@@ -220,20 +251,15 @@ def fixed_settings():
     return options
 
 
-def training_dataset(
-    subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, first_step=0, threads=None, pairs=None
-):
-    """Endless batches balanced as the BalancePlan `plan` says, from the first step to the last.
-
-    A batch is a function of the arguments and its step alone, whatever the number of `threads`.
+def training_parts(subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, threads=None, pairs=None):
+    """What training draws and what reads it, balanced as the BalancePlan `plan` says.
 
     Args:
         subsets: list of Subset, in the order of the plan's.
         pairs: PairReader; by default files as they are, without a cache.
 
     Returns:
-        (dataset, its BatchReader, its DrawStream); the elements are uint8 (B, S, S, 3) images, uint8
-        (B, S, S, 1) class ids and int32 (B,) subsets.
+        (BatchReader, DrawStream)
     """
     draws = Draws([len(subset) for subset in subsets], seed, plan.pass_lengths)
     reader = BatchReader(subsets, image_size, draws, threads, pairs)
@@ -245,11 +271,37 @@ def training_dataset(
         steps_per_epoch=steps_per_epoch,
         augment=plan.augment,
     )
+    return reader, stream
+
+
+def training_batches(reader, stream, first_step=0):
+    """Endless batches of a DrawStream, read by a BatchReader.
+
+    Returns:
+        tf.data.Dataset of uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids and int32 (B,) subsets.
+    """
+    size = (stream.batch_size,)
     steps = tf.data.Dataset.from_generator(
         lambda: stream.steps(first_step),
-        output_signature=(tf.TensorSpec((batch_size,), tf.int64), tf.TensorSpec((batch_size,), tf.bool)),
+        output_signature=(tf.TensorSpec(size, tf.int64), tf.TensorSpec(size, tf.bool)),
     )
-    return read_batches(steps, reader), reader, stream
+    return read_batches(steps, reader)
+
+
+def training_dataset(subsets, plan, *, first_step=0, **options):
+    """Endless batches balanced as the BalancePlan `plan` says, from the first step to the last.
+
+    A batch is a function of the arguments and its step alone, whatever the number of `threads`.
+
+    Args:
+        subsets: list of Subset, in the order of the plan's.
+        options: the others of `training_parts`.
+
+    Returns:
+        (dataset as `training_batches` gives it, its BatchReader, its DrawStream)
+    """
+    reader, stream = training_parts(subsets, plan, **options)
+    return training_batches(reader, stream, first_step), reader, stream
 
 
 def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=None):

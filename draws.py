@@ -180,10 +180,10 @@ class DrawStream:
         self.positions = {0: np.zeros(len(images), np.int64)}
 
     def steps(self, first_step=0):
-        """Yields (draws int64 (B,), plain bool (B,)) of each step from `first_step` on, without end.
+        """Yields (draws int64 (B,), plain bool (B,)) of each step from `first_step` (0 is the first) on.
 
-        A plain draw is only resized. Earlier epochs whose positions are not known yet are gone through as
-        draws; no pixel is read for them.
+        There is no end. A plain draw is only resized. Earlier epochs whose positions are not known yet are
+        gone through as draws; no pixel is read for them.
         """
         first_epoch = first_step // self.steps_per_epoch
         known = max(epoch for epoch in self.positions if epoch <= first_epoch)

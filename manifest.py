@@ -163,6 +163,7 @@ class Manifest:
         valid: DataFrame with COLUMNS.
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
+        lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
     """
 
     data_root: Path
@@ -171,6 +172,21 @@ class Manifest:
     valid: pd.DataFrame
     fingerprint: str
     notes: tuple
+    lines: dict
+
+    def training_fingerprint(self):
+        """Hash of everything here that decides what a training batch holds, a person's edits included."""
+        digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
+        for name, table in self.train.items():
+            for part in ([name], table["images"], table["masks"]):
+                digest.update("\n".join([*part, ""]).encode() + b"\0")
+        return digest.hexdigest()
+
+    def line(self, subset, row):
+        """(path, line number from 1, its text) that a row of a subset stands on."""
+        path, lines = self.lines[subset]
+        text = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+        return path, int(lines[row]), text[lines[row] - 1].rstrip("\r")
 
 
 def read_manifest(csv_dir, data_root=None):
@@ -202,13 +218,20 @@ def read_manifest(csv_dir, data_root=None):
     subset_names = {path: name for name, path in files.items()}
     encoding = complete_rows(tables, root, description, subset_names)
     check_rows(tables, root, subset_names)
+    numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(Path(csv_dir, "valid.csv"))
-    train = {name: tables[path] for name, path in files.items()} or by_type(tables.popitem()[1])
+    if files:
+        train = {name: tables[path] for name, path in files.items()}
+        lines = {name: (path, numbers[path]) for name, path in files.items()}
+    else:
+        ((path, table),) = tables.items()
+        train = by_type(table)
+        lines = {name: (path, numbers[path][table["type"] == name]) for name in train}
     notes = _notes(train, description, root)
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
-    return Manifest(root, encoding, train, valid, description.get("fingerprint", ""), tuple(notes))
+    return Manifest(root, encoding, train, valid, description.get("fingerprint", ""), tuple(notes), lines)
 
 
 def _changed(path, description):

@@ -45,19 +45,17 @@ def train(config):
     if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
     manifest = read_manifest(config.csv_dir, config.data_root)
-    config = _resolved(config, manifest, folder)
-    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size)
-    sizes = {name: len(table) for name, table in manifest.train.items()}
-    plan = balance_plan(sizes, config, config.batch_size)
+    config = resolved(config, manifest, folder)
+    plan, transforms = checked_plan(config, manifest)
     _print_plan(config, manifest, plan)
-    strategy, config = _prepare_tensorflow(config)
+    strategy, config = prepare_tensorflow(config)
     _fit(config, manifest, transforms, plan, strategy, folder)
     _print_scores(manifest, folder)
     return folder
 
 
-def _resolved(config, manifest, folder):
-    """The config with the defaults that depend on the data filled in."""
+def resolved(config, manifest, folder):
+    """The config with what depends on the data filled in; `folder` is the run's."""
     images = sum(len(table) for table in manifest.train.values())
     return dataclasses.replace(
         config,
@@ -67,6 +65,38 @@ def _resolved(config, manifest, folder):
         working_size=2 * config.image_size if config.working_size is None else config.working_size,
         steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
         transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
+        fingerprint=manifest.training_fingerprint(),
+    )
+
+
+def checked_plan(config, manifest):
+    """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
+    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size)
+    sizes = {name: len(table) for name, table in manifest.train.items()}
+    return balance_plan(sizes, config, config.batch_size), transforms
+
+
+def pair_reader(config):
+    """The PairReader of a resolved config."""
+    return PairReader(open_cache(config.cache, config.cache_gb), config.working_size)
+
+
+def training_parts(config, manifest, plan, transforms, pairs=None):
+    """(BatchReader, DrawStream) of a resolved config, with what `checked_plan` gave for it.
+
+    Args:
+        pairs: PairReader; the config's own by default.
+    """
+    import dataloader
+
+    return dataloader.training_parts(
+        loader_subsets(manifest, manifest.train, transforms),
+        plan,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        steps_per_epoch=config.steps_per_epoch,
+        seed=config.seed,
+        pairs=pairs or pair_reader(config),
     )
 
 
@@ -80,7 +110,7 @@ def _print_plan(config, manifest, plan):
         print(note if note.startswith("warning: ") else f"note: {note}")
 
 
-def _prepare_tensorflow(config):
+def prepare_tensorflow(config):
     """Chooses devices, precision and seed; returns the strategy and the config with what was chosen."""
     from legacy_keras import tf
 
@@ -107,23 +137,24 @@ def _prepare_tensorflow(config):
 
 def _fit(config, manifest, transforms, plan, strategy, folder):
     from callbacks import run_callbacks
-    from dataloader import training_dataset, validation_dataset
+    from dataloader import timed_waiting, training_batches, validation_dataset
     from legacy_keras import tf
 
-    pairs = PairReader(open_cache(config.cache, config.cache_gb), config.working_size)
-    sizes = {"image_size": config.image_size, "batch_size": config.batch_size, "pairs": pairs}
-    training, training_reader, stream = training_dataset(
-        loader_subsets(manifest, manifest.train, transforms),
-        plan,
-        steps_per_epoch=config.steps_per_epoch,
-        seed=config.seed,
-        **sizes,
-    )
+    pairs = pair_reader(config)
+    training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
+    training, waited = training_batches(training_reader, stream), None
+    if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
+        training, waited = timed_waiting(training)
     held_out = valid_tables(manifest)
     resize = dict.fromkeys(held_out, valid_transform(config.image_size))
-    validation, validation_reader = validation_dataset(loader_subsets(manifest, held_out, resize), **sizes)
+    validation, validation_reader = validation_dataset(
+        loader_subsets(manifest, held_out, resize),
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        pairs=pairs,
+    )
     with strategy.scope():
-        model = _build(config, held_out, plan)
+        model = build_model(config, held_out, plan)
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder)
     try:
@@ -132,7 +163,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder):
             steps_per_epoch=config.steps_per_epoch,
             epochs=config.epochs,
             validation_data=validation,
-            callbacks=run_callbacks(config, model.network, plan, stream, folder),
+            callbacks=run_callbacks(config, model.network, plan, stream, folder, waited),
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except tf.errors.OpError:
@@ -176,8 +207,8 @@ def valid_tables(manifest):
     return {name: tables[name] for name in known + sorted(tables.keys() - set(known), key=natural_order)}
 
 
-def _build(config, subsets, plan):
-    """The compiled model."""
+def build_model(config, subsets, plan):
+    """The compiled model; `subsets` are those of the validation scores."""
     from model import SegmentationModel, build_network, compile_model
 
     network = build_network(

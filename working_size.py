@@ -46,16 +46,12 @@ def reduction(size, working_size):
     return 1
 
 
-def read_photo(path, working_size=0):
-    """Reads a photo at working size.
+def decode_photo(content, path, working_size=0):
+    """Decodes the bytes of a photo at working size; `path` is for the OSError.
 
     Returns:
         (uint8 (H, W, 3) RGB, its full (width, height)), turned upright by its EXIF tag.
-
-    Raises:
-        OSError: the file is missing or cannot be decoded.
     """
-    content = image_files.read_bytes(path)
     size, factor = None, 1
     if working_size and content.startswith(JPEG_START):
         size = _jpeg_size(content, path)
@@ -96,7 +92,7 @@ def read_pair(image_path, mask_path, encoding, working_size=0):
     Raises:
         OSError: a file is missing, cannot be decoded or does not fit the encoding, or the sizes differ.
     """
-    photo, size = read_photo(image_path, working_size)
+    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size)
     mask = encoding.read(mask_path)
     if mask.shape[::-1] != size:
         raise OSError(

@@ -94,6 +94,21 @@ def finished(tables, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def one_convolution(monkeypatch):
+    """A network of one layer, built and traced at once, for what does not depend on the architecture."""
+    from legacy_keras import tf
+
+    def build(backbone, image_size, **options):
+        photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
+        scaled = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
+        return tf.keras.Model(
+            photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
+        )
+
+    monkeypatch.setattr("model.build_network", build)
+
+
 def pytest_report_header():
     """Names the machine's size, which the timings of a run depend on."""
     return f"{os.cpu_count()} cores"

@@ -9,6 +9,8 @@ import pytest
 import clear_cache
 import contact_sheet
 import preview_balance
+import profile_loader
+import replay_sample
 from benchmark_loader import BenchmarkOptions
 from command import parse_options
 from config import TrainConfig
@@ -23,6 +25,8 @@ OPTIONS = {
     "scripts/clear_cache.py": clear_cache.ClearOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
+    "scripts/replay_sample.py": replay_sample.ReplayOptions,
+    "scripts/profile_loader.py": profile_loader.ProfileOptions,
 }
 COMMANDS = sorted(set(re.findall(r"python ((?:[a-z_]+/)?[a-z_]+\.py[^\n`]*)", README)) - {"train.py --help"})
 FILES = sorted(set(re.findall(r"\b(?:scripts/|docs/|tests/)?[a-z_]+\.(?:py|png|txt)\b", README)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,21 +26,6 @@ ROOT = Path(train.__file__).parent
 
 def run(csv_dir, work_dir, *more):
     return train.main([*TINY, "--csv_dir", csv_dir, "--work_dir", work_dir, *more])
-
-
-@pytest.fixture
-def one_convolution(monkeypatch):
-    """A network of one layer, built and traced at once, for what does not depend on the architecture."""
-    from legacy_keras import tf
-
-    def build(backbone, image_size, **options):
-        photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
-        scaled = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
-        return tf.keras.Model(
-            photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
-        )
-
-    monkeypatch.setattr("model.build_network", build)
 
 
 def test_a_run_leaves_its_folder(finished):
@@ -117,6 +103,14 @@ def test_loss_weights_change_the_training_and_not_the_validation_loss(one_convol
     assert abs(plain["loss"] - pixel["loss"]).min() > 1e-2
     np.testing.assert_allclose(weighted["val_loss"], plain["val_loss"], rtol=1e-5)
     np.testing.assert_allclose(pixel["val_loss"], plain["val_loss"], rtol=1e-5)
+
+
+def test_every_epoch_says_how_long_it_waited_for_data(one_convolution, tables, tmp_path, capsys):
+    assert run(tables, tmp_path / "run") == DONE
+    printed = capsys.readouterr().out
+    shares = re.findall(r"epoch (\d) waited for data: ([0-9.]+)% of its training steps' time", printed)
+    assert [epoch for epoch, _ in shares] == ["1", "2"]
+    assert all(0 <= float(share) <= 100 for _, share in shares)
 
 
 def test_an_epoch_off_its_shares_is_warned_about(one_convolution, tables, tmp_path, monkeypatch, capsys):
@@ -203,7 +197,11 @@ def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(tables, tmp_path
 def test_a_nan_loss_stops_the_run_and_names_the_step(one_convolution, tables, tmp_path, capsys):
     assert run(tables, tmp_path / "run", "--learning_rate", "1e38", "--warmup_epochs", "0") == WRONG_INPUT
     message = capsys.readouterr().err
-    assert "the loss became nan at step" in message and "Try a lower --learning_rate" in message
+    step, place = re.search(
+        r"became nan at step (\d), counted from 0 \(epoch 1, its step (\d)\)", message
+    ).groups()
+    assert int(place) == int(step) + 1
+    assert "Try a lower --learning_rate" in message
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_reached(

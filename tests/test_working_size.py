@@ -6,7 +6,11 @@ import pytest
 from PIL import Image
 
 from mask_encoding import MaskEncoding
-from working_size import read_pair, read_photo, reduction, shrink_mask, working_shape
+from working_size import decode_photo, read_pair, reduction, shrink_mask, working_shape
+
+
+def read_photo(path, working_size=0):
+    return decode_photo(path.read_bytes(), path, working_size)
 
 
 def test_working_shapes_by_hand():

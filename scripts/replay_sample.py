@@ -1,0 +1,213 @@
+"""Draws one augmented image and mask of a run again, exactly as the training step saw them.
+
+    python scripts/replay_sample.py --work_dir runs/first --step 4213 --item 7
+
+Steps and items are counted from 0. It needs the run folder and the data that its config.yaml names, no more.
+"""
+
+import gc
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from command import command, parse_options
+from config import load_config
+from contact_sheet import label, outlined
+from errors import InputError
+from manifest import json_text, read_manifest, write_together
+from transforms import reseed
+
+SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """Options of the replay.
+
+    Args:
+        work_dir: Folder of the run.
+        step: Training step, counted from 0.
+        item: Place in the step's batch, counted from 0.
+        output: Folder of the pictures; <work_dir>/replay by default.
+        data_root: Folder of the data where it has moved since; the one in config.yaml by default.
+        json: JSON file for what is printed as well.
+    """
+
+    work_dir: str
+    step: int
+    item: int
+    output: str | None = None
+    data_root: str | None = None
+    json: str | None = None
+
+
+def check_place(options, config):
+    """Raises InputError unless the run has this step and item."""
+    steps = config.epochs * config.steps_per_epoch
+    limits = {"step": (steps, "steps of the run"), "item": (config.batch_size, "images of a batch")}
+    problems = [
+        f"{name} must be from 0 to {count - 1} (the {what}), got {getattr(options, name)}"
+        for name, (count, what) in limits.items()
+        if not 0 <= getattr(options, name) < count
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def check_rows(config, manifest):
+    """Raises InputError where the manifests are no longer those of the run, which would draw other images."""
+    if config.fingerprint is None:
+        print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
+    elif config.fingerprint != manifest.training_fingerprint():
+        raise InputError(
+            f"the training rows in {config.csv_dir} are not those of the run, so that its draws mean other "
+            "images now. Put the manifests back as they were when the run began."
+        )
+
+
+def draw_at(stream, step, item):
+    """(subset number, position, plain) of one draw of a DrawStream."""
+    steps = stream.steps(step)
+    draws, plain = next(steps)
+    steps.close()  # with the iterator inside it, which must not live until the process ends
+    subset, position = stream.draws.split(int(draws[item]))
+    return subset, position, bool(plain[item])
+
+
+def replay(reader, index, position, plain):
+    """One draw again, with what the transforms did.
+
+    Args:
+        reader: BatchReader of the run.
+        index, position, plain: as `draw_at` gives them.
+
+    Returns:
+        ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, list of
+        (class name, parameters) of the transforms applied, in their order)
+    """
+    image, mask = reader.read_pair(index, reader.draws.row(index, position))
+    transform = reader.new_transform(index, plain)
+    transform.save_applied_params = True  # only recorded: no random number is drawn for it
+    reseed(transform, reader.draws.sample_seed(index, position))
+    applied = transform(image=image.copy(), mask=mask.copy())["applied_transforms"]
+    # The pixels as training made them: a Compose that records may take another way to the same parameters.
+    return (image, mask), reader.read_sample(index, position, plain), applied
+
+
+def in_plain_types(value):
+    """A parameter as JSON takes it; a long array as its shape, type, mean and standard deviation."""
+    if isinstance(value, np.ndarray):
+        if value.size <= SHOWN_WHOLE:
+            return value.tolist()
+        figures = {"mean": float(value.mean()), "standard_deviation": float(value.std())}
+        return {"shape": list(value.shape), "dtype": str(value.dtype)} | figures
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): in_plain_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_plain_types(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def colour_png(image):
+    """uint8 (H, W, 3) RGB as the bytes of a PNG."""
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+def mask_png(mask):
+    """uint8 (H, W) of class ids as the bytes of a PNG whose palette shows 0 black, 1 white, others grey."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8).tobytes())
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def side_by_side(original, trained):
+    """Both pairs with the outlines of their masks: uint8 (H, 2 S, 3) RGB."""
+    tile = max(trained[0].shape[0], 256)
+    tiles = [outlined(image, mask, np.zeros_like(mask), tile) for image, mask in (original, trained)]
+    strips = [label(text, tile) for text in ("as read", "as trained on")]
+    return np.concatenate([np.concatenate(strips, axis=1), np.concatenate(tiles, axis=1)])
+
+
+def describe(report):
+    """What is printed: a line each for the place, the row and every transform."""
+    keys = ("step", "item", "epoch", "subset", "position", "row", "sample_seed", "plain", "transform")
+    yield from (f"{key.replace('_', ' '):<12} {report[key]}" for key in keys)
+    yield f"{'CSV row':<12} {report['csv_file']} line {report['csv_line']}: {report['csv_row']}"
+    for applied in report["applied"]:
+        parameters = ", ".join(f"{name}={value}" for name, value in applied["parameters"].items())
+        yield f"  {applied['name']}({parameters})"
+
+
+def report_of(options, config, manifest, reader, draw, applied):
+    """What is printed and written as JSON, a dict of plain types."""
+    index, position, plain = draw
+    subset, row = reader.subsets[index].name, reader.draws.row(index, position)
+    csv_file, csv_line, csv_row = manifest.line(subset, row)
+    names = config.transforms
+    return {
+        "step": options.step,
+        "item": options.item,
+        "epoch": options.step // config.steps_per_epoch + 1,
+        "subset": subset,
+        "position": position,
+        "row": row,
+        "sample_seed": reader.draws.sample_seed(index, position),
+        "plain": plain,
+        "transform": "resize alone" if plain else names.get(subset, names.get("default", "train")),
+        "csv_file": str(csv_file),
+        "csv_line": csv_line,
+        "csv_row": csv_row,
+        "applied": [{"name": name, "parameters": in_plain_types(values)} for name, values in applied],
+    }
+
+
+def pictures(original, trained, place):
+    """{path: bytes} of the three PNG files whose names begin with `place`."""
+    contents = {
+        "image": colour_png(trained[0]),
+        "mask": mask_png(trained[1]),
+        "comparison": colour_png(side_by_side(original, trained)),
+    }
+    return {place.with_name(f"{place.name}_{kind}.png"): content for kind, content in contents.items()}
+
+
+@command
+def main(argv):
+    """Writes the pictures and prints where they come from."""
+    options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
+    config = load_config(options.work_dir)
+    check_place(options, config)
+    manifest = read_manifest(config.csv_dir, options.data_root or config.data_root)
+    check_rows(config, manifest)
+    import train  # TensorFlow comes with its parts, after the input has been checked
+
+    reader, stream = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    draw = draw_at(stream, options.step, options.item)
+    gc.collect()
+    try:
+        original, trained, applied = replay(reader, *draw)
+    except OSError as error:
+        raise InputError(f"{error}. The files must be those that the run read.") from None
+    report = report_of(options, config, manifest, reader, draw, applied)
+    print("\n".join(describe(report)))
+    folder = options.output or Path(options.work_dir, "replay")
+    files = pictures(original, trained, Path(folder, f"step{options.step}_item{options.item}"))
+    if options.json:
+        files[Path(options.json)] = json_text(report)
+    write_together(files)
+    print("\n".join(f"wrote {path}" for path in files))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
