@@ -174,7 +174,7 @@ class BatchReader:
     def read_sample(self, index, position, plain=False):
         """One transformed pair, or a `plain` one that is only resized: uint8 (S, S, 3) and (S, S)."""
         image, mask = self.read_pair(index, self.draws.row(index, position))
-        transform = self._own_transform(PLAIN if plain else index)
+        transform = self._own_transform(index, plain)
         reseed(transform, self.draws.sample_seed(index, position))
         image, mask = apply_transform(transform, image, mask)
         check_sample(f"of subset {self.subsets[index].name}", image, mask, self.image_size)
@@ -183,19 +183,19 @@ class BatchReader:
     def read_pair(self, index, row):
         """One pair as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) class ids."""
         subset = self.subsets[index]
-        image, mask = self.pairs.read(subset.images[row], subset.masks[row], subset.encoding)
-        return image, mask
+        return self.pairs.read(subset.images[row], subset.masks[row], subset.encoding)
 
     def new_transform(self, index, plain=False):
         """A copy of what a draw of subset number `index` goes through, to be reseeded by its owner."""
         return copy.deepcopy(self._transforms[PLAIN if plain else index])
 
-    def _own_transform(self, index):
+    def _own_transform(self, index, plain):
         # A Compose that is reseeded for each sample must not be shared between threads.
         copies = self._own.__dict__.setdefault("transforms", {})
-        if index not in copies:
-            copies[index] = copy.deepcopy(self._transforms[index])
-        return copies[index]
+        key = PLAIN if plain else index
+        if key not in copies:
+            copies[key] = self.new_transform(index, plain)
+        return copies[key]
 
 
 def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
@@ -220,8 +220,8 @@ def read_batches(draws, reader, batches_ahead=BATCHES_AHEAD):
 def timed_waiting(batches):
     """Measures how long the consumer of a dataset waits for it.
 
-    The clock runs from the moment in which an element is asked for to that in which it is handed over. It
-    is part of the graph, and costs some ten microseconds an element. What asks ahead of the model, as
+    The clock runs from the moment in which an element is asked for to that in which it is handed over; it
+    is part of the graph. What asks ahead of the model, as
     `prefetch` and tf.distribute over several devices do, would itself be the consumer.
 
     Returns:

@@ -15,7 +15,7 @@ from mask_encoding import MaskSummary, is_grey, summarise_colours, summarise_gre
 from workers import worker_pool
 
 AT_ONCE = 4096  # pairs handed to the pool at once, so that memory stays bounded
-FEWEST_FOR_WORKERS = 2000  # pairs; measured: from here on they save more than their start takes
+FEWEST_FOR_WORKERS = 2000  # pairs; of fewer, starting the workers takes longer than they save
 CHUNK = 64  # pairs handed to a worker process together
 COPY_DIFFERENCE = 3.0  # mean difference in grey levels up to which a mask is a copy of its image
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
