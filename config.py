@@ -38,6 +38,8 @@ class TrainConfig:
         cache: Where decoded pairs are kept: `ram`, `disk` (in the user's cache folder, for later runs too;
             scripts/clear_cache.py removes it) or `off`.
         cache_gb: Most that the cache may take, 10**9 bytes each.
+        num_workers: Processes that read and augment the training images; 0 for threads. The batches are the
+            same. One a core by default with a GPU; without one 0, for the model then needs the cores.
         batch_size: Images a step, over all devices.
         epochs: Number of epochs.
         steps_per_epoch: Steps an epoch; training images / batch size, rounded up, by default.
@@ -79,6 +81,7 @@ class TrainConfig:
     working_size: int | None = None
     cache: Literal[KINDS] = "off"
     cache_gb: float = 4.0
+    num_workers: int | None = None
     batch_size: int = 32
     epochs: int = 100
     steps_per_epoch: int | None = None
@@ -122,8 +125,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
-        for name in ("warmup_epochs", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+        for name in ("warmup_epochs", "weight_decay", "seed", "num_workers"):
+            if (getattr(self, name) or 0) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
         if self.image_size > 0 and self.image_size % STRIDE:
             below = self.image_size // STRIDE * STRIDE

@@ -10,12 +10,13 @@ Images are uint8 (H, W, 3), RGB; masks are uint8 (H, W).
 import functools
 import math
 
-import albumentations as A
 import cv2
 import numpy as np
 from albucore import add_constant, sz_lut
 from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
 from albumentations.augmentations.geometric.functional import center, extend_value
+
+from quiet_albumentations import A
 
 SIZE_PLACES, SIGN_PLACES = 2**21, 2**11  # in the tables of noise, from which a block may be read
 BLOCK = 2**19  # values that are read from one place: an image of 418 x 418 pixels

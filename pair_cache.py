@@ -7,7 +7,6 @@ another.
 
 import hashlib
 import os
-import threading
 import zlib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import platformdirs
 
 from errors import InputError
+from ram_cache import RamCache
 from working_size import read_pair
 
 KINDS = ("off", "ram", "disk")
@@ -27,34 +27,6 @@ HEADER = np.dtype([("height", "<u4"), ("width", "<u4"), ("checksum", "<u4")])
 def cache_folder():
     """Where pairs are kept on disk: this user's place for caches, outside of any data folder."""
     return Path(platformdirs.user_cache_dir("balanced-segmentation", appauthor=False), "pairs")
-
-
-class RamCache:
-    """Decoded pairs in this process's memory.
-
-    Args:
-        limit: bytes of pixels.
-    """
-
-    def __init__(self, limit):
-        self.limit = limit
-        self.used = 0
-        self._pairs = {}
-        self._lock = threading.Lock()
-
-    def get(self, key):
-        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
-        found = self._pairs.get(key)
-        return None if found is None else (found[0].copy(), found[1].copy())
-
-    def put(self, key, photo, mask):
-        """Keeps a pair if there is room."""
-        size = photo.nbytes + mask.nbytes
-        with self._lock:
-            if key in self._pairs or self.used + size > self.limit:
-                return
-            self.used += size
-        self._pairs[key] = photo.copy(), mask.copy()
 
 
 _open_files = {}  # {folder: LMDB environment}, for a process must not have one open twice
@@ -76,6 +48,7 @@ class DiskCache:
     def __init__(self, limit, folder):
         import lmdb
 
+        self.limit, self.folder = limit, folder
         self._full_error = lmdb.MapFullError
         self._full = False
         folder = Path(folder).resolve()
@@ -91,6 +64,9 @@ class DiskCache:
                 f"the cache in {folder} cannot be used: {error}. Remove it with scripts/clear_cache.py, or "
                 "choose another --cache."
             ) from None
+
+    def __reduce__(self):
+        return DiskCache, (self.limit, self.folder)
 
     def get(self, key):
         """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
@@ -176,7 +152,7 @@ class PairReader:
     """
 
     def __init__(self, cache=None, working_size=0):
-        self.cache = cache or NoCache()
+        self.cache = NoCache() if cache is None else cache
         self.working_size = working_size
 
     def read(self, image_path, mask_path, encoding):

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import math
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -86,9 +87,20 @@ def training_parts(config, manifest, plan, transforms, pairs=None):
 
     Args:
         pairs: PairReader; the config's own by default.
+
+    Raises:
+        InputError: worker processes are wanted, and a transform cannot be sent to them.
     """
     import dataloader
 
+    if config.num_workers:
+        try:
+            pickle.dumps(transforms)
+        except Exception as error:  # pickle raises several types
+            raise InputError(
+                f"a transform cannot be sent to worker processes: {error}. Define its functions at the top "
+                "level of a module, or read on threads with --num_workers 0."
+            ) from None
     return dataloader.training_parts(
         loader_subsets(manifest, manifest.train, transforms),
         plan,
@@ -97,6 +109,7 @@ def training_parts(config, manifest, plan, transforms, pairs=None):
         steps_per_epoch=config.steps_per_epoch,
         seed=config.seed,
         pairs=pairs or pair_reader(config),
+        processes=config.num_workers or 0,
     )
 
 
@@ -132,7 +145,10 @@ def prepare_tensorflow(config):
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(config.seed)
     strategy = tf.distribute.MirroredStrategy() if len(chosen) > 1 else tf.distribute.get_strategy()
-    return strategy, dataclasses.replace(config, mixed_precision=precision)
+    workers = config.num_workers
+    if workers is None:
+        workers = os.cpu_count() if gpus else 0
+    return strategy, dataclasses.replace(config, mixed_precision=precision, num_workers=workers)
 
 
 def _fit(config, manifest, transforms, plan, strategy, folder):

@@ -9,15 +9,12 @@ import os
 import random
 import sys
 
-# Albumentations asks the network for a newer version of itself at import.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations as A
 import cv2
 import numpy as np
 
 from errors import InputError
 from fast_transforms import FastCompose
+from quiet_albumentations import A
 
 # Which subset gets which pipeline: the place to edit, as in {"4": "strong", "default": "train"}.
 SUBSET_TRANSFORMS = {"default": "train"}

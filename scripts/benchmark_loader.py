@@ -79,6 +79,7 @@ def ours(options, subsets):
         batch_size=options.batch_size,
         steps_per_epoch=-(-sum(map(len, subsets)) // options.batch_size),
         seed=0,
+        processes=int(os.environ.get("PROC", os.cpu_count())),
     )[0]
 
 
@@ -127,8 +128,8 @@ def measure_pipeline(options, build):
 
 def measure_limit(options, _):
     """Images per second that all cores could read and transform if nothing else cost anything."""
-    from dataloader import BatchReader
     from draws import Draws
+    from reading import BatchReader
 
     subsets = subsets_of(options)
     reader = BatchReader(subsets, options.image_size, Draws([len(subset) for subset in subsets], 0), 1)
@@ -137,7 +138,7 @@ def measure_limit(options, _):
     started = time.perf_counter()
     for index, quota in enumerate(quotas):
         for position in range(quota):
-            reader.read_sample(index, position)
+            reader.samples.read(reader.sample(index, position))
     serial = (time.perf_counter() - started) / sum(quotas)
     return {"images_per_s": os.cpu_count() / serial, "first_batch_s": None, "peak_mb": peak_memory()}
 

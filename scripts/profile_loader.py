@@ -26,7 +26,8 @@ from errors import InputError
 from fast_transforms import FastCompose, apply_step
 from image_files import decode_colour, decode_grey
 from manifest import read_manifest, write_json
-from transforms import A, reseed  # not albumentations at once, which would ask the network
+from quiet_albumentations import A
+from transforms import reseed
 from working_size import decode_photo, shrink_mask
 
 LIGHT = {"default": "light"}
@@ -112,7 +113,7 @@ def timed_transform(transform, clock):
 
 
 class SampleTimer:
-    """Does what BatchReader.read_sample does, stage by stage.
+    """Does what BatchReader does, stage by stage.
 
     Args:
         reader: BatchReader.
@@ -127,17 +128,16 @@ class SampleTimer:
 
     def sample(self, index, position, plain):
         """One transformed pair: uint8 (S, S, 3) and (S, S)."""
-        reader, clock, subset = self.reader, self.clock, self.reader.subsets[index]
-        row = clock("draw", reader.draws.row, index, position)
-        seed = clock("draw", reader.draws.sample_seed, index, position)
-        files = clock("read", self._read, subset.images[row], subset.masks[row])
-        working_size = reader.pairs.working_size
-        image, _ = clock("decode image", decode_photo, files[0], subset.images[row], working_size)
-        mask = clock("decode mask", self._decode_mask, subset.encoding, files[1], image.shape[1::-1])
+        clock, samples = self.clock, self.reader.samples
+        sample = clock("draw", self.reader.sample, index, position, plain)
+        files = clock("read", self._read, sample.image, sample.mask)
+        image, _ = clock("decode image", decode_photo, files[0], sample.image, samples.pairs.working_size)
+        encoding, size = samples.encodings[index], image.shape[1::-1]
+        mask = clock("decode mask", self._decode_mask, encoding, files[1], size)
         transform = self._transform(index, plain)
         before = sum(self.clock.seconds.values())
         started = time.perf_counter()
-        reseed(transform, seed)
+        reseed(transform, sample.seed)
         changed = transform(image=image, mask=mask)
         steps = sum(self.clock.seconds.values()) - before
         clock.seconds["Compose itself"] += time.perf_counter() - started - steps
@@ -159,7 +159,9 @@ class SampleTimer:
     def _transform(self, index, plain):
         key = PLAIN if plain else index
         if key not in self._transforms:
-            self._transforms[key] = timed_transform(self.reader.new_transform(index, plain), self.clock)
+            self._transforms[key] = timed_transform(
+                self.reader.samples.new_transform(index, plain), self.clock
+            )
         return self._transforms[key]
 
     def _keep(self, image, mask):

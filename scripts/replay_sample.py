@@ -92,13 +92,14 @@ def replay(reader, index, position, plain):
         ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, list of
         (class name, parameters) of the transforms applied, in their order)
     """
-    image, mask = reader.read_pair(index, reader.draws.row(index, position))
-    transform = reader.new_transform(index, plain)
+    sample = reader.sample(index, position, plain)
+    image, mask = reader.samples.pair(sample)
+    transform = reader.samples.new_transform(index, plain)
     transform.save_applied_params = True  # only recorded: no random number is drawn for it
-    reseed(transform, reader.draws.sample_seed(index, position))
+    reseed(transform, sample.seed)
     applied = transform(image=image.copy(), mask=mask.copy())["applied_transforms"]
     # The pixels as training made them: a Compose that records may take another way to the same parameters.
-    return (image, mask), reader.read_sample(index, position, plain), applied
+    return (image, mask), reader.samples.read(sample), applied
 
 
 def in_plain_types(value):
