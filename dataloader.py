@@ -2,18 +2,15 @@
 
 import itertools
 import os
-from dataclasses import dataclass
 
 import numpy as np
 
 from draws import Draws, DrawStream, ExactBatches, OversampledPasses
 from legacy_keras import tf
 from manifest import read_table
-from mask_encoding import MaskEncoding
-from reading import BatchReader
+from reading import THRESHOLD, BatchReader, Subset
 from transforms import valid_transform
 
-THRESHOLD = MaskEncoding()
 BATCHES_A_BLOCK = 16  # of draws, for their way between TensorFlow and Python costs more than a batch of them
 
 
@@ -25,28 +22,6 @@ def load_data_path(data_root, csv_path):
     """
     table = read_table(csv_path)
     return tuple([os.path.join(data_root, path) for path in table[column]] for column in ("images", "masks"))
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The pairs of one subset and what is done to them.
-
-    Args:
-        name: of the subset.
-        images: paths of the photos.
-        masks: paths of their masks.
-        transform: Compose that delivers the model's input size.
-        encoding: how the mask files encode class ids.
-    """
-
-    name: str
-    images: list
-    masks: list
-    transform: object
-    encoding: MaskEncoding = THRESHOLD
-
-    def __len__(self):
-        return len(self.images)
 
 
 def subset_draws(index, subsets, position=0):

@@ -1,6 +1,7 @@
-"""Freed memory stays with the process, so that the next array does not have to be mapped anew."""
+"""Memory of processes: freed blocks are kept for the next array, and what a family of processes takes."""
 
 import ctypes
+from pathlib import Path
 
 # Parameter numbers of mallopt(3) in glibc.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
@@ -21,3 +22,14 @@ def keep_freed_memory():
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def family_memory(pid):
+    """MB (2**20 bytes) of a process and its descendants now, shared pages counted once; 0 outside Linux."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended
+        return 0
+    own = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0)
+    return own + sum(map(family_memory, children))

@@ -11,19 +11,44 @@ import threading
 import weakref
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from errors import InputError
+from mask_encoding import MaskEncoding
 from pair_cache import PairReader
 from transforms import apply_transform, check_sample, reseed, valid_transform
 from workers import LostWorker, SharedMemory, WorkerCrew
 
+THRESHOLD = MaskEncoding()
 PLAIN = -1  # place of the transform that only resizes
 BATCHES_AHEAD = 2  # at least, in the making at once, so that all find work across the end of a batch
 SAMPLES_A_CALL = 8  # of a process, at most
 ALIGNMENT = 64  # bytes; TensorFlow takes over what is aligned to them and copies the rest
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The pairs of one subset and what is done to them.
+
+    Args:
+        name: of the subset.
+        images: paths of the photos.
+        masks: paths of their masks.
+        transform: Compose that delivers the model's input size.
+        encoding: how the mask files encode class ids.
+    """
+
+    name: str
+    images: list
+    masks: list
+    transform: object
+    encoding: MaskEncoding = THRESHOLD
+
+    def __len__(self):
+        return len(self.images)
 
 
 class Sample(NamedTuple):
@@ -124,6 +149,10 @@ class BatchReader:
         self._threads = ThreadPoolExecutor(threads, "reader")
         self._processes = ReadingProcesses(self.samples, processes) if processes else None
 
+    def ready(self):
+        """False while worker processes are still starting."""
+        return self._processes is None or self._processes.ready()
+
     def batches_ahead(self, batch_size):
         """How many batches to ask for at once, so that everyone has a sample to read and the next one."""
         return max(BATCHES_AHEAD, math.ceil(2 * self.at_once / batch_size))
@@ -141,7 +170,7 @@ class BatchReader:
         subsets, positions = self.draws.split(draws)
         try:
             samples = list(map(self.sample, subsets.tolist(), positions.tolist(), plain.tolist()))
-            read = self._processes.read if self._processes and self._processes.ready() else self._read
+            read = self._processes.read if self._processes and self.ready() else self._read_on_threads
             images, masks = read(samples)
         except Exception as error:
             self.failure = error  # TensorFlow passes on no more than its text
@@ -154,7 +183,7 @@ class BatchReader:
         seed = self.draws.sample_seed(subset, position)
         return Sample(subset, pairs.images[row], pairs.masks[row], seed, plain)
 
-    def _read(self, samples):
+    def _read_on_threads(self, samples):
         count, size = len(samples), self.image_size
         images, masks = batch_arrays(np.empty(batch_bytes(count, size) + ALIGNMENT, np.uint8), count, size)
 

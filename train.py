@@ -202,7 +202,7 @@ def loader_subsets(manifest, tables, transforms):
         tables: {subset: DataFrame of the manifest}.
         transforms: {subset: Compose}.
     """
-    from dataloader import Subset
+    from reading import Subset
 
     return [
         Subset(

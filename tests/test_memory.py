@@ -1,4 +1,4 @@
-"""Freed memory is reused: the same work maps far fewer pages."""
+"""Freed memory is reused, so that the same work maps far fewer pages; the memory of a family of processes."""
 
 import subprocess
 import sys
@@ -45,3 +45,26 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
 
     monkeypatch.setattr(memory.ctypes, "CDLL", without_mallopt)
     assert memory.keep_freed_memory() is False
+
+
+def test_the_memory_of_a_family_counts_shared_pages_once():
+    program = (
+        "import mmap, subprocess, sys\n"
+        "shared = mmap.mmap(-1, 200 * 2**20)\n"
+        "shared.write(b'x' * len(shared))\n"
+        "import os\n"
+        "if os.fork() == 0:\n"
+        "    shared.seek(0), shared.read()\n"
+        "    print('child', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "else:\n"
+        "    os.wait()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    taken = memory.family_memory(process.pid)
+    process.communicate("")
+    assert 200 < taken < 300
+    assert memory.family_memory(process.pid) == 0, "it has ended"

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-import benchmark_loader
 import benchmark_scale
 import contact_sheet
 import preview_balance
@@ -107,36 +106,6 @@ def test_the_preview_refuses_what_training_refuses(tables, tmp_path, capsys):
 def test_a_picture_that_cannot_be_written_is_wrong_input(tables, tmp_path, capsys):
     assert preview_balance.main(["--csv_dir", tables, "--output", tmp_path]) == WRONG_INPUT
     assert f"{tmp_path} cannot be written" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["ours", "tutorial", "limit", "cores"])
-def test_every_contestant_of_the_benchmark_runs(tables, capsys, name):
-    options = ["--csv_dir", tables, "--image_size", 32, "--batch_size", 4, "--batches", 4]
-    assert benchmark_loader.main(["--contestant", name, *options]) == DONE
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["images_per_s"] > 0 and figures["peak_mb"] > 50
-    assert (figures["first_batch_s"] is None) == (name in ("limit", "cores"))
-
-
-def test_ratios_are_taken_within_a_round():
-    def figures(rate):
-        return {"images_per_s": rate, "first_batch_s": 0.5, "peak_mb": 900.0}
-
-    rounds = [
-        {"ours": figures(100), "tutorial": figures(50), "limit": figures(125), "cores": figures(105)},
-        {"ours": figures(60), "tutorial": figures(20), "limit": figures(60), "cores": figures(60)},
-        {"ours": figures(90), "tutorial": figures(36), "limit": figures(100), "cores": figures(95)},
-    ]
-    table = benchmark_loader.summarise(rounds).set_index("name")
-    # 100 / 50 = 2, 60 / 20 = 3, 90 / 36 = 2.5
-    assert table.loc["tutorial", ["ours_over_it", "lowest", "highest"]].tolist() == [2.5, 2.0, 3.0]
-    assert table.loc["limit", "ours_over_it"] == pytest.approx(0.9)
-    assert table.loc["ours", "images_per_s"] == 90
-
-
-def test_an_unknown_contestant_is_an_error(capsys):
-    assert benchmark_loader.main(["--contestant", "magic"]) == WRONG_INPUT
-    assert "contestant 'magic' is unknown; known: ours, tutorial, limit, cores" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("image_type", ["png", "jpg"])
