@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import InputError
 from mask_encoding import MaskEncoding
 from pair_cache import PairReader
 from transforms import apply_transform, check_sample, reseed, valid_transform
-from workers import LostWorker, SharedMemory, WorkerCrew
+from workers import SharedMemory, WorkerCrew
 
 THRESHOLD = MaskEncoding()
 PLAIN = -1  # place of the transform that only resizes
@@ -254,13 +253,7 @@ class ReadingProcesses:
         def call(first):
             self._crew.call(offset, count, first, samples[first : first + a_call])
 
-        try:
-            list(self._callers.map(call, range(0, count, a_call)))
-        except LostWorker:
-            raise InputError(
-                "a process that reads images ended before its time, perhaps because memory ran out. Try a "
-                "lower --num_workers, or 0 for threads."
-            ) from None
+        list(self._callers.map(call, range(0, count, a_call)))
         return batch_arrays(memory, count, self._size)
 
 

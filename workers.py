@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 
+from errors import InputError
 from memory import keep_freed_memory
 
 # Forking is not safe once a library such as TensorFlow has started threads.
@@ -123,7 +124,7 @@ class WorkerCrew:
         """What the function returns in a process that is idle; waits for one. Any number of threads may call.
 
         Raises:
-            LostWorker: the process ended.
+            InputError: the process ended before its time.
             Exception: whatever the function raised.
         """
         connection = self._idle.get()
@@ -134,15 +135,14 @@ class WorkerCrew:
             self._idle.put(connection)
 
 
-class LostWorker(Exception):
-    """A worker process ended before its time."""
-
-
 def _answer(connection):
     try:
         result, error = connection.recv()
     except (EOFError, OSError):
-        raise LostWorker from None
+        raise InputError(
+            "a worker process ended before its time, perhaps because memory ran out. Try fewer --num_workers, "
+            "or 0 for threads."
+        ) from None
     if error is not None:
         raise error
     return result
