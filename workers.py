@@ -140,8 +140,8 @@ def _answer(connection):
         result, error = connection.recv()
     except (EOFError, OSError):
         raise InputError(
-            "a worker process ended before its time, perhaps because memory ran out. Try fewer --num_workers, "
-            "or 0 for threads."
+            "a worker process ended before its time, perhaps because memory ran out. Try fewer "
+            "--num_workers, or 0 for threads."
         ) from None
     if error is not None:
         raise error
