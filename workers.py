@@ -129,14 +129,15 @@ class WorkerCrew:
         """
         connection = self._idle.get()
         try:
-            connection.send(arguments)
-            return _answer(connection)
+            return _answer(connection, arguments)
         finally:
             self._idle.put(connection)
 
 
-def _answer(connection):
+def _answer(connection, arguments=None):
     try:
+        if arguments is not None:
+            connection.send(arguments)
         result, error = connection.recv()
     except (EOFError, OSError):
         raise InputError(
