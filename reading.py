@@ -8,6 +8,7 @@ import copy
 import math
 import os
 import threading
+import time
 import weakref
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,11 @@ class BatchReader:
     def batches_ahead(self, batch_size):
         """How many batches to ask for at once, so that everyone has a sample to read and the next one."""
         return max(BATCHES_AHEAD, math.ceil(2 * self.at_once / batch_size))
+
+    def wait_until_ready(self):
+        """Waits until the worker processes have started; threads always have."""
+        while not self.ready():
+            time.sleep(0.02)
 
     def read(self, draws, plain):
         """Reads one batch.
