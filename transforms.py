@@ -4,6 +4,7 @@ A pipeline is a function of `image_size` that returns a Compose; it takes any ph
 uint8 (image_size, image_size, 3) and (image_size, image_size).
 """
 
+import copy
 import importlib
 import os
 import random
@@ -159,7 +160,8 @@ def build_transform(name, image_size):
     function = TRANSFORMS.get(name) or _own_function(name)
     try:
         transform = function(image_size)
-        _try_out(name, transform, image_size)
+        # A copy, for a transform may keep what it did last, which would go to every worker process.
+        _try_out(name, copy.deepcopy(transform), image_size)
     except InputError:
         raise
     except Exception as error:

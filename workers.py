@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.reduction
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -102,7 +103,7 @@ class WorkerCrew:
         with _hidden_script(), _interrupts_held():
             for _ in range(count):
                 own, theirs = CONTEXT.Pipe()
-                process = CONTEXT.Process(target=_serve, args=(theirs, function, state), daemon=True)
+                process = CONTEXT.Process(target=_serve, args=(theirs, function, Packed(state)), daemon=True)
                 process.start()
                 theirs.close()
                 self._starting.append(own)
@@ -149,9 +150,32 @@ def _answer(connection, arguments=None):
     return result
 
 
-def _serve(connection, function, state):
+class Packed:
+    """A value that a new process unpacks when it is asked to, not before it has taken all of it in.
+
+    Unpacking can mean to import for seconds, while the process that starts it waits.
+    """
+
+    def __init__(self, value):
+        self._value = value
+
+    def __getstate__(self):
+        # While a process starts, for what it inherits (SharedMemory) is told only then.
+        return {"_packed": bytes(multiprocessing.reduction.ForkingPickler.dumps(self._value))}
+
+    def unpacked(self):
+        """The value, in the new process."""
+        return pickle.loads(self._packed)
+
+
+def _serve(connection, function, packed):
     """The work of a process of a WorkerCrew."""
     _prepare_worker(signal.SIG_IGN)
+    try:
+        state = packed.unpacked()
+    except Exception as error:
+        connection.send((None, error))
+        return
     connection.send((None, None))
     while True:
         try:

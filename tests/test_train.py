@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ import train
 from command import DONE, INTERRUPTED, WRONG_INPUT, parse_options
 from config import TrainConfig, load_config
 from ledger import read_ledger
+from reading import ReadingProcesses
 from run_folder import BEST, LAST
+from workers import WorkerCrew
 
 ROOT = Path(train.__file__).parent
 
@@ -240,6 +243,50 @@ def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path
     assert load_config(tmp_path / "disk").working_size == 64, "twice image_size, by default"
 
 
+def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path, monkeypatch):
+    ready, read, batches = WorkerCrew.ready, ReadingProcesses.read, []
+
+    def wait(crew):  # or this short run would be over before the processes have started
+        while not ready(crew):
+            time.sleep(0.01)
+        return True
+
+    def counted(processes, samples):
+        batches.append(len(samples))
+        return read(processes, samples)
+
+    monkeypatch.setattr(WorkerCrew, "ready", wait)
+    monkeypatch.setattr(ReadingProcesses, "read", counted)
+    for number in (0, 2):
+        assert run(tables, tmp_path / str(number), "--num_workers", number) == DONE
+        assert (len(batches) >= 2 * 3) == (number == 2) and set(batches) <= {4}
+        assert load_config(tmp_path / str(number)).num_workers == number
+    threads, processes = (weights(tmp_path / number / LAST) for number in "02")
+    assert all((a == b).all() for a, b in zip(threads, processes, strict=True))
+    threads, processes = (pd.read_csv(tmp_path / number / "history.csv") for number in "02")
+    pd.testing.assert_frame_equal(threads.drop(columns="seconds"), processes.drop(columns="seconds"))
+
+
+@pytest.mark.filterwarnings("ignore:Using lambda")
+def test_a_transform_that_cannot_be_sent_to_processes_is_refused(
+    one_convolution, tables, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "with_lambda.py").write_text(
+        "import albumentations as A\n"
+        "def pipeline(size):\n"
+        "    return A.Compose([A.Lambda(image=lambda image, **_: image), A.Resize(size, size)])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # and gone after the test
+    options = ["--transforms", '{"default": "with_lambda:pipeline"}', "--num_workers"]
+    assert run(tables, tmp_path / "run", *options, "2") == WRONG_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith("error: a transform cannot be sent to worker processes: ")
+    assert "read on threads with --num_workers 0." in error and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+    assert run(tables, tmp_path / "run", *options, "0") == DONE
+
+
 WRONG = [
     ("--working_size 16", "working_size must be at least image_size 32, or 0 for photos as they are; got 16"),
     ("--cache_gb 0", "cache_gb must be greater than 0, got 0.0"),
@@ -247,6 +294,7 @@ WRONG = [
     ("--image_size 390", "image_size must be a multiple of 32, got 390; try 384 or 416"),
     ("--batch_size 0", "batch_size must be greater than 0, got 0"),
     ("--epochs -1", "epochs must be greater than 0, got -1"),
+    ("--num_workers -1", "num_workers must not be negative, got -1"),
     ("--learning_rate 0", "learning_rate must be greater than 0, got 0.0"),
     ("--warmup_epochs -1", "warmup_epochs must not be negative, got -1.0"),
     ("--backbone resnet19", "backbone 'resnet19' is unknown; known: vgg16"),
