@@ -340,13 +340,23 @@ def test_a_state_that_cannot_be_unpacked_is_told():
 
 
 class Slow:
-    """What takes half a second to unpack."""
+    """What leaves a file, half a second after one began to unpack it."""
+
+    def __init__(self, path):
+        self.path = path
 
     def __reduce__(self):
-        return time.sleep, (0.5,)
+        return touch_later, (self.path,)
 
 
-def test_a_state_that_is_large_and_slow_does_not_keep_its_sender():
-    crew = WorkerCrew(1, operator.call, [Slow(), bytes(3 * 2**20)])
-    assert not crew.ready(), "it is still unpacking"
+def touch_later(path):
+    """Runs where a Slow is unpacked."""
+    time.sleep(0.5)
+    path.touch()
+
+
+def test_a_state_that_is_large_and_slow_does_not_keep_its_sender(tmp_path):
+    crew = WorkerCrew(1, operator.call, [Slow(tmp_path / "unpacked"), bytes(3 * 2**20)])
+    assert not (tmp_path / "unpacked").exists()
     started(crew)
+    assert (tmp_path / "unpacked").exists()
