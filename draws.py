@@ -175,9 +175,14 @@ class DrawStream:
     def __init__(self, order, draws, images, *, batch_size, steps_per_epoch, augment="all"):
         self.order = order
         self.draws = draws
-        self.images = [pd.factorize(np.asarray(rows, object))[0] for rows in images]
+        self._images = images
         self.batch_size, self.steps_per_epoch, self.augment = batch_size, steps_per_epoch, augment
         self.positions = {0: np.zeros(len(images), np.int64)}
+
+    @functools.cached_property
+    def image_numbers(self):
+        """Number of each row's image, int64 (rows,) for each subset; rows of the same image share it."""
+        return [pd.factorize(np.array(list(rows), object))[0] for rows in self._images]
 
     def steps(self, first_step=0):
         """Yields (draws int64 (B,), plain bool (B,)) of each step from `first_step` (0 is the first) on.
@@ -190,7 +195,7 @@ class DrawStream:
         for epoch in itertools.count(known):
             positions = self.positions[epoch].copy()
             last = (epoch + 1) * self.steps_per_epoch - 1
-            seen = [np.zeros(len(numbers), bool) for numbers in self.images]
+            seen = [np.zeros(len(rows), bool) for rows in self._images]
             batches = self.order.epoch_batches(
                 epoch, positions.copy(), batch_size=self.batch_size, steps=self.steps_per_epoch
             )
@@ -206,7 +211,9 @@ class DrawStream:
         """How often each image was drawn in a finished epoch: one int64 array for each subset."""
         bounds = zip(self.positions[epoch], self.positions[epoch + 1], strict=True)
         return [
-            np.bincount(self.images[subset], self.draws.repeats(subset, int(start), int(stop))).astype(int)
+            np.bincount(self.image_numbers[subset], self.draws.repeats(subset, int(start), int(stop))).astype(
+                int
+            )
             for subset, (start, stop) in enumerate(bounds)
         ]
 
@@ -215,7 +222,7 @@ class DrawStream:
         first = np.zeros(len(batch), bool)
         if self.augment == "copies":
             for item, (subset, position) in enumerate(zip(*self.draws.split(batch), strict=True)):
-                image = self.images[subset][self.draws.row(int(subset), int(position))]
+                image = self.image_numbers[subset][self.draws.row(int(subset), int(position))]
                 first[item] = not seen[subset][image]
                 seen[subset][image] = True
         return first

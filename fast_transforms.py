@@ -13,10 +13,13 @@ import math
 import cv2
 import numpy as np
 from albucore import add_constant, sz_lut
-from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
-from albumentations.augmentations.geometric.functional import center, extend_value
 
 from quiet_albumentations import A
+
+# By way of A: importing them from the library would come first, and bring PyTorch with it.
+create_gaussian_kernel_1d = A.augmentations.blur.functional.create_gaussian_kernel_1d
+center = A.augmentations.geometric.functional.center
+extend_value = A.augmentations.geometric.functional.extend_value
 
 SIZE_PLACES, SIGN_PLACES = 2**21, 2**11  # in the tables of noise, from which a block may be read
 BLOCK = 2**19  # values that are read from one place: an image of 418 x 418 pixels

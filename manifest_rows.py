@@ -1,5 +1,6 @@
 """The rows of manifests: what a person's rows leave out is filled in, and every wrong one is named."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pairs import Pair, find_folders, find_pairs
 
 COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
 NUMBERS = ["width", "height", "coverage"]
+FOLDERS_LISTED = 64  # kept at once; sorted paths go through them one by one, but for nested ones
 AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
 
 
@@ -88,14 +90,16 @@ def _inspect_rows(tables, root, incomplete, encoding):
 
 def check_rows(tables, root, subset_names):
     """Raises InputError with every row that is wrong, by file and line number."""
-    findings, exists = Findings(), {}
+    findings = Findings()
     for path, frame in tables.items():
         subset = subset_names.get(path)
-        for line, image, mask, kind in frame[["images", "masks", "type"]].itertuples(name=None):
-            problem = _row_problem(root, image, mask, kind, subset, exists)
-            if problem:
-                advice = "Correct the rows, or make the manifests again with data_processing.py."
-                findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
+        missing = missing_files(root, frame["images"].tolist() + frame["masks"].tolist())
+        wrong = frame["images"].isin(missing) | frame["masks"].isin(missing)
+        wrong |= (frame["type"] == "") if subset is None else (frame["type"] != subset)
+        for line, image, mask, kind in frame.loc[wrong, ["images", "masks", "type"]].itertuples(name=None):
+            place = f"{path} line {line}: {_row_problem(root, image, mask, kind, subset, missing)}"
+            advice = "Correct the rows, or make the manifests again with data_processing.py."
+            findings.add("rows that are wrong", place, advice)
     valid = next(frame for path, frame in tables.items() if path.stem == "valid")
     held_out = set(valid["images"])
     for path, frame in tables.items():
@@ -108,18 +112,40 @@ def check_rows(tables, root, subset_names):
     findings.raise_if_any()
 
 
-def _row_problem(root, image, mask, kind, subset, exists):
+def missing_files(root, paths):
+    """Set of those of `paths`, relative to `root`, that are no files.
+
+    Folders are listed, for asking for each file takes several times as long.
+    """
+    listing = functools.lru_cache(FOLDERS_LISTED)(_file_names)
+    folder, names, missing = None, set(), set()
+    for path in sorted(dict.fromkeys(paths)):
+        start = path.rfind("/") + 1
+        if path[:start] != folder:
+            folder = path[:start]
+            names = listing(os.path.join(root, folder))
+        # Another spelling may do, as where names are not case-sensitive.
+        if path[start:] not in names and not os.path.isfile(os.path.join(root, path)):
+            missing.add(path)
+    return missing
+
+
+def _file_names(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _row_problem(root, image, mask, kind, subset, missing):
     if not image:
         return "images is empty"
     for column, relative in (("images", image), ("masks", mask)):
         if not relative:
             return f"{image} has no mask, and none was found in the folders"
-        if relative not in exists:
-            exists[relative] = os.path.isfile(os.path.join(root, relative))
-        if not exists[relative]:
+        if relative in missing:
             return f"{column} is {relative!r}, but {Path(root, relative)} is not a file"
     if not kind:
         return "type is empty; expected the subset's name"
-    if subset is not None and kind != subset:
-        return f"type is {kind!r}, expected {subset!r} as in the file's name"
-    return None
+    return f"type is {kind!r}, expected {subset!r} as in the file's name"

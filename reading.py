@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,21 +30,42 @@ SAMPLES_A_CALL = 8  # of a process, at most
 ALIGNMENT = 64  # bytes; TensorFlow takes over what is aligned to them and copies the rest
 
 
+class Paths(Sequence):
+    """Paths of files below a folder, put together when they are asked for, since there may be millions.
+
+    Args:
+        folder: that the names are relative to.
+        names: sequence of str.
+    """
+
+    def __init__(self, folder, names):
+        self._folder = os.fspath(folder)
+        self._names = names
+
+    def __len__(self):
+        return len(self._names)
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return Paths(self._folder, self._names[place])
+        return os.path.join(self._folder, self._names[place])
+
+
 @dataclass(frozen=True)
 class Subset:
     """The pairs of one subset and what is done to them.
 
     Args:
         name: of the subset.
-        images: paths of the photos.
-        masks: paths of their masks.
+        images: sequence of the photos' paths.
+        masks: sequence of their masks' paths.
         transform: Compose that delivers the model's input size.
         encoding: how the mask files encode class ids.
     """
 
     name: str
-    images: list
-    masks: list
+    images: Sequence
+    masks: Sequence
     transform: object
     encoding: MaskEncoding = THRESHOLD
 

@@ -202,13 +202,13 @@ def loader_subsets(manifest, tables, transforms):
         tables: {subset: DataFrame of the manifest}.
         transforms: {subset: Compose}.
     """
-    from reading import Subset
+    from reading import Paths, Subset
 
     return [
         Subset(
             name,
-            [os.path.join(manifest.data_root, path) for path in table["images"]],
-            [os.path.join(manifest.data_root, path) for path in table["masks"]],
+            Paths(manifest.data_root, table["images"].to_numpy()),
+            Paths(manifest.data_root, table["masks"].to_numpy()),
             transforms[name],
             manifest.encoding,
         )

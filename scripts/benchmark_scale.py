@@ -1,16 +1,28 @@
 """Shows how the commands grow with the data: seconds and memory against the number of pairs.
 
-A subject is what is measured. `manifests` is data_processing.py on pairs of small files, in a process of its
-own. Its limit is the serial cost of reading and strictly decoding the two files of a pair, times the cores,
-measured before and after the command, on the same files. `ratio` compares pairs per second with it, and
-`cpu_ratio` the processor time of that decoding with all that the command took, which hardly depends on what
-else the machine is doing.
+A subject is what is measured, in a process of its own.
 
-    python scripts/benchmark_scale.py --pairs 1000 10000 100000 --output scale.png
+`manifests` is data_processing.py on pairs of small files. Its limit is the serial cost of reading and
+strictly decoding the two files of a pair, times the cores, measured before and after the command, on the same
+files. `ratio` compares pairs per second with it, and `cpu_ratio` the processor time of that decoding with all
+that the command took, which hardly depends on what else the machine is doing.
+
+`train` is train.py as it stands, with a small network, on manifests of so many training rows and a tenth as
+many for validation. Every row has paths of its own, but a few files stand behind them, by links to their
+folders. train.py runs in a terminal of its own: its progress bar tells when the first step is done, just
+after the first batch arrived, and when to look at the memory of a longer run.
+
+    python scripts/benchmark_scale.py --pairs 1000 10000 100000 --json manifests.json
+    python scripts/benchmark_scale.py --subject train --pairs 1000 10000 100000 1000000 --steps 2000 \\
+        --earlier manifests.json --output scale.png
 """
 
 import io
+import json
 import os
+import pty
+import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -30,11 +42,18 @@ from tqdm import tqdm
 from command import command, parse_options
 from errors import InputError
 from image_files import open_strictly, read_bytes
-from manifest import check_writable, write_atomically, write_json
+from manifest import COLUMNS, VERSION, check_writable, write_atomically, write_json, write_tables
+from mask_encoding import MaskEncoding
 from sample_data import SUBSET_SIZES, render_pair
 
 RENDERED = 256  # distinct scenes; shifting them by a pixel each time makes the rest
 SAMPLE = 2000  # pairs whose decoding is timed for the limit
+TRAINING = (
+    "--image_size 32 --batch_size 8 --epochs 1 --backbone resnet18 --encoder_weights none "
+    "--decoder_filters 16 8 8 4 4"
+).split()
+PROGRESS = re.compile(rb"(\d+)/\d+ \[")
+TITLES = {"manifests": "data_processing.py", "train": "train.py to its first batch"}
 
 
 @dataclass(frozen=True)
@@ -46,17 +65,21 @@ class ScaleOptions:
         pairs: Numbers of pairs to measure, one after another.
         image_size: Width and height of the photos in pixels.
         image_type: Type of the photos; the masks are PNG files.
+        steps: Of `train`, at least 10: memory after so many steps is compared with that after a tenth.
         folder: Where the data is made, and deleted at the end; the system's temporary folder by default.
         json: File for the table as JSON.
+        earlier: Such files of earlier runs, to be drawn too.
         output: File for the plot (PNG).
     """
 
-    subject: Literal["manifests"] = "manifests"
+    subject: Literal["manifests", "train"] = "manifests"
     pairs: list[int] = field(default_factory=lambda: [1000, 10000, 100000])
     image_size: int = 64
     image_type: Literal["png", "jpg"] = "png"
+    steps: int | None = None
     folder: str | None = None
     json: str | None = None
+    earlier: list[str] = field(default_factory=list)
     output: str | None = None
 
     def __post_init__(self):
@@ -66,6 +89,11 @@ class ScaleOptions:
         for count in self.pairs:
             if not 10 <= count <= most:
                 raise InputError(f"pairs must lie between 10 and {most}, got {count}")
+        if self.steps is not None and self.steps < 10:
+            raise InputError(f"steps must be at least 10, got {self.steps}; try 2000")
+        for path in self.earlier:
+            if not os.path.isfile(path):
+                raise InputError(f"--earlier {path}: there is no such file")
         if self.folder is not None and not os.path.isdir(self.folder):
             raise InputError(f"--folder {self.folder}: there is no such folder")
 
@@ -146,6 +174,12 @@ def memory(pid, field):
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0)
 
 
+def processor_time(pid):
+    """Seconds of processor time that a running process has taken, without its children."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def family_memory(pid):
     """Resident MB of a process and its descendants now; pages that they share count in each."""
     try:
@@ -171,7 +205,136 @@ def measure_manifests(count, folder, options):
     }
 
 
-SUBJECTS = {"manifests": measure_manifests}
+def write_scenes(folder, count, options):
+    """Writes `count` pairs as folder/images/<number> and folder/masks/<number>.
+
+    Returns:
+        (names of the images, names of the masks, coverage of each), lists.
+    """
+    names, masks, coverages = [], [], []
+    for kind in ("images", "masks"):
+        Path(folder, kind).mkdir(parents=True)
+    for number in range(count):
+        image, mask = render_pair(0, "train", "0", number, options.image_size)
+        names.append(f"{number:03d}.{options.image_type}")
+        masks.append(f"{number:03d}.png")
+        coverages.append(np.count_nonzero(mask) / mask.size)
+        for path, pixels in (("images", names[-1]), image[..., ::-1]), (("masks", masks[-1]), mask):
+            Path(folder, *path).write_bytes(cv2.imencode(Path(path[1]).suffix, pixels)[1])
+    return names, masks, coverages
+
+
+def linked_rows(root, split, subset, count, scenes, options):
+    """`count` rows of a manifest, each with paths of its own; they lead to the few files of `scenes`.
+
+    Args:
+        scenes: (folder, what `write_scenes` gave for it).
+    """
+    folder, (images, masks, coverages) = scenes
+    parts, scene = np.divmod(np.arange(count), len(images))
+    for kind in ("images", "masks"):
+        place = Path(root, split, kind, subset)
+        place.mkdir(parents=True)
+        for part in range(parts[-1] + 1):
+            place.joinpath(f"{part:05d}").symlink_to(folder / kind, target_is_directory=True)
+    places = list(zip(parts.tolist(), scene.tolist(), strict=True))
+    return pd.DataFrame(
+        {
+            "images": [f"{split}/images/{subset}/{part:05d}/{images[number]}" for part, number in places],
+            "masks": [f"{split}/masks/{subset}/{part:05d}/{masks[number]}" for part, number in places],
+            "type": subset,
+            "width": options.image_size,
+            "height": options.image_size,
+            "coverage": np.array(coverages)[scene],
+        },
+        columns=COLUMNS,
+    )
+
+
+def write_manifests(folder, count, options):
+    """Writes folder/csv_file for `count` training rows and a tenth as many for validation; data beside it."""
+    scenes = folder / "scenes", write_scenes(folder / "scenes", min(count, RENDERED), options)
+    shares = np.array(list(SUBSET_SIZES.values())) / sum(SUBSET_SIZES.values())
+    tables, splits = {}, {"train": count, "valid": count // 10}
+    for split, rows in splits.items():
+        bounds = np.round(np.cumsum([0, *shares]) * rows).astype(int)
+        parts = {
+            subset: linked_rows(folder / "data", split, subset, size, scenes, options)
+            for subset, size in zip(SUBSET_SIZES, np.diff(bounds).tolist(), strict=True)
+            if size
+        }
+        tables[f"{split}.csv"] = pd.concat(parts.values())
+        if split == "train":
+            tables |= {f"train{subset}.csv": part for subset, part in parts.items()}
+    description = {
+        "version": VERSION,
+        "data_root": str(folder / "data"),
+        "mask_encoding": MaskEncoding().to_dict(),
+    }
+    write_tables(folder / "csv_file", tables, description)
+
+
+def measure_train(count, folder, options):
+    """Figures of train.py on manifests of `count` training rows, made in `folder`."""
+    write_manifests(folder, count, options)
+    steps = () if options.steps is None else (options.steps // 10, options.steps)
+    length = ["--steps_per_epoch", max(options.steps or 1, -(-count // 8))]
+    words = [ROOT / "train.py", "--csv_dir", folder / "csv_file", "--work_dir", folder / "run"]
+    return watch_training([*words, *TRAINING, *length], steps)
+
+
+def watch_training(words, steps=()):
+    """Runs train.py in a terminal of its own until its progress bar has passed the last of `steps`.
+
+    Args:
+        steps: none, or two: the memory at the second is compared with that at the first.
+
+    Returns:
+        dict of `seconds` from the start to the end of the first step, the processor time and the highest
+        memory until then (see `run_measured`); `early_mb` and `late_mb` of the process at `steps`, and
+        `late_over_early`.
+    """
+    started, figures, resident, together, printed = time.perf_counter(), {}, [], 0, b""
+    terminal, its_side = pty.openpty()
+    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=its_side)
+    os.close(its_side)
+    try:
+        while not figures or len(resident) < len(steps):
+            if select.select([terminal], [], [], 0.05)[0]:
+                printed = printed[-1000:] + read_terminal(terminal)
+            together = max(together, family_memory(process.pid))
+            step = max(map(int, PROGRESS.findall(printed)), default=0)
+            if step and not figures:
+                own = memory(process.pid, "VmHWM")
+                figures["seconds"] = time.perf_counter() - started
+                figures |= {
+                    "cpu_s": processor_time(process.pid),
+                    "peak_mb": own,
+                    "all_mb": max(own, together),
+                }
+            if step >= [*steps, float("inf")][len(resident)]:
+                resident.append(memory(process.pid, "VmRSS"))
+            if process.poll() is not None and len(resident) < len(steps) + (not figures):
+                raise RuntimeError(f"{words[0]} ended with status {process.returncode}: {printed.decode()}")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    if steps:
+        early, late = resident
+        figures |= {"early_mb": early, "late_mb": late, "late_over_early": late / early}
+    return figures
+
+
+def read_terminal(terminal):
+    """What was printed to a terminal; nothing once the other side is closed."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
+SUBJECTS = {"manifests": measure_manifests, "train": measure_train}
 
 
 def measure(count, options):
@@ -188,18 +351,21 @@ def growth(table):
 
 
 def draw(table, path):
-    """Two panels, seconds and memory against the pairs, both axes logarithmic."""
+    """Two panels, seconds and memory against the pairs of each subject, both axes logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot(table["pairs"], table["seconds"], "o-", label=table["subject"].iloc[0])
-    if "limit_pairs_per_s" in table:
-        left.plot(table["pairs"], table["pairs"] / table["limit_pairs_per_s"], "--", label="limit")
-    right.plot(table["pairs"], table["peak_mb"], "o-", label="the command's process")
-    right.plot(table["pairs"], table["all_mb"], "o--", label="with its workers")
+    for subject, rows in table.groupby("subject"):
+        title, rows = TITLES[subject], rows.sort_values("pairs")
+        (line,) = left.plot(rows["pairs"], rows["seconds"], "o-", label=title)
+        right.plot(rows["pairs"], rows["peak_mb"], "o-", color=line.get_color(), label=title)
+        if subject == "manifests":
+            limit = rows["pairs"] / rows["limit_pairs_per_s"]
+            left.plot(rows["pairs"], limit, "--", color=line.get_color(), label="its limit")
+            right.plot(rows["pairs"], rows["all_mb"], "--", color=line.get_color(), label="with its workers")
     for axis, title in ((left, "seconds"), (right, "peak memory (MB)")):
         axis.set(title=title, xlabel="pairs", xscale="log", yscale="log")
         axis.grid(alpha=0.3, which="both")
@@ -227,7 +393,8 @@ def main(argv):
     if options.json:
         write_json(options.json, table.astype(object).where(table.notna(), None).to_dict("records"))
     if options.output:
-        draw(table, options.output)
+        earlier = [row for path in options.earlier for row in json.loads(Path(path).read_text())]
+        draw(pd.concat([pd.DataFrame(earlier), table]), options.output)
 
 
 if __name__ == "__main__":

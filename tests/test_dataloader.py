@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import itertools
+import os
 
 import albumentations as A
 import cv2
@@ -26,7 +27,7 @@ from ledger import epoch_rows, p_value
 from legacy_keras import tf
 from manifest import read_manifest
 from pair_cache import PairReader, RamCache
-from reading import BatchReader
+from reading import BatchReader, Paths
 from transforms import train_transform, valid_transform
 
 TUTORIAL = [749, 144, 126, 52, 34]
@@ -329,6 +330,16 @@ def test_a_mask_of_another_size_is_named(subsets):
     reader = BatchReader(bad, SIZE, Draws([1], 0))
     with pytest.raises(OSError, match="is 60x50, its mask 9x9; make the manifests again"):
         reader.read(np.array([0]), np.array([False]))
+
+
+def test_paths_are_put_together_when_asked_for(tmp_path):
+    names = ["a/0.png", "/elsewhere/1.png", "b/2.png"]
+    paths = Paths(tmp_path, names)
+    expected = [os.path.join(tmp_path, name) for name in names]
+    assert len(paths) == 3 and list(paths) == expected and paths[-1] == expected[-1]
+    assert list(paths[1:]) == expected[1:] and paths.index(expected[2]) == 2
+    with pytest.raises(IndexError):
+        paths[3]
 
 
 def test_load_data_path_gives_the_pairs_of_one_manifest(manifests):

@@ -254,3 +254,19 @@ def test_without_copies_every_draw_is_augmented():
     assert not any(
         plain.any() for _, plain in itertools.islice(stream(ExactBatches([1.0], 0), [4]).steps(), 99)
     )
+
+
+def test_images_are_looked_at_only_where_they_matter():
+    class Unread(list):
+        def __iter__(self):
+            raise AssertionError("read")
+
+    def own(augment):
+        images = [Unread("abcd")]
+        return stream(
+            ExactBatches([1.0], 0), [4], batch_size=4, steps_per_epoch=2, augment=augment, images=images
+        )
+
+    assert len(list(itertools.islice(own("all").steps(), 9))) == 9
+    with pytest.raises(AssertionError, match="read"):
+        next(own("copies").steps())

@@ -24,6 +24,7 @@ from manifest import (
     write_json,
     write_together,
 )
+from manifest_rows import missing_files
 from mask_encoding import MaskEncoding
 
 
@@ -495,3 +496,73 @@ def test_a_moved_data_root(manifests, tmp_path):
     manifest = read_manifest(csv_dir, tmp_path / "moved")
     assert manifest.data_root == tmp_path / "moved"
     assert manifest.notes == (f"the manifests were made for {root}; reading from {tmp_path}/moved",)
+
+
+ROWS = {
+    "one row": "a.png,a,5\n",
+    "no line's end": "a.png,a,5\nb.png,,",
+    "empty lines": "\na.png,a,5\n\n\nb.png,b,6\n,,\n \n",
+    "short rows": "a.png\nb.png,b\n\nc.png,c,7\n",
+    "names of missing values": "NA,nan,\nNone,null,1e3\n",
+    "a long row": "a.png,a,5\nb.png,b,5,extra\n",
+    "the first row long": "a.png,a,5,extra\nb.png,b,5\n",
+    "every row long": "a.png,a,5,extra\nb.png,b,5,extra\n",
+    "long by empty cells": "a.png,a,5,,\nb.png,b,5,,\n",
+    "no number": "a.png,a,five\n",
+    "spaces": " a b.png , a ,5\n",
+    "no row": "",
+}
+
+
+@pytest.mark.parametrize("first", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_the_fast_way_to_read_a_table_gives_what_the_csv_module_gives(rows, first, tmp_path, monkeypatch):
+    path = tmp_path / "train.csv"
+    path.write_bytes(first + f"images,type,width\n{rows}".encode())
+
+    def outcome():
+        try:
+            return read_table(path).to_csv(), read_table(path).dtypes.tolist()
+        except InputError as error:
+            return str(error)
+
+    fast = outcome()
+    monkeypatch.setattr("manifest._plain_rows", lambda content, header: None)
+    assert fast == outcome()
+
+
+def test_a_plain_table_is_read_the_fast_way(manifests, monkeypatch):
+    expected = read_table(manifests[1] / "train.csv")
+    header_only = iter([COLUMNS])
+    monkeypatch.setattr("manifest.csv.reader", lambda *_, **__: header_only)
+    pd.testing.assert_frame_equal(read_table(manifests[1] / "train.csv"), expected)
+    assert len(expected) == 10
+
+
+def test_missing_files_are_those_that_are_no_files(tmp_path, monkeypatch):
+    for name in ("top.png", "a/0.png", "a/b/0.png", "a/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "a/linked.png").symlink_to(tmp_path / "top.png")
+    (tmp_path / "a/broken.png").symlink_to(tmp_path / "none.png")
+    there = ["top.png", "a/0.png", "a/b/0.png", "a/c.png", "link/0.png", "link/b/0.png", "a/linked.png"]
+    there += ["./top.png", "a//0.png", "a/../top.png", str(tmp_path / "top.png")]
+    gone = ["", "a", "a/", "link", "/top.png", "a/none.png", "none/0.png", "top.png/0.png", "a/broken.png"]
+    assert all(os.path.isfile(os.path.join(tmp_path, path)) for path in there)
+    assert missing_files(tmp_path, 2 * (there + gone)) == set(gone)
+    monkeypatch.setattr("manifest_rows._file_names", lambda folder: set())
+    assert missing_files(tmp_path, there + gone) == set(gone), "a listing may lack a spelling"
+
+
+def test_a_folder_is_listed_once(tmp_path, monkeypatch):
+    paths = [f"{folder}/{n}.png" for folder in ("a", "a/15", "c") for n in range(50)]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(
+        "manifest_rows.os.scandir", lambda folder: (listed.append(folder), scandir(folder))[1]
+    )
+    monkeypatch.setattr("manifest_rows.os.path.isfile", None)
+    assert missing_files(tmp_path, paths[::2] + paths[1::2]) == set() and len(listed) == 3

@@ -1,6 +1,8 @@
 """The pipelines, their repeatability, and which subset gets which."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import albumentations as A
 import cv2
@@ -309,3 +311,11 @@ def test_a_function_that_will_not_do(own_module, name, message):
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_the_named_ones_pass_their_own_trial(name):
     assert isinstance(build_transform(name, 32), A.Compose)
+
+
+def test_pytorch_is_not_imported():
+    """It takes seconds and 200 MB, in every worker process too."""
+    pytest.importorskip("torch")
+    root = Path(__file__).resolve().parent.parent
+    program = "import sys, transforms; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60).returncode == 0
