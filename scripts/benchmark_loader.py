@@ -52,7 +52,8 @@ SMALL = dict.fromkeys(
 RACES = {
     "uncached": SMALL,
     "cached": SMALL,
-    "large": {"ours": 1 / 5, "ours cached": 1} | dict.fromkeys([*PEERS, "ours full size", "limit"], 1 / 50),
+    "large": {"ours": 1 / 20, "ours cached": 1 / 2}
+    | dict.fromkeys(["tutorial", *PEERS, "ours full size", "limit"], 1 / 50),
 }
 
 
@@ -81,7 +82,7 @@ class BenchmarkOptions:
     image_size: int = 384
     working_size: int | None = None
     batch_size: int = 16
-    images: int = 3200
+    images: int = 2400
     rounds: int = 5
     quick: bool = False
     json: str | None = None

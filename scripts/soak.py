@@ -53,6 +53,8 @@ def soak(config, minutes, folder):
         (MB of the training's processes at even times, float (N,); its exit status)
     """
     save_config(config, folder)
+    # A shell that starts this in the background would have Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = [
         sys.executable,
         ROOT / "train.py",
