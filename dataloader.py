@@ -13,6 +13,9 @@ from transforms import valid_transform
 
 BATCHES_A_BLOCK = 16  # of draws, for their way between TensorFlow and Python costs more than a batch of them
 
+# There is no Python control flow in these functions, and looking for some delays the first batch.
+plain_graph = tf.autograph.experimental.do_not_convert
+
 
 def load_data_path(data_root, csv_path):
     """The pairs of one manifest.
@@ -49,6 +52,7 @@ class Mixture:
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._positions = tf.Variable(tf.zeros(len(shares), tf.int64), trainable=False)
 
+        @plain_graph
         def mix():
             # Of this function's graph alone: the caller's tf.random.set_seed must not change the draws.
             # Never 0, which TensorFlow takes for «no seed».
@@ -77,6 +81,7 @@ class Mixture:
         self._blocks[batch_size, steps] = blocks
 
     def _endless_epochs(self, batch_size, steps):
+        @plain_graph
         def blocks(_):
             return self._mix().batch(batch_size).take(steps).batch(BATCHES_A_BLOCK)
 
@@ -97,6 +102,7 @@ def read_batches(draws, reader, batches_ahead):
     """Dataset of int64 (B,) draws or of (draws, bool (B,) plain) -> dataset of what `reader.read` gives."""
     size = reader.image_size
 
+    @plain_graph
     def read(batch, plain=None):
         if plain is None:
             plain = tf.zeros_like(batch, tf.bool)

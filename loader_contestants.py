@@ -13,6 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from balancing import balance_plan
+from config import TrainConfig
 from pair_cache import NoCache, PairReader
 from ram_cache import RamCache
 from reading import Subset
@@ -82,8 +84,6 @@ class Race:
 
 def ours(race):
     """Draws mixed, pixels read by worker processes where a batch needs them."""
-    from balancing import balance_plan
-    from config import TrainConfig
     from dataloader import training_dataset
 
     sizes = {subset.name: len(subset) for subset in race.subsets}

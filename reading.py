@@ -150,8 +150,9 @@ class BatchReader:
         draws: Draws, which tells what each draw is.
         threads: number of threads; one a core by default.
         pairs: PairReader; by default files as they are, without a cache.
-        processes: number of worker processes, 0 for threads alone. Until the processes have started, threads
-            read. The batches depend on neither number.
+        processes: number of worker processes, 0 for threads alone. Threads read the first batch, for which
+            the processes would come late, and go on until they have started. The batches depend on neither
+            number.
     """
 
     def __init__(self, subsets, image_size, draws, threads=None, pairs=None, processes=0):
@@ -170,9 +171,10 @@ class BatchReader:
         self.at_once = processes or threads
         self._threads = ThreadPoolExecutor(threads, "reader")
         self._processes = ReadingProcesses(self.samples, processes) if processes else None
+        self._begun = False
 
     def ready(self):
-        """False while worker processes are still starting."""
+        """False while worker processes are still starting; starts them."""
         return self._processes is None or self._processes.ready()
 
     def batches_ahead(self, batch_size):
@@ -197,8 +199,9 @@ class BatchReader:
         subsets, positions = self.draws.split(draws)
         try:
             samples = list(map(self.sample, subsets.tolist(), positions.tolist(), plain.tolist()))
-            read = self._processes.read if self._processes and self.ready() else self._read_on_threads
-            images, masks = read(samples)
+            by_processes = self._processes and self._begun and self.ready()
+            images, masks = (self._processes.read if by_processes else self._read_on_threads)(samples)
+            self._begun = True
         except Exception as error:
             self.failure = error  # TensorFlow passes on no more than its text
             raise
@@ -265,24 +268,32 @@ class ReadingProcesses:
     """
 
     def __init__(self, samples, count):
-        self._size = samples.image_size
+        self._samples = samples
         self._count = count
         self._memory = BatchMemory()
-        self._crew = WorkerCrew(count, fill_batch, (samples, self._memory.shared))
         self._callers = ThreadPoolExecutor(count, "caller")
-        self.ready = self._crew.ready
+        self._crew = None
+        self._lock = threading.Lock()
+
+    def ready(self):
+        """False while the processes are starting, which the first question makes them do."""
+        with self._lock:
+            if self._crew is None:
+                state = self._samples, self._memory.shared
+                self._crew = WorkerCrew(self._count, fill_batch, state)
+        return self._crew.ready()
 
     def read(self, samples):
         """What `BatchReader.read` returns of images and masks, for a list of Sample."""
         count = len(samples)
-        offset, memory = self._memory.take(batch_bytes(count, self._size))
+        offset, memory = self._memory.take(batch_bytes(count, self._samples.image_size))
         a_call = max(1, min(SAMPLES_A_CALL, count // self._count))
 
         def call(first):
             self._crew.call(offset, count, first, samples[first : first + a_call])
 
         list(self._callers.map(call, range(0, count, a_call)))
-        return batch_arrays(memory, count, self._size)
+        return batch_arrays(memory, count, self._samples.image_size)
 
 
 def fill_batch(state, offset, count, first, samples):

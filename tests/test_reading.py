@@ -71,8 +71,10 @@ def threads(subsets):
 
 @pytest.fixture(scope="module")
 def processes(subsets):
-    """A BatchReader whose two processes have started."""
-    return started(new_reader(subsets, processes=2))
+    """A BatchReader whose two processes have started and read from its next batch on."""
+    reader = started(new_reader(subsets, processes=2))
+    reader.read(*batch(subsets))
+    return reader
 
 
 def started(reader):
@@ -235,14 +237,17 @@ def test_processes_share_a_cache(kind, subsets, threads, tmp_path, monkeypatch):
     remove_cache(tmp_path / "cache")
 
 
-def test_threads_read_until_the_processes_are_ready(subsets, monkeypatch):
+def test_threads_read_the_first_batch_and_until_the_processes_are_ready(subsets, monkeypatch):
     resize = valid_transform(SIZE)  # little to send, so that nothing waits for the process
     own = [replace(subset, transform=resize) for subset in subsets[:GOOD]]
     reader, read_here = new_reader(own, processes=1), reads_here(monkeypatch)
-    before = reader.read(*batch(own))
+    before = started(reader).read(*batch(own))
+    assert len(read_here) == 24, "the first batch is read at once"
+    assert_same(reader.read(*batch(own)), before)
     assert len(read_here) == 24
-    assert_same(started(reader).read(*batch(own)), before)
-    assert len(read_here) == 24
+    monkeypatch.setattr(reader._processes, "ready", lambda: False)
+    assert_same(reader.read(*batch(own)), before)
+    assert len(read_here) == 48
 
 
 def test_more_readers_ask_for_more_batches_ahead(subsets, processes):
@@ -282,6 +287,7 @@ LOST = r"^a worker process ended before its time.* Try fewer --num_workers, or 0
 def test_a_lost_process_is_an_error_with_the_way_out(subsets, moment):
     others = set(multiprocessing.active_children())
     reader = new_reader(subsets, processes=1)
+    assert not reader.ready(), "it starts with the question"
     (process,) = set(multiprocessing.active_children()) - others
     if moment != "while it starts":
         started(reader)
