@@ -179,7 +179,7 @@ class Manifest:
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
         for name, table in self.train.items():
-            for part in ([name], table["images"], table["masks"]):
+            for part in ([name], table["images"].tolist(), table["masks"].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
@@ -317,18 +317,29 @@ def _plain_rows(content, header):
     Returns:
         DataFrame as the csv module would give it; None where a row may be no line, or too long.
     """
-    if "images" not in header or any(sign in content for sign in (b'"', b"\r", b"\0")):
+    if (
+        "images" not in header
+        or len(set(header)) < len(header)
+        or any(sign in content for sign in (b'"', b"\r", b"\0"))
+    ):
         return None
-    options = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
+
+    def read(dtype):
+        options = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
+        return pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", dtype=dtype, **options)
+
     try:
-        frame = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", **options)
+        frame = read({name: str for name in header if name not in NUMBERS})
+        if any(frame[name].dtype.kind not in "iuf" for name in NUMBERS if name in frame):
+            frame = read(str)  # empty cells, or such as are no number
     except pd.errors.ParserError:
         return None
     if not isinstance(frame.index, pd.RangeIndex):  # what rows have beyond the header became the index
         return None
     frame.columns, frame.index = header, frame.index + 2
-    frame = frame.fillna("")
-    return frame[(frame != "").any(axis=1)]
+    text = [name for name in header if frame[name].dtype.kind not in "iuf"]
+    frame[text] = frame[text].fillna("")
+    return frame[(frame[text] != "").any(axis=1) | frame.drop(columns=text).notna().any(axis=1)]
 
 
 def _notes(train, description, root):

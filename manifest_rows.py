@@ -11,7 +11,6 @@ from pairs import Pair, find_folders, find_pairs
 
 COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
 NUMBERS = ["width", "height", "coverage"]
-FOLDERS_LISTED = 64  # kept at once; sorted paths go through them one by one, but for nested ones
 AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
 
 
@@ -117,9 +116,9 @@ def missing_files(root, paths):
 
     Folders are listed, for asking for each file takes several times as long.
     """
-    listing = functools.lru_cache(FOLDERS_LISTED)(_file_names)
+    listing = functools.cache(_file_names)
     folder, names, missing = None, set(), set()
-    for path in sorted(dict.fromkeys(paths)):
+    for path in paths:
         start = path.rfind("/") + 1
         if path[:start] != folder:
             folder = path[:start]

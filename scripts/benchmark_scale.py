@@ -53,6 +53,21 @@ TRAINING = (
     "--decoder_filters 16 8 8 4 4"
 ).split()
 PROGRESS = re.compile(rb"(\d+)/\d+ \[")
+# Runs a program as it is, and says when its loader has read the first batch.
+TOLD = f"""
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = {str(ROOT)!r}
+import reading
+read = reading.BatchReader.read
+def told(self, *batch):
+    pixels = read(self, *batch)
+    print("<first batch>", flush=True)
+    reading.BatchReader.read = read
+    return pixels
+reading.BatchReader.read = told
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 TITLES = {"manifests": "data_processing.py", "train": "train.py to its first batch"}
 
 
@@ -290,13 +305,14 @@ def watch_training(words, steps=()):
         steps: none, or two: the memory at the second is compared with that at the first.
 
     Returns:
-        dict of `seconds` from the start to the end of the first step, the processor time and the highest
-        memory until then (see `run_measured`); `early_mb` and `late_mb` of the process at `steps`, and
-        `late_over_early`.
+        dict of `seconds` from the start to the first batch that the loader hands over; `first_step_s` to the
+        end of the first step, and the processor time and the highest memory until then (see
+        `run_measured`); `early_mb` and `late_mb` of the process at `steps`, and `late_over_early`.
     """
     started, figures, resident, together, printed = time.perf_counter(), {}, [], 0, b""
+    first = None
     terminal, its_side = pty.openpty()
-    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=its_side)
+    process = subprocess.Popen([sys.executable, "-c", TOLD, *map(str, words)], stdout=its_side)
     os.close(its_side)
     try:
         while not figures or len(resident) < len(steps):
@@ -304,10 +320,13 @@ def watch_training(words, steps=()):
                 printed = printed[-1000:] + read_terminal(terminal)
             together = max(together, family_memory(process.pid))
             step = max(map(int, PROGRESS.findall(printed)), default=0)
+            if b"<first batch>" in printed and first is None:
+                first = time.perf_counter() - started
             if step and not figures:
                 own = memory(process.pid, "VmHWM")
-                figures["seconds"] = time.perf_counter() - started
                 figures |= {
+                    "seconds": first,
+                    "first_step_s": time.perf_counter() - started,
                     "cpu_s": processor_time(process.pid),
                     "peak_mb": own,
                     "all_mb": max(own, together),

@@ -510,6 +510,12 @@ ROWS = {
     "long by empty cells": "a.png,a,5,,\nb.png,b,5,,\n",
     "no number": "a.png,a,five\n",
     "spaces": " a b.png , a ,5\n",
+    "a number with spaces": "a.png,a, 5 \n",
+    "decimals": "a.png,a,0.12345678901234567\nb.png,b,1e-7\nc.png,c,5.\n",
+    "large numbers": "a.png,a,99999999999999999999\nb.png,b,5\n",
+    "infinite": "a.png,a,inf\nb.png,b,-inf\n",
+    "truth": "a.png,a,True\nb.png,b,False\n",
+    "rows of commas": "a.png,a,5\n,,\nb.png,b,6\n",
     "no row": "",
 }
 

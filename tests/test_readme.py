@@ -11,7 +11,9 @@ import contact_sheet
 import preview_balance
 import profile_loader
 import replay_sample
+import soak
 from benchmark_loader import BenchmarkOptions
+from benchmark_scale import ScaleOptions
 from command import parse_options
 from config import TrainConfig
 from data_processing import ManifestOptions
@@ -25,6 +27,8 @@ OPTIONS = {
     "scripts/clear_cache.py": clear_cache.ClearOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
+    "scripts/benchmark_scale.py": ScaleOptions,
+    "scripts/soak.py": soak.SoakOptions,
     "scripts/replay_sample.py": replay_sample.ReplayOptions,
     "scripts/profile_loader.py": profile_loader.ProfileOptions,
 }
