@@ -6,8 +6,10 @@ cached race, hold decoded pixels in memory. Each runs in a process of its own, s
 """
 
 import copy
+import itertools
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,9 +52,9 @@ class Race:
         """PairReader of `ours`; it has read all pairs where they are held in memory."""
         pairs = PairReader(RamCache(CACHE_BYTES) if self.cached else NoCache(), self.working_size)
         if self.cached:
-            for subset in self.subsets:
-                for image, mask in zip(subset.images, subset.masks, strict=True):
-                    pairs.read(image, mask, subset.encoding)
+            self._for_all(
+                lambda subset, row: pairs.read(subset.images[row], subset.masks[row], subset.encoding)
+            )
         return pairs
 
     @cached_property
@@ -60,9 +62,13 @@ class Race:
         """{subset: its decoded pairs}, as one would hold them for the other libraries; None if uncached."""
         if not self.cached:
             return None
-        return {
-            subset.name: [self.read(subset, row) for row in range(len(subset))] for subset in self.subsets
-        }
+        decoded = iter(self._for_all(self.read))
+        return {subset.name: list(itertools.islice(decoded, len(subset))) for subset in self.subsets}
+
+    def _for_all(self, function):
+        places = [(subset, row) for subset in self.subsets for row in range(len(subset))]
+        with ThreadPoolExecutor(self.workers) as threads:
+            return list(threads.map(function, *zip(*places, strict=True)))
 
     def hold(self, name):
         """Decodes what loader `name` holds in memory, before the clock."""

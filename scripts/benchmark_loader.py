@@ -52,7 +52,7 @@ SMALL = dict.fromkeys(
 RACES = {
     "uncached": SMALL,
     "cached": SMALL,
-    "large": {"ours": 1 / 20, "ours cached": 1 / 2}
+    "large": {"ours": 1 / 10, "ours cached": 1 / 2}
     | dict.fromkeys(["tutorial", *PEERS, "ours full size", "limit"], 1 / 50),
 }
 
@@ -67,7 +67,7 @@ class BenchmarkOptions:
         csv_dir: Manifests of your own data, in place of the rendered small photos.
         image_size: Side of the output in pixels.
         working_size: Long side of large photos after decoding, in pixels; twice image_size by default.
-        batch_size: Images a batch.
+        batch_size: Images a batch; half as many of large photos.
         images: Images that are timed, a part of it where a large photo is augmented at full size.
         rounds: Rounds of all contestants.
         quick: One round on a tenth of the small photos, uncached by default, in under a minute.
@@ -82,7 +82,7 @@ class BenchmarkOptions:
     image_size: int = 384
     working_size: int | None = None
     batch_size: int = 16
-    images: int = 2000
+    images: int = 1000
     rounds: int = 5
     quick: bool = False
     json: str | None = None
@@ -107,7 +107,7 @@ class BenchmarkOptions:
         """{contestant: images that are timed} of a race."""
         share = 1 / 8 if self.quick else 1
         return {
-            name: max(2 * self.batch_size, round(part * share * self.images))
+            name: max(self.batch_size, round(part * share * self.images))
             for name, part in RACES[race].items()
             if (name in self.contestants if self.contestants else not (self.quick and name == "cores"))
         }
@@ -125,7 +125,7 @@ def race_of(options, race, contestant):
     return Race(
         loader_subsets(manifest, manifest.train, dict.fromkeys(manifest.train, transform)),
         options.image_size,
-        options.batch_size,
+        max(1, options.batch_size // 2) if race == "large" else options.batch_size,
         (options.working_size or 2 * options.image_size) if small else 0,
         race == "cached" or contestant == "ours cached",
     )
