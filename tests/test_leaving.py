@@ -69,7 +69,8 @@ def kill_all(leader):
 
 
 TRAINS = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
 sys.path[:0] = [{root!r}]
 import model
 import train
