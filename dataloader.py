@@ -33,7 +33,7 @@ def subset_draws(index, subsets, position=0):
     Returns:
         tf.data.Dataset of int64 scalars.
     """
-    # Not Dataset.counter, which calls a function for each number: twenty times slower.
+    # Not Dataset.counter, which calls a function for each number.
     return tf.data.Dataset.range(index + subsets * position, tf.int64.max, subsets)
 
 
@@ -122,8 +122,8 @@ def timed_waiting(batches):
     """Measures how long the consumer of a dataset waits for it.
 
     The clock runs from the moment in which an element is asked for to that in which it is handed over; it
-    is part of the graph. What asks ahead of the model, as
-    `prefetch` and tf.distribute over several devices do, would itself be the consumer.
+    is part of the graph. What asks ahead of the model, as `prefetch` and tf.distribute over several devices
+    do, would itself be the consumer.
 
     Returns:
         (dataset of the same elements, scalar float64 tf.Variable of the seconds waited so far)

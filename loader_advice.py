@@ -122,7 +122,7 @@ def _num_workers(config, cores):
         return {"num_workers": 0}, "threads in place of processes"
     if cores == 1:
         return None, "there is one core"
-    return {"num_workers": cores}, "processes in place of threads, ready after a second or two"
+    return {"num_workers": cores}, "processes in place of threads, once they have started"
 
 
 def decoded_photos(tables):

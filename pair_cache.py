@@ -5,7 +5,6 @@ file that changes is another key. What is full stays as it is, for under random 
 another.
 """
 
-import hashlib
 import os
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import platformdirs
 
 from errors import InputError
-from ram_cache import RamCache
+from ram_cache import RamCache, key_digest
 from working_size import read_pair
 
 KINDS = ("off", "ram", "disk")
@@ -71,7 +70,7 @@ class DiskCache:
     def get(self, key):
         """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
         with self._file.begin(buffers=True) as reading:
-            stored = reading.get(_digest(key))
+            stored = reading.get(key_digest(key))
             return None if stored is None else _unpacked(stored)
 
     def put(self, key, photo, mask):
@@ -80,13 +79,9 @@ class DiskCache:
             return
         try:
             with self._file.begin(write=True) as writing:
-                writing.put(_digest(key), _packed(photo, mask), overwrite=True)
+                writing.put(key_digest(key), _packed(photo, mask), overwrite=True)
         except self._full_error:
             self._full = True
-
-
-def _digest(key):
-    return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).digest()
 
 
 def _packed(photo, mask):

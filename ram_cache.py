@@ -94,8 +94,12 @@ class RamCache:
         return None
 
 
+def key_digest(key):
+    """32 bytes that stand for a key of plain values."""
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).digest()
+
+
 def _digest(key):
     """Two words that stand for a key, the first of them not 0."""
-    content = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).digest()
-    first, second = np.frombuffer(content[:16], np.uint64).tolist()
+    first, second = np.frombuffer(key_digest(key)[:16], np.uint64).tolist()
     return [max(first, 1), second]

@@ -42,6 +42,7 @@ LARGE = 4000, 3000  # pixels
 LARGE_PAIRS = {"0": 12, "1": 6, "2": 6, "3": 4, "4": 4}
 GRAIN = 4.0  # standard deviation of the noise in a large photo, in grey levels of 255
 WARM_UP = 20  # batches before the clock, after all processes have started
+BUFFERED = 6  # batches that a loader may hold finished: as many at least come before the clock
 SAMPLING = 1.0  # seconds between two looks at the memory
 PEERS = {"pytorch": "torch", "grain threads": "grain", "grain processes": "grain"}
 OURS = ("ours", "ours fast", "ours cached")
@@ -70,7 +71,7 @@ class BenchmarkOptions:
         batch_size: Images a batch; half as many of large photos.
         images: Images that are timed, a part of it where a large photo is augmented at full size.
         rounds: Rounds of all contestants.
-        quick: One round on a tenth of the small photos, uncached by default, in under a minute.
+        quick: A first look: one round on a tenth of the small photos, uncached by default.
         json: File for the table as JSON.
         output: File for the picture (PNG).
         run: Runs one contestant of one race in this process and prints its figures (used by the others).
@@ -149,7 +150,7 @@ def measure_loader(race, contestant, images):
         timed = 0
         while not ready():
             next(batches)
-        for _ in range(min(WARM_UP, count // 2)):
+        for _ in range(max(BUFFERED, min(WARM_UP, count // 2))):
             next(batches)
         started = time.perf_counter()
     for _ in range(count - timed):
