@@ -5,11 +5,15 @@ import math
 import time
 from pathlib import Path
 
+from checkpoints import checkpoint_name, save_checkpoint
 from errors import InputError
 from ledger import epoch_rows, suspicion, write_ledger
 from legacy_keras import tf
-from model import save_weights
+from model import read_variables, save_weights, training_variables, write_variables
+from resuming import STATE_VERSION, versions
 from run_folder import BEST, LAST, history_row, write_history
+
+EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, beside the best weights
 
 
 class StopAtNaN(tf.keras.callbacks.Callback):
@@ -70,19 +74,25 @@ class RunRecorder(tf.keras.callbacks.Callback):
     Args:
         network: whose weights are saved.
         folder: of the run.
+        rows: history so far.
+        seconds: that the epoch has taken already.
     """
 
-    def __init__(self, network, folder):
+    def __init__(self, network, folder, rows=(), seconds=0.0):
         super().__init__()
         self.network = network
         self.folder = folder
-        self.rows = []
-        self.best = -math.inf
-        self.started = 0.0
+        self.rows = list(rows)
+        self.best = max((row["val_iou"] for row in rows), default=-math.inf)
+        self.taken, self.started = seconds, 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clock."""
-        self.started = time.perf_counter()
+        self.started, self.taken = time.perf_counter() - self.taken, 0.0
+
+    def seconds(self):
+        """That the epoch has taken so far."""
+        return time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch; adds the learning rate to the logs of the callbacks that follow."""
@@ -92,7 +102,7 @@ class RunRecorder(tf.keras.callbacks.Callback):
             self.best = logs["val_iou"]
             save_weights(self.network, Path(self.folder, BEST))
         save_weights(self.network, Path(self.folder, LAST))
-        self.rows.append(history_row(epoch + 1, logs, time.perf_counter() - self.started))
+        self.rows.append(history_row(epoch + 1, logs, self.seconds()))
         write_history(self.rows, self.folder)
 
 
@@ -103,14 +113,15 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         plan: BalancePlan.
         stream: DrawStream of the training data.
         folder: of the run.
+        rows: ledger so far.
     """
 
-    def __init__(self, plan, stream, folder):
+    def __init__(self, plan, stream, folder, rows=()):
         super().__init__()
         self.plan = plan
         self.stream = stream
         self.folder = folder
-        self.rows = []
+        self.rows = list(rows)
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch."""
@@ -124,11 +135,13 @@ class LedgerWriter(tf.keras.callbacks.Callback):
 class WandbLogger(tf.keras.callbacks.Callback):
     """Sends each epoch's logs to Weights & Biases; WANDB_MODE=offline keeps them in the run folder."""
 
-    def __init__(self, folder, options):
+    def __init__(self, folder, options, run_id=None):
         super().__init__()
         import wandb  # optional package
 
-        self.run = wandb.init(project="segmentation", dir=str(folder), config=options)
+        self.run = wandb.init(
+            project="segmentation", dir=str(folder), config=options, id=run_id, resume="allow"
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         """Sends one epoch."""
@@ -139,7 +152,123 @@ class WandbLogger(tf.keras.callbacks.Callback):
         self.run.finish()
 
 
-def run_callbacks(config, network, plan, stream, folder, waited=None):
+class Checkpointer(tf.keras.callbacks.Callback):
+    """Saves all that the next step depends on, and brings it back; the last of the callbacks.
+
+    It saves at the end of each epoch, every `save_every` steps, and before a signal ends the training.
+
+    Args:
+        config: TrainConfig, complete.
+        stream: DrawStream of the training data.
+        folder: of the run.
+        others: the callbacks that come before it.
+        resumption: Resumption.
+        digests: function that gives the manifest's `resuming.manifest_digests`.
+        stop: StopRequest.
+    """
+
+    def __init__(self, config, stream, folder, others, resumption, digests, stop):
+        super().__init__()
+        self.steps_per_epoch, self.save_every = config.steps_per_epoch, config.save_every
+        self.stream = stream
+        self.folder = folder
+        self.others = {type(other).__name__: other for other in others}
+        self.resumption = resumption
+        self.digests = digests
+        self.stop = stop
+        self.versions = versions()
+        self.epoch, self.step = 0, 0  # whole epochs and steps done
+        self.mean_loss = None  # of the epoch's training steps, once validation has taken its place
+        self.variables = None
+
+    def on_train_begin(self, logs=None):
+        """Brings back what a checkpoint holds, and tells the model where to begin."""
+        self.variables = training_variables(self.model)
+        state = self.resumption.state
+        if state is None:
+            return
+        read_variables(self.variables, self.resumption.checkpoint.variables)
+        self.step = self.resumption.step(self.steps_per_epoch)
+        self.model.first_epoch = state["epoch"]
+        self.model.first_step = min(
+            self.step - state["epoch"] * self.steps_per_epoch, self.steps_per_epoch - 1
+        )
+        if "EarlyStopping" in self.others and state["early_stopping"]:
+            vars(self.others["EarlyStopping"]).update(state["early_stopping"])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Gives an interrupted epoch the mean loss of its steps so far."""
+        state, self.epoch, self.mean_loss = self.resumption.state, epoch, None
+        if state and self.resumption.exact and epoch == state["epoch"]:
+            self.model.mean_loss.set_weights(state["mean_loss"])
+            if self.step == (epoch + 1) * self.steps_per_epoch:
+                self._pass_over_a_step()
+
+    def _pass_over_a_step(self):
+        """For an epoch that was interrupted in its validation: `fit` wants at least one step before that."""
+        step = self.model.train_function
+
+        def pass_over(iterator):
+            self.model.train_function = step
+            return {"loss": self.model.mean_loss.result()}
+
+        self.model.train_function = pass_over
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves where it is time to."""
+        self.step = self.epoch * self.steps_per_epoch + batch + 1
+        if batch + 1 == self.steps_per_epoch:
+            self.mean_loss = self._mean_loss()
+        if self.save_every and self.step % self.save_every == 0:
+            self.save()
+        self._meet_request()
+
+    def on_test_batch_end(self, batch, logs=None):
+        """Lets a signal end the validation, which is then made again."""
+        self._meet_request()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves the finished epoch."""
+        self.epoch, self.mean_loss = epoch + 1, None
+        self.save()
+        self._meet_request()
+
+    def _meet_request(self):
+        if self.stop:
+            self.save()
+            self.stop.meet()
+
+    def _mean_loss(self):
+        return [float(value) for value in self.model.mean_loss.get_weights()]
+
+    def save(self):
+        """Writes a checkpoint of this moment."""
+        early, wandb = self.others.get("EarlyStopping"), self.others.get("WandbLogger")
+        recorder, within = self.others["RunRecorder"], self.step > self.epoch * self.steps_per_epoch
+        known = [epoch for epoch in (self.epoch, self.epoch + 1) if epoch in self.stream.positions]
+        state = {
+            "version": STATE_VERSION,
+            "epoch": self.epoch,
+            "step": self.step,
+            "positions": {str(epoch): self.stream.positions[epoch].tolist() for epoch in known},
+            "mean_loss": (self.mean_loss or self._mean_loss()) if within else [0.0, 0.0],
+            "seconds": recorder.seconds() if within else 0.0,
+            "history": recorder.rows,
+            "ledger": self.others["LedgerWriter"].rows,
+            "early_stopping": early and {name: getattr(early, name) for name in EARLY_STOPPING},
+            "wandb": wandb and wandb.run.id,
+            "manifest": self.digests(),
+            "versions": self.versions,
+        }
+        save_checkpoint(
+            self.folder,
+            checkpoint_name(self.epoch, self.step),
+            lambda prefix: write_variables(self.variables, prefix),
+            state,
+        )
+
+
+def run_callbacks(config, network, plan, stream, folder, resumption, digests, stop, waited=None):
     """The callbacks of a run, in the order in which they must come.
 
     Args:
@@ -148,19 +277,21 @@ def run_callbacks(config, network, plan, stream, folder, waited=None):
         plan: BalancePlan.
         stream: DrawStream of the training data.
         folder: of the run.
+        resumption, digests, stop: as Checkpointer takes them.
         waited: seconds waited for data, a tf.Variable; None where they cannot be measured.
     """
+    state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
         *([] if waited is None else [WaitingShare(waited)]),
-        RunRecorder(network, folder),
-        LedgerWriter(plan, stream, folder),
+        RunRecorder(network, folder, state["history"], state["seconds"]),
+        LedgerWriter(plan, stream, folder, state["ledger"]),
     ]
     if config.log == "tensorboard":
         logs = str(Path(folder, "tensorboard"))
         callbacks.append(tf.keras.callbacks.TensorBoard(logs, write_graph=False))
     if config.log == "wandb":
-        callbacks.append(WandbLogger(folder, dataclasses.asdict(config)))
+        callbacks.append(WandbLogger(folder, dataclasses.asdict(config), state["wandb"]))
     if config.patience is not None:
         callbacks.append(tf.keras.callbacks.EarlyStopping("val_iou", mode="max", patience=config.patience))
-    return callbacks
+    return [*callbacks, Checkpointer(config, stream, folder, callbacks, resumption, digests, stop)]

@@ -71,6 +71,9 @@ class TrainConfig:
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
         patience: Stop after so many epochs without a better validation IoU; never by default.
+        save_every: Steps between two checkpoints, besides those at the end of each epoch.
+        decay_start: Step at which the decay of the learning rate begins; filled in where a run goes on for
+            another number of epochs.
         fingerprint: Of the training rows; filled in by train.py, compared when a sample is drawn again.
     """
 
@@ -106,6 +109,8 @@ class TrainConfig:
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
     patience: int | None = None
+    save_every: int | None = None
+    decay_start: int = 0
     fingerprint: str | None = None
 
     def __post_init__(self):
@@ -120,12 +125,13 @@ class TrainConfig:
 
     def _problems(self):
         for name in (
-            "image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience", "cache_gb"
+            "image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience", "cache_gb",
+            "save_every",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
-        for name in ("warmup_epochs", "weight_decay", "seed", "num_workers"):
+        for name in ("warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start"):
             if (getattr(self, name) or 0) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
         if self.image_size > 0 and self.image_size % STRIDE:

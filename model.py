@@ -13,6 +13,8 @@ DECODER_FILTERS = (256, 128, 64, 32, 16)
 # From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
 SCRATCH_MOMENTUM = 0.9
 NOT_DECAYED = ["gamma", "beta", "bias"]
+# The randomness of dropout is then kept in variables, which checkpoints hold; else nobody could save it.
+tf.keras.backend.experimental.enable_tf_random_generator()
 
 
 class InputScaling(tf.keras.layers.Layer):
@@ -132,6 +134,7 @@ class SegmentationModel(tf.keras.Model):
         self.loss_weights = loss_weights
         self.counts = SubsetCounts(len(self.subsets))
         self.mean_loss = tf.keras.metrics.Mean("loss")
+        self.first_epoch, self.first_step = 0, 0
         # Every device reports the scores of all; Keras would add them up.
         self.distribute_reduction_method = "first"
 
@@ -143,6 +146,10 @@ class SegmentationModel(tf.keras.Model):
     def metrics(self):
         """What Keras resets at the start of each epoch."""
         return [self.mean_loss, self.counts]
+
+    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+        # Where `fit` begins; Keras has no public way to begin within an epoch.
+        return self.first_epoch, self.first_step
 
     def train_step(self, batch):
         """One step of the optimiser; returns the epoch's mean loss so far."""
@@ -188,7 +195,23 @@ def _for_replica(loss):
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-4):
+class Delayed(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that begins at step `start`; before, its first value."""
+
+    def __init__(self, schedule, start):
+        super().__init__()
+        self.schedule, self.start = schedule, start
+
+    def __call__(self, step):
+        """Learning rate at a step of the run."""
+        return self.schedule(tf.maximum(tf.cast(step, tf.int64) - self.start, 0))
+
+    def get_config(self):
+        """What rebuilds the schedule."""
+        return {"schedule": self.schedule, "start": self.start}
+
+
+def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-4, decay_start=0):
     """Gives `model` its loss and AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
 
     AdamW stands in for the tutorial's RectifiedAdam, which came from TensorFlow Addons and has ended; the
@@ -196,25 +219,72 @@ def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-
 
     Args:
         learning_rate: the highest, reached after `warmup_steps` and decayed to 0 at `steps`.
+        decay_start: step at which the decay begins, with `warmup_steps` from there on.
     """
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else learning_rate,
-        decay_steps=max(steps - warmup_steps, 1),
+        decay_steps=max(steps - decay_start - warmup_steps, 1),
         warmup_target=learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
+    if decay_start:
+        schedule = Delayed(schedule, decay_start)
     optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     model.compile(optimizer=optimizer, loss=SegmentationLoss(), weighted_metrics=[])
 
 
+def training_variables(model):
+    """All variables that the next training step depends on.
+
+    Args:
+        model: SegmentationModel, compiled.
+
+    Returns:
+        tf.train.Checkpoint of weights, the optimizer's state and that of each dropout.
+    """
+    optimizer = model.optimizer
+    optimizer.build(model.network.trainable_variables)
+    random = {
+        layer.name: layer._random_generator._generator
+        for layer in model.network.submodules
+        if getattr(getattr(layer, "_random_generator", None), "_generator", None) is not None
+    }
+    return tf.train.Checkpoint(network=model.network, optimizer=optimizer, random=random)
+
+
+def write_variables(variables, prefix):
+    """Writes a tf.train.Checkpoint. Raises OSError where there is no room."""
+    try:
+        variables.write(prefix)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
+def read_variables(variables, prefix):
+    """Reads what `write_variables` wrote. Raises InputError where it is of another model."""
+    try:
+        variables.read(prefix).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{prefix} does not hold the state of this model: {reason}") from None
+
+
 def save_weights(network, path):
-    """Writes the weights (.weights.h5) under a temporary name and renames; a failure leaves the old file."""
+    """Writes the weights (.weights.h5) under a temporary name and renames.
+
+    Raises:
+        InputError: there is no room, or the place cannot be written to; the old file is as it was.
+    """
     path = Path(path)
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         network.save_weights(temporary)
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        raise InputError(
+            f"{path} cannot be written: {error}. Choose a folder that can be written to and has room left."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

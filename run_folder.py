@@ -1,5 +1,6 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
+import io
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,10 @@ def new_run_folder(work_dir):
     if folder.exists() and not folder.is_dir():
         raise InputError(f"work_dir {folder} is a file; expected a folder or a name not taken yet")
     if any(Path(folder, name).exists() for name in (CONFIG, HISTORY, BEST)):
-        raise InputError(f"work_dir {folder} holds a run already. Choose another --work_dir, or delete it.")
+        raise InputError(
+            f"work_dir {folder} holds a run already. Choose another --work_dir, delete it, or go on with it: "
+            f"--resume {folder}"
+        )
     return folder
 
 
@@ -106,7 +110,7 @@ def draw_curves(history, folder):
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
-    temporary = Path(folder, f".{CURVES}.tmp.png")
-    figure.savefig(temporary, dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110)
     plt.close(figure)
-    temporary.replace(Path(folder, CURVES))
+    write_atomically(Path(folder, CURVES), content.getvalue())

@@ -2,22 +2,30 @@
 
 python train.py                      after make_csv_file, with the tutorial's defaults
 python train.py --config run.yaml    options from a file; the command line wins
+python train.py --resume runs/first  goes on where a run stopped
 """
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import os
 import pickle
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from balancing import balance_plan, format_plan
+from checkpoints import remove_others
 from command import command, parse_options
-from config import TrainConfig, save_config
+from config import CONFIG, TrainConfig, save_config
 from errors import InputError
+from ledger import LEDGER, write_ledger
 from manifest import natural_order, read_manifest, write_json
 from pair_cache import PairReader, open_cache
+from resuming import Resumption, check_manifest, manifest_digests, resumed_config
 from run_folder import (
     BEST,
     HISTORY,
@@ -27,14 +35,40 @@ from run_folder import (
     new_run_folder,
     read_history,
     subset_scores,
+    write_history,
 )
+from stopping import StopRequest
 from transforms import SUBSET_TRANSFORMS, subset_transforms, valid_transform
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
 
-def train(config):
+@dataclass(frozen=True)
+class TrainOptions(TrainConfig):
+    """Options of a training run.
+
+    Args:
+        resume: Folder of a run to go on with, by the options that it was begun with. --epochs may be another
+            number.
+        force: Goes on in spite of another config or other manifests than the run's.
+    """
+
+    resume: str | None = None
+    force: bool = False
+
+    def config(self):
+        """The TrainConfig in it."""
+        return TrainConfig(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)}
+        )
+
+
+def train(config, resumption=None, force=False):
     """Trains as `config` says.
+
+    Args:
+        resumption: Resumption of the run in the folder `config.work_dir`; None for a new run.
+        force: whether to go on with other manifests than the run's.
 
     Returns:
         Path of the run folder.
@@ -42,17 +76,35 @@ def train(config):
     Raises:
         InputError: the input is wrong, or the loss became NaN.
     """
-    folder = new_run_folder(config.work_dir)
+    folder = new_run_folder(config.work_dir) if resumption is None else Path(config.work_dir)
     if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
     manifest = read_manifest(config.csv_dir, config.data_root)
+    digests = functools.cache(lambda: manifest_digests(manifest))  # seconds for a million rows
+    resumption, warnings = check_manifest(folder, resumption or Resumption(None), digests, force)
+    print("".join(f"{warning}\n" for warning in warnings), end="")
     config = resolved(config, manifest, folder)
     plan, transforms = checked_plan(config, manifest)
     _print_plan(config, manifest, plan)
-    strategy, config = prepare_tensorflow(config)
-    _fit(config, manifest, transforms, plan, strategy, folder)
+    if not is_finished(config, resumption):
+        strategy, config = prepare_tensorflow(config)
+        _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests)
     _print_scores(manifest, folder)
     return folder
+
+
+def is_finished(config, resumption):
+    """Whether a run has nothing left to do; says so."""
+    state = resumption.state
+    if state is None:
+        return False
+    stopped = config.patience is not None and (state["early_stopping"] or {}).get("stopped_epoch")
+    if state["epoch"] < config.epochs and not stopped:
+        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
+        return False
+    why = f"--patience {config.patience} ended it" if stopped else f"it was to have {config.epochs}"
+    print(f"the run is finished after {state['epoch']} epochs: {why}. More: --epochs")
+    return True
 
 
 def resolved(config, manifest, folder):
@@ -151,14 +203,18 @@ def prepare_tensorflow(config):
     return strategy, dataclasses.replace(config, mixed_precision=precision, num_workers=workers)
 
 
-def _fit(config, manifest, transforms, plan, strategy, folder):
+def _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests):
     from callbacks import run_callbacks
     from dataloader import timed_waiting, training_batches, validation_dataset
     from legacy_keras import tf
 
     pairs = pair_reader(config)
     training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
-    training, waited = training_batches(training_reader, stream), None
+    if resumption.state and resumption.exact:
+        for epoch, positions in resumption.state["positions"].items():
+            stream.positions[int(epoch)] = np.array(positions)
+    first_step = resumption.step(config.steps_per_epoch)
+    training, waited = training_batches(training_reader, stream, first_step), None
     if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
         training, waited = timed_waiting(training)
     held_out = valid_tables(manifest)
@@ -171,28 +227,46 @@ def _fit(config, manifest, transforms, plan, strategy, folder):
     )
     with strategy.scope():
         model = build_model(config, held_out, plan)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder)
+    _begin_folder(config, folder, resumption)
     try:
-        model.fit(
-            training,
-            steps_per_epoch=config.steps_per_epoch,
-            epochs=config.epochs,
-            validation_data=validation,
-            callbacks=run_callbacks(config, model.network, plan, stream, folder, waited),
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        with StopRequest() as stop:
+            model.fit(
+                training,
+                steps_per_epoch=config.steps_per_epoch,
+                epochs=config.epochs,
+                validation_data=validation,
+                callbacks=run_callbacks(
+                    config, model.network, plan, stream, folder, resumption, digests, stop, waited
+                ),
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
     except tf.errors.OpError:
         failure = training_reader.failure or validation_reader.failure
         if failure is None:
             raise
         raise InputError(f"{failure} (found while training)") from None
-    except KeyboardInterrupt:
-        print(f"\nstopped; what was reached is in {folder}")
+    except (KeyboardInterrupt, SystemExit):
+        print(f"\nstopped; go on with: python train.py --resume {folder}")
         raise
     finally:
         if Path(folder, HISTORY).exists():
             draw_curves(read_history(folder), folder)
+
+
+def _begin_folder(config, folder, resumption):
+    """Writes the config, and brings the records back to where the checkpoint was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_others(folder, resumption.checkpoint)
+    save_config(config, folder)
+    state = resumption.state or {"history": [], "ledger": []}
+    for name, rows, write in (
+        (HISTORY, state["history"], write_history),
+        (LEDGER, state["ledger"], write_ledger),
+    ):
+        if rows:
+            write(rows, folder)
+        else:
+            Path(folder, name).unlink(missing_ok=True)
 
 
 def loader_subsets(manifest, tables, transforms):
@@ -236,12 +310,16 @@ def build_model(config, subsets, plan):
     loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
     model = SegmentationModel(network, subsets, loss_weights)
     steps = config.epochs * config.steps_per_epoch
+    warmup = (
+        0 if config.decay_start else min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10)
+    )
     compile_model(
         model,
         learning_rate=config.learning_rate,
         steps=steps,
-        warmup_steps=min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10),
+        warmup_steps=warmup,
         weight_decay=config.weight_decay,
+        decay_start=config.decay_start,
     )
     return model
 
@@ -268,7 +346,19 @@ def _print_scores(manifest, folder):
 @command
 def main(argv):
     """Trains a U-Net on the manifests."""
-    train(parse_options(TrainConfig, argv, prog="train.py", description=__doc__, config=True))
+
+    def parse(words):
+        return parse_options(TrainOptions, words, prog="train.py", description=__doc__, config=True)
+
+    options = parse(argv)
+    if options.resume is None:
+        train(options.config())
+        return
+    stored = Path(options.resume, CONFIG)
+    wanted = parse(["--config", str(stored), *argv]) if stored.is_file() else options
+    config, resumption, warnings = resumed_config(options.resume, wanted.config(), options.force)
+    print("".join(f"{warning}\n" for warning in warnings), end="")
+    train(config, resumption, options.force)
 
 
 if __name__ == "__main__":

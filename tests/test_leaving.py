@@ -102,7 +102,10 @@ def test_ctrl_c_in_the_midst_of_an_epoch_ends_the_training(num_workers, start, t
     assert time.monotonic() - interrupted < 30
     assert process.returncode == 130
     assert errors.endswith("\ninterrupted\n") and "Traceback" not in errors and "Exception" not in errors
-    assert f"stopped; what was reached is in {tmp_path / 'run'}" in output and "Epoch 3/" not in output
+    assert (
+        f"stopped; go on with: python train.py --resume {tmp_path / 'run'}" in output
+        and "Epoch 3/" not in output
+    )
     assert left_over(process.pid) == []
     assert (tmp_path / "run/history.csv").read_text().count("\n") == 2, "the head and one epoch"
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+import benchmark_resume
 import clear_cache
 import contact_sheet
 import preview_balance
 import profile_loader
 import replay_sample
 import soak
+import train
+import verify_resume
 from benchmark_loader import BenchmarkOptions
 from benchmark_scale import ScaleOptions
 from command import parse_options
@@ -22,13 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPTIONS = {
     "data_processing.py": ManifestOptions,
-    "train.py": TrainConfig,
+    "train.py": train.TrainOptions,
     "scripts/preview_balance.py": preview_balance.PreviewOptions,
     "scripts/clear_cache.py": clear_cache.ClearOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
     "scripts/benchmark_scale.py": ScaleOptions,
     "scripts/soak.py": soak.SoakOptions,
+    "scripts/verify_resume.py": verify_resume.VerifyOptions,
+    "scripts/benchmark_resume.py": benchmark_resume.ResumeOptions,
     "scripts/replay_sample.py": replay_sample.ReplayOptions,
     "scripts/profile_loader.py": profile_loader.ProfileOptions,
 }

@@ -34,7 +34,8 @@ def run(csv_dir, work_dir, *more):
 def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        "config.yaml", "history.csv", "ledger.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard"
+        "config.yaml", "history.csv", "ledger.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard",
+        "checkpoints",
     }  # fmt: skip
     assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert any(path.stat().st_size for path in (finished / "tensorboard").rglob("events*"))

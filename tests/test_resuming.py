@@ -1,0 +1,301 @@
+"""A stopped run goes on to the very weights of the unbroken one, or says why it may not."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TINY
+
+import train
+import verify_resume
+from checkpoints import CHECKPOINTS
+from config import load_config
+from ledger import LEDGER
+from run_folder import BEST, HISTORY, LAST
+
+STEPS, EPOCHS = 4, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    """A network of a few layers, with the moving averages and the random state that real ones have."""
+    from legacy_keras import tf
+
+    def build(backbone, image_size, **options):
+        photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
+        x = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
+        x = tf.keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+        x = tf.keras.layers.Dropout(0.3)(tf.keras.layers.BatchNormalization()(x))
+        return tf.keras.Model(photo, tf.keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.build_network", build)
+        yield
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Calls a function at a step of the training, or at a batch of the validation."""
+    import callbacks
+    from legacy_keras import tf
+
+    def install(action, step=None, validation=None):
+        class At(tf.keras.callbacks.Callback):
+            validated = 0
+
+            def on_train_batch_end(self, batch, logs=None):
+                if step is not None and int(self.model.optimizer.iterations) == step:
+                    action()
+
+            def on_test_batch_end(self, batch, logs=None):
+                self.validated += 1
+                if self.validated == validation:
+                    action()
+
+        usual = callbacks.run_callbacks
+        added = lambda *arguments: [At(), *usual(*arguments)]  # noqa: E731
+        monkeypatch.setattr(callbacks, "run_callbacks", added)
+        return lambda: monkeypatch.setattr(callbacks, "run_callbacks", usual)
+
+    return install
+
+
+def options(tables, folder, *more):
+    words = [*TINY, "--csv_dir", tables, "--work_dir", folder, "--learning_rate", 0.01]
+    return [*words, "--epochs", EPOCHS, "--steps_per_epoch", STEPS, "--augment", "copies", *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tables, network, tmp_path_factory):
+    """Folder of a run that nothing interrupted, which no test may change."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train.main(options(tables, folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def unbroken(whole, tmp_path):
+    """A copy of that run."""
+    return shutil.copytree(whole, tmp_path / "unbroken")
+
+
+def sent(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+MOMENTS = {
+    "within the first epoch": (signal.SIGINT, 130, {"step": 2}),
+    "within the second epoch": (signal.SIGTERM, 143, {"step": 5}),
+    "at the last step of an epoch": (signal.SIGINT, 130, {"step": 2 * STEPS}),
+    "in the first validation": (signal.SIGTERM, 143, {"validation": 1}),
+    "in the last validation": (signal.SIGINT, 130, {"validation": 6}),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(moment, tables, unbroken, tmp_path, at, capsys):
+    number, status, place = MOMENTS[moment]
+    folder = tmp_path / "run"
+    undo = at(sent(number), **place)
+    assert train.main(options(tables, folder)) == status
+    out = capsys.readouterr().out
+    assert "stopping after this step" in out and f"python train.py --resume {folder}" in out
+    undo()
+    assert train.main(["--resume", folder]) == 0
+    assert "going on at step" in capsys.readouterr().out
+    assert verify_resume.differences(folder, unbroken) == []
+    assert list(pd.read_csv(folder / HISTORY)["epoch"]) == [1, 2, 3], "no gap, no double"
+
+
+def test_the_comparison_sees_a_difference(tables, unbroken, tmp_path):
+    other = tmp_path / "other"
+    assert train.main(options(tables, other, "--seed", 1)) == 0
+    assert verify_resume.differences(other, unbroken) == [BEST, LAST, HISTORY, LEDGER]
+
+
+def killed(tables, folder, at, step, *more):
+    """A run that an error ends at a step, as a failing machine would, without a last word."""
+
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    undo = at(die, step=step)
+    with pytest.raises(Killed):
+        train.main(options(tables, folder, *more))
+    undo()
+    return folder
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in Path(folder, CHECKPOINTS).iterdir())
+
+
+def test_checkpoints_within_an_epoch(tables, unbroken, tmp_path, at, capsys):
+    folder = killed(tables, tmp_path / "run", at, 8, "--save_every", 3)
+    assert checkpoints(folder) == ["epoch00001-step000000004", "epoch00001-step000000006"]
+    assert train.main(["--resume", folder]) == 0
+    assert "going on at step 6," in capsys.readouterr().out
+    assert verify_resume.differences(folder, unbroken) == []
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tables, unbroken, tmp_path, at, capsys):
+    folder = killed(tables, tmp_path / "run", at, 8, "--save_every", 3)
+    path = folder / CHECKPOINTS / "epoch00001-step000000006" / "variables.data-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert train.main(["--resume", folder]) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"warning: .*step000000006 is damaged: variables.data.* is not what was written; going on", out
+    )
+    assert "going on at step 4," in out
+    assert verify_resume.differences(folder, unbroken) == []
+
+
+def test_before_the_first_checkpoint_it_begins_again(tables, unbroken, tmp_path, at):
+    folder = killed(tables, tmp_path / "run", at, 2)
+    assert train.main(["--resume", folder]) == 0
+    assert verify_resume.differences(folder, unbroken) == []
+
+
+def test_early_stopping_counts_on(tables, tmp_path, at, capsys):
+    patience = ("--patience", 2, "--learning_rate", "1e-9", "--epochs", 9)
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert train.main(options(tables, whole, *patience)) == 0
+    ended = len(pd.read_csv(whole / HISTORY))
+    assert 3 <= ended < 9, "patience ended it"
+    killed(tables, folder, at, (ended - 1) * STEPS + 1, *patience)
+    assert train.main(["--resume", folder]) == 0
+    assert verify_resume.differences(folder, whole) == []
+    capsys.readouterr()
+    assert train.main(["--resume", folder]) == 0
+    assert f"finished after {ended} epochs: --patience 2 ended it" in capsys.readouterr().out
+    assert verify_resume.differences(folder, whole) == [], "and nothing was trained"
+
+
+def test_a_finished_run_says_so(tables, unbroken, capsys):
+    assert train.main(["--resume", unbroken]) == 0
+    assert "finished after 3 epochs: it was to have 3. More: --epochs" in capsys.readouterr().out
+
+
+def test_more_epochs_begin_a_new_decay(tables, unbroken, capsys):
+    before = pd.read_csv(unbroken / HISTORY)
+    assert train.main(["--resume", unbroken, "--epochs", 6]) == 0
+    history = pd.read_csv(unbroken / HISTORY)
+    pd.testing.assert_frame_equal(history[:3], before)
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
+    # Cosine decay (Loshchilov and Hutter 2017), 0.01 at step 12 and 0 at step 24; a row has the rate of the
+    # last step of its epoch, which is 3, 7 or 11 steps into the decay.
+    expected = [0.01 * (1 + math.cos(math.pi * step / 12)) / 2 for step in (3, 7, 11)]
+    assert list(history["learning_rate"][3:]) == pytest.approx(expected, rel=1e-5)
+    config = load_config(unbroken)
+    assert (config.epochs, config.decay_start) == (6, 12)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (
+            ["--batch_size", 2, "--seed", 5],
+            r"(?s)another config.*batch_size: 4 in the run, 2 now.*seed: 0 in .*--force",
+        ),
+        (["--epochs", 1], "--epochs 1: the run has finished 2 epochs already"),
+        (["--work_dir", "elsewhere"], "goes on in that folder; leave --work_dir elsewhere out"),
+    ],
+)
+def test_what_may_not_change(more, message, tables, finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert train.main(["--resume", folder, *more]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_other_manifests_are_refused(tables, unbroken, tmp_path, capsys):
+    other = shutil.copytree(tables, tmp_path / "other")
+    lines = (other / "traina.csv").read_text().splitlines(keepends=True)
+    (other / "traina.csv").write_text("".join(lines[:-1]))
+    header, *rows = (other / "trainb.csv").read_text().splitlines(keepends=True)
+    (other / "trainb.csv").write_text("".join([header, *reversed(rows)]))
+    words = ["--resume", unbroken, "--csv_dir", other, "--epochs", 4]
+    assert train.main(words) == 2
+    message = capsys.readouterr().err
+    assert "traina.csv: 6 rows in the run, 5 now" in message
+    assert "trainb.csv: 3 rows, but others" in message and "trainc" not in message
+    assert train.main([*words, "--force"]) == 0
+    assert "warning: --resume" in capsys.readouterr().out
+    assert len(pd.read_csv(unbroken / HISTORY)) == 4
+
+
+def test_force_goes_on_with_another_config(tables, unbroken, tmp_path, at, capsys):
+    folder = killed(tables, tmp_path / "run", at, 7, "--save_every", 3)
+    words = ["--resume", folder, "--batch_size", 2, "--force"]
+    assert train.main(words) == 0
+    out = capsys.readouterr().out
+    assert "warning: going on with batch_size: 4 in the run, 2 now (--force)" in out
+    assert "going on at step 4," in out, "the interrupted epoch from its beginning"
+    assert set(pd.read_csv(folder / LEDGER).groupby("epoch")["draws"].sum()[1:]) == {2 * STEPS}
+
+
+def test_another_version_is_a_warning(tables, unbroken, capsys, monkeypatch):
+    monkeypatch.setattr("resuming.versions", lambda: {"numpy": "0.1"})
+    assert train.main(["--resume", unbroken]) == 0
+    assert re.search(
+        r"warning: the rest of the run may not be .*numpy 2\S+ then, 0.1 now", capsys.readouterr().out
+    )
+
+
+def test_a_checkpoint_of_another_format_is_refused(unbroken, capsys):
+    newest = unbroken / CHECKPOINTS / checkpoints(unbroken)[-1]
+    state = json.loads((newest / "state.json").read_text())
+    shutil.rmtree(unbroken / CHECKPOINTS)
+    from checkpoints import save_checkpoint
+
+    save_checkpoint(
+        unbroken, newest.name, lambda prefix: Path(prefix).write_text(""), state | {"version": 99}
+    )
+    assert train.main(["--resume", unbroken]) == 2
+    assert "is of version 99, expected 1" in capsys.readouterr().err
+
+
+def test_no_run_to_resume(tmp_path, capsys):
+    assert train.main(["--resume", tmp_path]) == 2
+    assert "has no config.yaml; expected the folder of a run" in capsys.readouterr().err
+
+
+def test_a_second_signal_ends_at_once():
+    from stopping import StopRequest
+
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert stop
+        with pytest.raises(SystemExit) as leaving:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        assert leaving.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_killed_by_the_machine(capsys):
+    """Three kills of a real network; `scripts/verify_resume.py` makes all twenty."""
+    assert verify_resume.main(["--kills", 3, "--backbones", "resnet18"]) == 0
+    assert "3 of 3 bit-identical" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_killed_at_every_moment(capsys):
+    assert verify_resume.main([]) == 0
+    assert "20 of 20 bit-identical" in capsys.readouterr().out
