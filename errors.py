@@ -34,6 +34,10 @@ class Findings:
         """Records one finding; `headline` is the sentence after the count, as in «3 images have no mask»."""
         self._kinds.setdefault((headline, advice), []).append(place)
 
+    def kinds(self):
+        """(headline, places, advice) of each kind, in the order of their first findings."""
+        return [(headline, tuple(places), advice) for (headline, advice), places in self._kinds.items()]
+
     def message(self):
         return "\n\n".join(
             f"{headline}: {len(places)}\n{listing(places)}\n{advice}"

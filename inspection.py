@@ -86,7 +86,7 @@ def _inspect(data_root, pair):
     if problems:
         return None, problems
     lossy = image_files.is_lossy(contents[1], mask)
-    pixels = _mask_pixels(contents[1], mask, pixels, lossy)
+    pixels = decoded_mask(contents[1], mask, pixels, lossy)
     if contents[0] == contents[1] or _is_copy(contents[0], pixels):
         advice = "Expected a mask of the image; put the right file there."
         return None, [("masks that are a copy of their image", f"{pair.mask} = {pair.image}", advice)]
@@ -139,7 +139,7 @@ def _unusable_mask(pair, mask):
     return []
 
 
-def _mask_pixels(content, mask, pixels, lossy):
+def decoded_mask(content, mask, pixels, lossy):
     """uint8 (H, W) of a grey mask, (H, W, 3) RGB of another, as training will read them.
 
     `mask` and `pixels` are what `open_strictly` gave for its bytes.

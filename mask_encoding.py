@@ -197,11 +197,8 @@ def decide_encoding(summaries):
     Raises:
         InputError: the masks contradict each other, are not plain, or hold no foreground at all.
     """
-    families = defaultdict(list)
-    fringed = any(summary.kind == "fringed" for summary in summaries.values())
-    for path, summary in summaries.items():
-        families[_family(summary, fringed)].append(path)
-    silent = families.pop("", [])
+    fringed = has_fringes(summaries)
+    families, silent = mask_families(summaries)
     if not families:
         raise InputError(
             f"none of the {len(silent)} masks has any foreground, for example {silent[0]}; "
@@ -216,8 +213,49 @@ def decide_encoding(summaries):
     return _plain_encoding(family, summaries, paths)
 
 
-def _family(summary, fringed):
-    """What a mask votes for; empty where it fits every encoding."""
+def usual_encoding(summaries):
+    """The encoding that most masks share, where some contradict it.
+
+    Args:
+        summaries: MaskSummary of each mask by its path.
+
+    Returns:
+        (MaskEncoding, {path: family} of the masks that were left out of the decision).
+
+    Raises:
+        InputError: what `decide_encoding` says of the masks that are left.
+    """
+    usual, strangers = dict(summaries), {}
+    # More than once: without the strangers, a faint toe may no longer pass as one.
+    while len(families := mask_families(usual)[0]) > 1:
+        most = max(families, key=lambda name: len(families[name]))
+        for name in families:
+            if name != most:
+                strangers |= dict.fromkeys(families[name], name)
+        usual = {path: summary for path, summary in usual.items() if path not in strangers}
+    return decide_encoding(usual)[0], strangers
+
+
+def has_fringes(summaries):
+    """True if any of the masks has grey fringes, so that faint ones may be the toe of such a fringe."""
+    return any(summary.kind == "fringed" for summary in summaries.values())
+
+
+def mask_families(summaries):
+    """({family: paths that vote for it}, paths that fit every encoding)."""
+    families, fringed = defaultdict(list), has_fringes(summaries)
+    for path, summary in summaries.items():
+        families[mask_family(summary, fringed)].append(path)
+    silent = families.pop("", [])
+    return families, silent
+
+
+def mask_family(summary, fringed):
+    """What a mask votes for, as in 0/255, 0/1, colours; empty where it fits every encoding.
+
+    Args:
+        fringed: what `has_fringes` says of all masks.
+    """
     if summary.kind == "blank" or (summary.kind == "toe" and fringed):
         return ""
     if summary.kind == "binary":

@@ -15,6 +15,7 @@ from config import load_config
 from errors import InputError
 from image_files import read_image
 from manifest import natural_order, read_manifest, write_atomically
+from outlines import outlined_photo
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -50,15 +51,9 @@ def chosen_rows(table, columns):
 
 def outlined(image, true, predicted, tile):
     """The photo in a square of `tile` pixels, with the outlines of both masks: uint8 (tile, tile, 3)."""
-    scale = tile / max(image.shape[:2])
-    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
     canvas = np.full((tile, tile, 3), 255, np.uint8)
-    picture = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    for mask, colour in ((true, TRUE), (predicted, PREDICTED)):
-        small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, 1)
-    canvas[: size[1], : size[0]] = picture
+    picture = outlined_photo(image, [(true, TRUE), (predicted, PREDICTED)], tile)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
     return canvas
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from errors import InputError
 from mask_encoding import (
+    SEVERAL,
     UNNAMED,
     MaskEncoding,
     decide_encoding,
@@ -17,6 +18,7 @@ from mask_encoding import (
     read_classes,
     summarise_colours,
     summarise_grey,
+    usual_encoding,
 )
 
 
@@ -326,3 +328,35 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path):
     for name in ("none.csv", "latin.csv"):
         with pytest.raises(InputError, match=f"{name}: cannot be read .* expected a CSV file"):
             read_classes(tmp_path / name)
+
+
+def test_the_usual_encoding_leaves_out_what_contradicts_it():
+    ids = np.uint8(np.eye(60) > 0)
+    ids[20:40, 20:40] = 1
+    several = ids * 255
+    several[:20, :20] = 100
+    summaries = {f"{number}.png": summarise_grey(ids * 255) for number in range(5)} | {
+        "ones.png": summarise_grey(ids),
+        "several.png": summarise_grey(several),
+        "red.png": summarise_colours(np.dstack([ids * 255, ids * 0, ids * 0])),
+        "blank.png": summarise_grey(ids * 0),
+    }
+    encoding, strangers = usual_encoding(summaries)
+    assert encoding == MaskEncoding()
+    assert strangers == {"ones.png": "0/1", "several.png": SEVERAL, "red.png": "colours"}
+    with pytest.raises(InputError, match="none of the 1 masks has any foreground"):
+        usual_encoding({"blank.png": summaries["blank.png"]})
+
+
+def test_a_toe_is_a_stranger_once_the_fringes_have_gone():
+    """Two fringed masks among four of 0/1: what was the toe of a fringe is then a value of its own."""
+    ids = np.uint8(np.zeros((60, 60)))
+    ids[20:40, 20:40] = 1
+    toe = np.zeros((60, 60), np.uint8)
+    toe[0, :4] = (5, 10, 20, 30)
+    soft = cv2.blur(ids * 255, (5, 5))
+    summaries = {f"{number}.png": summarise_grey(ids) for number in range(4)}
+    summaries |= {f"soft{number}.png": summarise_grey(soft) for number in range(2)}
+    encoding, strangers = usual_encoding(summaries | {"toe.png": summarise_grey(toe)})
+    assert encoding == MaskEncoding("values", ((0, 0), (1, 1)))
+    assert strangers == {"soft0.png": "0/255", "soft1.png": "0/255", "toe.png": SEVERAL}

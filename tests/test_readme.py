@@ -9,6 +9,8 @@ import pytest
 import benchmark_resume
 import clear_cache
 import contact_sheet
+import doctor
+import fix_masks
 import preview_balance
 import profile_loader
 import replay_sample
@@ -31,6 +33,8 @@ OPTIONS = {
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
     "scripts/benchmark_loader.py": BenchmarkOptions,
     "scripts/benchmark_scale.py": ScaleOptions,
+    "scripts/doctor.py": doctor.DoctorOptions,
+    "scripts/fix_masks.py": fix_masks.FixOptions,
     "scripts/soak.py": soak.SoakOptions,
     "scripts/verify_resume.py": verify_resume.VerifyOptions,
     "scripts/benchmark_resume.py": benchmark_resume.ResumeOptions,
