@@ -87,10 +87,12 @@ def _inspect(data_root, pair):
         return None, problems
     lossy = image_files.is_lossy(contents[1], mask)
     pixels = decoded_mask(contents[1], mask, pixels, lossy)
-    if contents[0] == contents[1] or _is_copy(contents[0], pixels):
+    summary = summarise_grey(pixels, lossy) if pixels.ndim == 2 else summarise_colours(pixels)
+    # Few greys, like a mask's; comparing every clean mask would cost its decoding again.
+    clean = pixels.ndim == 2 and summary.values is not None
+    if contents[0] == contents[1] or not clean and _is_copy(contents[0], pixels):
         advice = "Expected a mask of the image; put the right file there."
         return None, [("masks that are a copy of their image", f"{pair.mask} = {pair.image}", advice)]
-    summary = summarise_grey(pixels, lossy) if pixels.ndim == 2 else summarise_colours(pixels)
     hashes = [hashlib.sha256(content).hexdigest() for content in contents]
     return PairFacts(*image_files.upright_size(image), *hashes, summary), []
 
@@ -152,7 +154,7 @@ def decoded_mask(content, mask, pixels, lossy):
 def _is_copy(image_content, mask_pixels):
     """True if uint8 mask pixels (H, W) or (H, W, 3) look like the image whose file's bytes are given."""
     if mask_pixels.ndim == 2 and len(np.unique(mask_pixels[::7, ::7])) < 16:
-        return False  # few greys, like a mask's; comparing every clean mask would cost its decoding again
+        return False  # few greys too, but for the fringes of JPEG
     image_grey = image_files.decode_grey(image_content)
     mask_grey = mask_pixels if mask_pixels.ndim == 2 else cv2.cvtColor(mask_pixels, cv2.COLOR_RGB2GRAY)
     if image_grey.shape != mask_grey.shape:

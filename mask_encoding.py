@@ -17,6 +17,7 @@ from image_files import read_grey, read_image
 
 HALF = 128
 MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
+LARGEST_EXACT_COUNT = 2**24  # of float32, in which OpenCV counts, three times as fast as NumPy
 TOE_SHARE = 0.02  # share of faint pixels (below half) that the toe of a grey fringe may take
 NEAR_WHITE = 224
 UNNAMED = 254  # marks values that the encoding does not name
@@ -153,13 +154,20 @@ def summarise_colours(pixels):
 
 def summarise_grey(pixels, lossy=False):
     """Summary of a grey mask, uint8 (H, W); a `lossy` (JPEG) file is never taken for 0/1 or {0, v}."""
-    histogram = np.bincount(pixels.ravel(), minlength=256)
+    histogram = grey_histogram(pixels)
     values = np.flatnonzero(histogram).tolist()
     counts = histogram[values].tolist()
     kind = _grey_kind(pixels, histogram, values, lossy)
     kept = tuple(zip(values, counts, strict=True)) if len(values) <= MOST_VALUES else None
     bright = sum(count for value, count in zip(values, counts, strict=True) if value >= HALF)
     return MaskSummary(kind, kept, pixels.size, bright)
+
+
+def grey_histogram(pixels):
+    """Pixels of each grey level, int64 (256,), of uint8 (H, W)."""
+    if pixels.size > LARGEST_EXACT_COUNT:
+        return np.bincount(pixels.ravel(), minlength=256)
+    return cv2.calcHist([pixels], [0], None, [256], [0, 256])[:, 0].astype(np.int64)
 
 
 def _grey_kind(pixels, histogram, values, lossy):
