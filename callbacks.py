@@ -7,7 +7,7 @@ from pathlib import Path
 
 from checkpoints import checkpoint_name, save_checkpoint
 from errors import InputError
-from ledger import epoch_rows, suspicion, write_ledger
+from ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from legacy_keras import tf
 from model import read_variables, save_weights, training_variables, write_variables
 from resuming import STATE_VERSION, versions
@@ -107,7 +107,7 @@ class RunRecorder(tf.keras.callbacks.Callback):
 
 
 class LedgerWriter(tf.keras.callbacks.Callback):
-    """Writes ledger.csv each epoch, and warns where an epoch did not keep its shares.
+    """Writes ledger.csv and skipped.csv each epoch, and warns where an epoch did not keep its shares.
 
     Args:
         plan: BalancePlan.
@@ -128,6 +128,8 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         rows = epoch_rows(epoch, self.plan, self.stream)
         self.rows += rows
         write_ledger(self.rows, self.folder)
+        stream = self.stream
+        write_skipped(stream.bad_files, self.folder, stream.steps_per_epoch, self.params["epochs"])
         if warning := suspicion(rows):
             print(f"\n{warning}")
 
@@ -255,6 +257,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
             "seconds": recorder.seconds() if within else 0.0,
             "history": recorder.rows,
             "ledger": self.others["LedgerWriter"].rows,
+            "skipped": self.stream.bad_files.state(),
             "early_stopping": early and {name: getattr(early, name) for name in EARLY_STOPPING},
             "wandb": wandb and wandb.run.id,
             "manifest": self.digests(),

@@ -12,6 +12,7 @@ from command import parse_options
 from errors import InputError
 from manifest import write_atomically
 from pair_cache import KINDS
+from skipping import WAYS
 
 CONFIG = "config.yaml"
 STRIDE = 32  # the encoders halve the picture five times
@@ -40,6 +41,9 @@ class TrainConfig:
         cache_gb: Most that the cache may take, 10**9 bytes each.
         num_workers: Processes that read and augment the training images; 0 for threads. The batches are the
             same. One a core by default with a GPU; without one 0, for the model then needs the cores.
+        on_bad_file: What to do about a training image that cannot be read any more. `stop`, or `skip`: the
+            next of its subset takes its place, and skipped.csv in the run folder says so.
+        max_bad_files: Images that on_bad_file `skip` does without; one more stops the training.
         batch_size: Images a step, over all devices.
         epochs: Number of epochs.
         steps_per_epoch: Steps an epoch; training images / batch size, rounded up, by default.
@@ -85,6 +89,8 @@ class TrainConfig:
     cache: Literal[KINDS] = "off"
     cache_gb: float = 4.0
     num_workers: int | None = None
+    on_bad_file: Literal[WAYS] = "stop"
+    max_bad_files: int = 10
     batch_size: int = 32
     epochs: int = 100
     steps_per_epoch: int | None = None
@@ -131,7 +137,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
-        for name in ("warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start"):
+        for name in (
+            "warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start", "max_bad_files"
+        ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
         if self.image_size > 0 and self.image_size % STRIDE:

@@ -99,15 +99,15 @@ def draw_order(plan, seed):
 
 
 def read_batches(draws, reader, batches_ahead):
-    """Dataset of int64 (B,) draws or of (draws, bool (B,) plain) -> dataset of what `reader.read` gives."""
+    """Dataset of int64 (B,) draws or of the arguments of `reader.read` -> dataset of what that gives."""
     size = reader.image_size
 
     @plain_graph
-    def read(batch, plain=None):
+    def read(batch, plain=None, step=-1):
         if plain is None:
             plain = tf.zeros_like(batch, tf.bool)
         images, masks, subsets = tf.numpy_function(
-            reader.read, [batch, plain], [tf.uint8, tf.uint8, tf.int32], stateful=False
+            reader.read, [batch, plain, step], [tf.uint8, tf.uint8, tf.int32], stateful=False
         )
         images.set_shape((batch.shape[0], size, size, 3))
         masks.set_shape((batch.shape[0], size, size, 1))
@@ -157,7 +157,7 @@ def training_parts(subsets, plan, *, image_size, batch_size, steps_per_epoch, se
 
     Args:
         subsets: list of Subset, in the order of the plan's.
-        reading: `threads`, `pairs` and `processes` of BatchReader.
+        reading: `threads`, `pairs`, `processes` and `bad_files` of BatchReader.
 
     Returns:
         (BatchReader, DrawStream)
@@ -171,6 +171,7 @@ def training_parts(subsets, plan, *, image_size, batch_size, steps_per_epoch, se
         batch_size=batch_size,
         steps_per_epoch=steps_per_epoch,
         augment=plan.augment,
+        bad_files=reader.bad_files,
     )
     return reader, stream
 
@@ -185,12 +186,17 @@ def training_batches(reader, stream, first_step=0):
 
     def blocks():
         steps = stream.steps(first_step)
-        while True:
+        for first in itertools.count(first_step, BATCHES_A_BLOCK):
             draws, plain = zip(*itertools.islice(steps, BATCHES_A_BLOCK), strict=True)
-            yield np.stack(draws), np.stack(plain)
+            yield np.stack(draws), np.stack(plain), np.arange(first, first + BATCHES_A_BLOCK)
 
     steps = tf.data.Dataset.from_generator(
-        blocks, output_signature=(tf.TensorSpec(size, tf.int64), tf.TensorSpec(size, tf.bool))
+        blocks,
+        output_signature=(
+            tf.TensorSpec(size, tf.int64),
+            tf.TensorSpec(size, tf.bool),
+            tf.TensorSpec(size[:1], tf.int64),
+        ),
     ).unbatch()
     return read_batches(steps, reader, reader.batches_ahead(stream.batch_size))
 
@@ -213,6 +219,8 @@ def training_dataset(subsets, plan, *, first_step=0, **options):
 
 def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=None):
     """Every pair of `subsets` once, in order; the last batch may be smaller.
+
+    A pair that cannot be read always ends it, for scores of fewer images must not pass as those of all.
 
     Returns:
         (dataset as `training_dataset` gives it, BatchReader)

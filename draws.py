@@ -13,6 +13,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from skipping import BadFiles
+
 PERMUTATIONS_KEPT = 4  # of each subset; batches in flight straddle at most a few passes
 # Last words of the generator's counter, which keep its streams apart.
 SAMPLE_SEEDS, ROWS, PLACES_IN_A_BATCH, PLACES_IN_A_PASS = range(4)
@@ -49,6 +51,10 @@ class Draws:
         """Subset and position of each draw, int64 arrays of the shape of `draws`."""
         return draws % len(self.sizes), draws // len(self.sizes)
 
+    def draw(self, subset, position):
+        """The draw of that subset and position, an integer."""
+        return position * len(self.sizes) + subset
+
     def row(self, subset, position):
         """Row of the subset's table."""
         number, place = self._permuted(subset, position)
@@ -58,6 +64,16 @@ class Draws:
         """Seed of the transform, an integer below 2**64."""
         counter = [position, 0, 0, SAMPLE_SEEDS]
         return int(np.random.Philox(key=[self.seed, subset], counter=counter).random_raw())
+
+    def later_positions(self, subset, position):
+        """Yields the positions after `position` at which other rows come, each row once."""
+        seen = {self.row(subset, position)}
+        while len(seen) < self.sizes[subset]:
+            position += 1
+            row = self.row(subset, position)
+            if row not in seen:
+                seen.add(row)
+                yield position
 
     def repeats(self, subset, start, stop):
         """How often each row comes at the positions from `start` up to `stop`: int64 (rows,)."""
@@ -170,12 +186,14 @@ class DrawStream:
         batch_size: draws a step.
         steps_per_epoch: steps an epoch.
         augment: `all` draws; or `copies`, all but an image's first draw in an epoch.
+        bad_files: BadFiles, which knows the draws that were skipped.
     """
 
-    def __init__(self, order, draws, images, *, batch_size, steps_per_epoch, augment="all"):
+    def __init__(self, order, draws, images, *, batch_size, steps_per_epoch, augment="all", bad_files=None):
         self.order = order
         self.draws = draws
         self._images = images
+        self.bad_files = bad_files or BadFiles()
         self.batch_size, self.steps_per_epoch, self.augment = batch_size, steps_per_epoch, augment
         self.positions = {0: np.zeros(len(images), np.int64)}
 
@@ -208,14 +226,24 @@ class DrawStream:
                     yield batch, plain
 
     def repeats(self, epoch):
-        """How often each image was drawn in a finished epoch: one int64 array for each subset."""
-        bounds = zip(self.positions[epoch], self.positions[epoch + 1], strict=True)
-        return [
-            np.bincount(self.image_numbers[subset], self.draws.repeats(subset, int(start), int(stop))).astype(
-                int
-            )
-            for subset, (start, stop) in enumerate(bounds)
-        ]
+        """How often each image was delivered in a finished epoch: one int64 array for each subset."""
+        bounds = zip(self.positions[epoch], self.positions[epoch + 1], self.skipped(epoch), strict=True)
+        found = []
+        for subset, (start, stop, skipped) in enumerate(bounds):
+            rows = self.draws.repeats(subset, int(start), int(stop))
+            for skip in skipped:
+                rows[self.draws.row(subset, skip.position)] -= 1
+                rows[self.draws.row(subset, skip.replaced_by)] += 1
+            found.append(np.bincount(self.image_numbers[subset], rows).astype(int))
+        return found
+
+    def skipped(self, epoch):
+        """The SkippedDraws of an epoch: one list for each subset."""
+        found = [[] for _ in self._images]
+        for skip in self.bad_files.skips():
+            if skip.step // self.steps_per_epoch == epoch:
+                found[self.draws.split(skip.draw)[0]].append(skip)
+        return found
 
     def _first_draws(self, batch, seen):
         """Which draws are an image's first since `seen` was empty; none where all are augmented."""

@@ -1,13 +1,17 @@
-"""ledger.csv: what each subset was promised and what it got, epoch by epoch, worked out from the draws."""
+"""What each subset was promised and what it got, worked out from the draws: ledger.csv and skipped.csv."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from errors import InputError
 from manifest import write_atomically
+from skipping import SkippedDraw
 
-LEDGER = "ledger.csv"
+LEDGER, SKIPPED = "ledger.csv", "skipped.csv"
 SUSPICIOUS = 1e-6
 # Below that, chi-square is no longer the statistic's distribution (Cochran 1954).
 LEAST_EXPECTED = 5
@@ -39,7 +43,7 @@ def epoch_rows(epoch, plan, stream):
     Returns:
         list of dict, one for each subset of the BalancePlan `plan`.
     """
-    repeats = stream.repeats(epoch)
+    repeats, skipped = stream.repeats(epoch), stream.skipped(epoch)
     counts = np.array([own.sum() for own in repeats])
     p = p_value(counts, plan.shares)
     return [
@@ -51,8 +55,9 @@ def epoch_rows(epoch, plan, stream):
             "images": int(np.count_nonzero(own)),
             "max_repeats": int(own.max()),
             "p_value": p,
+            "skipped": len(own_skips),
         }
-        for name, share, own in zip(plan.subsets, plan.shares, repeats, strict=True)
+        for name, share, own, own_skips in zip(plan.subsets, plan.shares, repeats, skipped, strict=True)
     ]
 
 
@@ -77,3 +82,41 @@ def write_ledger(rows, folder):
 def read_ledger(folder):
     """ledger.csv as a DataFrame; subsets are text."""
     return pd.read_csv(Path(folder, LEDGER), dtype={"subset": str})
+
+
+def write_skipped(bad_files, folder, steps_per_epoch, epochs):
+    """Writes skipped.csv, whole or not at all; nothing where nothing was skipped.
+
+    Args:
+        bad_files: BadFiles of the run.
+        folder: of the run.
+        steps_per_epoch: for the column `epoch`.
+        epochs: of the run; what was read ahead for later ones is left out.
+    """
+    rows = [
+        {"epoch": skip.step // steps_per_epoch + 1} | skip._asdict()
+        for skip in bad_files.skips()
+        if skip.step < steps_per_epoch * epochs
+    ]
+    if rows:
+        write_atomically(Path(folder, SKIPPED), pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def read_skipped(folder):
+    """The SkippedDraws in a run's skipped.csv, none where it has no such file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = Path(folder, SKIPPED)
+    if not path.exists():
+        return []
+    kinds = SkippedDraw.__annotations__
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_bytes().decode()), strict=True)
+        return [SkippedDraw(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a record of skipped draws: {type(error).__name__} {error}. Expected "
+            f"the columns {', '.join(kinds)}, the numbers whole; put it back as the run wrote it."
+        ) from None

@@ -235,9 +235,9 @@ class LentReader:
         self.image_size, self.batches_ahead = reader.image_size, reader.batches_ahead
         self._reader = reader
 
-    def read(self, draws, plain):
+    def read(self, *arguments):
         """As `BatchReader.read`."""
-        return self._reader.read(draws, plain)
+        return self._reader.read(*arguments)
 
     def take_back(self):
         """Lets go of the reader."""

@@ -165,6 +165,7 @@ class Manifest:
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
         lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
+        valid_file, valid_numbers: the same of `valid`.
     """
 
     data_root: Path
@@ -174,6 +175,8 @@ class Manifest:
     fingerprint: str
     notes: tuple
     lines: dict
+    valid_file: Path
+    valid_numbers: pd.Index
 
     def training_fingerprint(self):
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
@@ -189,12 +192,17 @@ class Manifest:
         text = Path(path).read_bytes().decode("utf-8-sig").split("\n")
         return path, int(lines[row]), text[lines[row] - 1].rstrip("\r")
 
+    def valid_lines(self, tables):
+        """As `lines`, for tables ({subset: DataFrame}) of rows of `valid` that keep their index."""
+        return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
 
-def read_manifest(csv_dir, data_root=None):
+
+def read_manifest(csv_dir, data_root=None, missing_train=False):
     """Reads and checks the manifests in `csv_dir`, a person's edits included.
 
     Args:
         data_root: where the data lies; the place in manifest.json by default.
+        missing_train: whether files of train may have gone, as where a run goes on that skipped them.
 
     Raises:
         InputError: every wrong row by file and line, and whatever else is missing.
@@ -218,10 +226,11 @@ def read_manifest(csv_dir, data_root=None):
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     encoding = complete_rows(tables, root, description, subset_names)
-    check_rows(tables, root, subset_names)
+    check_rows(tables, root, subset_names, missing_train)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
-    valid = tables.pop(Path(csv_dir, "valid.csv"))
+    valid_file = Path(csv_dir, "valid.csv")
+    valid = tables.pop(valid_file)
     if files:
         train = {name: tables[path] for name, path in files.items()}
         lines = {name: (path, numbers[path]) for name, path in files.items()}
@@ -232,7 +241,8 @@ def read_manifest(csv_dir, data_root=None):
     notes = _notes(train, description, root)
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
-    return Manifest(root, encoding, train, valid, description.get("fingerprint", ""), tuple(notes), lines)
+    fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
+    return Manifest(root, encoding, train, valid, fingerprint, tuple(notes), lines, valid_file, valid_numbers)
 
 
 def _changed(path, description):

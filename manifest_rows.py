@@ -87,12 +87,18 @@ def _inspect_rows(tables, root, incomplete, encoding):
     return encoding or MaskEncoding()
 
 
-def check_rows(tables, root, subset_names):
-    """Raises InputError with every row that is wrong, by file and line number."""
+def check_rows(tables, root, subset_names, missing_train=False):
+    """Raises InputError with every row that is wrong, by file and line number.
+
+    Args:
+        missing_train: whether rows of train may name files that are not there.
+    """
     findings = Findings()
     for path, frame in tables.items():
         subset = subset_names.get(path)
         missing = missing_files(root, frame["images"].tolist() + frame["masks"].tolist())
+        if missing_train and path.stem != "valid":
+            missing &= {""}
         wrong = frame["images"].isin(missing) | frame["masks"].isin(missing)
         wrong |= (frame["type"] == "") if subset is None else (frame["type"] != subset)
         for line, image, mask, kind in frame.loc[wrong, ["images", "masks", "type"]].itertuples(name=None):

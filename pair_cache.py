@@ -14,7 +14,7 @@ import platformdirs
 
 from errors import InputError
 from ram_cache import RamCache, key_digest
-from working_size import read_pair
+from working_size import read_pair, working_shape
 
 KINDS = ("off", "ram", "disk")
 GB = 10**9
@@ -150,16 +150,20 @@ class PairReader:
         self.cache = NoCache() if cache is None else cache
         self.working_size = working_size
 
-    def read(self, image_path, mask_path, encoding):
+    def read(self, image_path, mask_path, encoding, size=None):
         """As `read_pair` does."""
         if isinstance(self.cache, NoCache):
-            return read_pair(image_path, mask_path, encoding, self.working_size)
+            return read_pair(image_path, mask_path, encoding, self.working_size, size)
         key = (_version(image_path), _version(mask_path), self.working_size, encoding)
         pair = self.cache.get(key)
-        if pair is None:
-            pair = read_pair(image_path, mask_path, encoding, self.working_size)
+        if pair is None or not self._has_size(pair[1], size):
+            pair = read_pair(image_path, mask_path, encoding, self.working_size, size)
             self.cache.put(key, *pair)
         return pair
+
+    def _has_size(self, mask, size):
+        """False for what a run with other manifests may have kept."""
+        return not size or not all(size) or mask.shape[::-1] == working_shape(size, self.working_size)
 
 
 def _version(path):

@@ -5,6 +5,7 @@ share nothing and get on as fast as there are cores. The batches are the same.
 """
 
 import copy
+import itertools
 import math
 import os
 import threading
@@ -16,10 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from mask_encoding import MaskEncoding
 from pair_cache import PairReader
+from skipping import BadFiles, BadPair, SkippedDraw, UnreadablePair
 from transforms import apply_transform, check_sample, reseed, valid_transform
 from workers import SharedMemory, WorkerCrew
 
@@ -40,15 +43,15 @@ class Paths(Sequence):
 
     def __init__(self, folder, names):
         self._folder = os.fspath(folder)
-        self._names = names
+        self.names = names
 
     def __len__(self):
-        return len(self._names)
+        return len(self.names)
 
     def __getitem__(self, place):
         if isinstance(place, slice):
-            return Paths(self._folder, self._names[place])
-        return os.path.join(self._folder, self._names[place])
+            return Paths(self._folder, self.names[place])
+        return os.path.join(self._folder, self.names[place])
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class Subset:
         masks: sequence of their masks' paths.
         transform: Compose that delivers the model's input size.
         encoding: how the mask files encode class ids.
+        sizes: int32 (pairs, 2), the width and height that each photo must have, 0 where it may have any; None
+            where all may.
+        csv_file: that the rows stand in, for messages.
+        lines: sequence of the line of each row in it.
     """
 
     name: str
@@ -68,6 +75,9 @@ class Subset:
     masks: Sequence
     transform: object
     encoding: MaskEncoding = THRESHOLD
+    sizes: np.ndarray | None = None
+    csv_file: str = ""
+    lines: Sequence = ()
 
     def __len__(self):
         return len(self.images)
@@ -82,6 +92,7 @@ class Sample(NamedTuple):
         mask: path of its mask.
         seed: of the transform.
         plain: True where the pair is only resized.
+        size: (width, height) that the photo must have; None or (0, 0) where it may have any.
     """
 
     subset: int
@@ -89,6 +100,7 @@ class Sample(NamedTuple):
     mask: str
     seed: int
     plain: bool
+    size: tuple | None = None
 
 
 class SampleReader:
@@ -117,11 +129,22 @@ class SampleReader:
         self.__dict__.update(state, _own=threading.local())
 
     def pair(self, sample):
-        """The pair of a Sample as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) class ids."""
-        return self.pairs.read(sample.image, sample.mask, self.encodings[sample.subset])
+        """The pair of a Sample as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
+
+        Raises:
+            UnreadablePair: of its files, with the path.
+        """
+        try:
+            return self.pairs.read(sample.image, sample.mask, self.encodings[sample.subset], sample.size)
+        except OSError as error:
+            named = error.strerror and error.filename
+            reason = f"{error.filename}: {error.strerror}" if named else str(error)
+        except cv2.error as error:  # of headers that claim sizes beyond its limits
+            reason = f"{sample.image} or its mask cannot be decoded: {error.err}"
+        raise UnreadablePair(reason)
 
     def read(self, sample):
-        """The transformed pair of a Sample: uint8 (S, S, 3) RGB and uint8 (S, S) class ids."""
+        """As `pair`, but transformed: uint8 (S, S, 3) RGB and uint8 (S, S) class ids."""
         image, mask = self.pair(sample)
         transform = self._own_transform(PLAIN if sample.plain else sample.subset)
         reseed(transform, sample.seed)
@@ -153,12 +176,14 @@ class BatchReader:
         processes: number of worker processes, 0 for threads alone. Threads read the first batch, for which
             the processes would come late, and go on until they have started. The batches depend on neither
             number.
+        bad_files: BadFiles; by default one that stops at the first.
     """
 
-    def __init__(self, subsets, image_size, draws, threads=None, pairs=None, processes=0):
+    def __init__(self, subsets, image_size, draws, threads=None, pairs=None, processes=0, bad_files=None):
         self.subsets = subsets
         self.draws = draws
         self.image_size = image_size
+        self.bad_files = bad_files or BadFiles()
         self.failure = None
         self.samples = SampleReader(
             [subset.name for subset in subsets],
@@ -186,42 +211,86 @@ class BatchReader:
         while not self.ready():
             time.sleep(0.02)
 
-    def read(self, draws, plain):
+    def read(self, draws, plain, step=-1):
         """Reads one batch.
 
         Args:
             draws: int64 (B,).
             plain: bool (B,), which of them are only resized.
+            step: training step, for the record of what is skipped.
 
         Returns:
             uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids, int32 (B,) subsets.
+
+        Raises:
+            InputError: BadFiles stops at a pair that cannot be read, or a transform does not fit.
         """
         subsets, positions = self.draws.split(draws)
         try:
             samples = list(map(self.sample, subsets.tolist(), positions.tolist(), plain.tolist()))
             by_processes = self._processes and self._begun and self.ready()
-            images, masks = (self._processes.read if by_processes else self._read_on_threads)(samples)
+            read = self._processes.read if by_processes else self._read_on_threads
+            images, masks, unreadable = read(samples)
+            for item, reason in unreadable:
+                draw, sample = int(draws[item]), samples[item]
+                images[item], masks[item, ..., 0] = self._read_another(draw, sample, reason, int(step), item)
             self._begun = True
         except Exception as error:
             self.failure = error  # TensorFlow passes on no more than its text
             raise
         return images, masks, subsets.astype(np.int32)
 
+    def row(self, subset, position):
+        """Row of the subset's table that a draw stands for; of a skipped one, that of what took its place."""
+        draw = self.draws.draw(subset, position)
+        return self.draws.row(subset, self.bad_files.position(draw, position))
+
     def sample(self, subset, position, plain=False):
         """The Sample that draw number `position` of a subset stands for."""
-        row, pairs = self.draws.row(subset, position), self.subsets[subset]
         seed = self.draws.sample_seed(subset, position)
-        return Sample(subset, pairs.images[row], pairs.masks[row], seed, plain)
+        return self._sample(subset, self.row(subset, position), seed, plain)
+
+    def _sample(self, subset, row, seed, plain):
+        pairs = self.subsets[subset]
+        size = None if pairs.sizes is None else tuple(pairs.sizes[row].tolist())
+        return Sample(subset, pairs.images[row], pairs.masks[row], seed, plain, size)
+
+    def _bad_pair(self, subset, row, reason):
+        pairs = self.subsets[subset]
+        line = int(pairs.lines[row]) if len(pairs.lines) else 0
+        image, mask = (getattr(paths, "names", paths)[row] for paths in (pairs.images, pairs.masks))
+        return BadPair(pairs.name, image, mask, str(pairs.csv_file), line, reason)
+
+    def _read_another(self, draw, sample, reason, step, item):
+        """What takes the place of a draw whose Sample cannot be read: uint8 (S, S, 3) and uint8 (S, S)."""
+        subset, position = self.draws.split(draw)
+        start = self.bad_files.position(draw, position)
+        bad = first = self._bad_pair(subset, self.draws.row(subset, start), reason)
+        for later in self.draws.later_positions(subset, start):
+            self.bad_files.meet(bad)
+            row = self.draws.row(subset, later)
+            # Its own seed, for the later draw comes too and must not be the same picture again.
+            sample = self._sample(subset, row, sample.seed, sample.plain)
+            try:
+                pair = self.samples.read(sample)
+            except UnreadablePair as error:
+                bad = self._bad_pair(subset, row, str(error))
+                continue
+            self.bad_files.record(SkippedDraw(step, item, draw, position, later, *first))
+            return pair
+        self.bad_files.meet(bad)
+        self.bad_files.give_up(self.subsets[subset].name)
 
     def _read_on_threads(self, samples):
+        """(images, masks, unreadable) of a list of Sample; the last is [(item, reason)]."""
         count, size = len(samples), self.image_size
         images, masks = batch_arrays(np.empty(batch_bytes(count, size) + ALIGNMENT, np.uint8), count, size)
 
         def fill(item):
-            images[item], masks[item, ..., 0] = self.samples.read(samples[item])
+            return fill_places(self.samples, images, masks, item, samples[item : item + 1])
 
-        list(self._threads.map(fill, range(count)))
-        return images, masks
+        unreadable = list(itertools.chain.from_iterable(self._threads.map(fill, range(count))))
+        return images, masks, unreadable
 
 
 def batch_bytes(count, size):
@@ -284,16 +353,16 @@ class ReadingProcesses:
         return self._crew.ready()
 
     def read(self, samples):
-        """What `BatchReader.read` returns of images and masks, for a list of Sample."""
+        """(images, masks, unreadable) of a list of Sample; the last is [(item, reason)]."""
         count = len(samples)
         offset, memory = self._memory.take(batch_bytes(count, self._samples.image_size))
         a_call = max(1, min(SAMPLES_A_CALL, count // self._count))
 
         def call(first):
-            self._crew.call(offset, count, first, samples[first : first + a_call])
+            return self._crew.call(offset, count, first, samples[first : first + a_call])
 
-        list(self._callers.map(call, range(0, count, a_call)))
-        return batch_arrays(memory, count, self._samples.image_size)
+        unreadable = list(itertools.chain.from_iterable(self._callers.map(call, range(0, count, a_call))))
+        return *batch_arrays(memory, count, self._samples.image_size), unreadable
 
 
 def fill_batch(state, offset, count, first, samples):
@@ -302,9 +371,26 @@ def fill_batch(state, offset, count, first, samples):
     Args:
         state: (SampleReader, SharedMemory).
         offset: of the batch in the memory.
+
+    Returns:
+        As `fill_places` does.
     """
     reader, shared = state
     memory = np.frombuffer(shared.part(offset, batch_bytes(count, reader.image_size)), np.uint8)
     images, masks = batch_arrays(memory, count, reader.image_size)
+    return fill_places(reader, images, masks, first, samples)
+
+
+def fill_places(reader, images, masks, first, samples):
+    """Reads `samples` with a SampleReader into the arrays of a batch, from place `first` on.
+
+    Returns:
+        [(item, reason)] of those whose pair cannot be read.
+    """
+    unreadable = []
     for item, sample in enumerate(samples, start=first):
-        images[item], masks[item, ..., 0] = reader.read(sample)
+        try:
+            images[item], masks[item, ..., 0] = reader.read(sample)
+        except UnreadablePair as error:
+            unreadable.append((item, str(error)))
+    return unreadable

@@ -37,6 +37,7 @@ from run_folder import (
     subset_scores,
     write_history,
 )
+from skipping import BadFiles
 from stopping import StopRequest
 from transforms import SUBSET_TRANSFORMS, subset_transforms, valid_transform
 
@@ -162,6 +163,7 @@ def training_parts(config, manifest, plan, transforms, pairs=None):
         seed=config.seed,
         pairs=pairs or pair_reader(config),
         processes=config.num_workers or 0,
+        bad_files=BadFiles(config.on_bad_file, config.max_bad_files),
     )
 
 
@@ -206,6 +208,7 @@ def prepare_tensorflow(config):
 def _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests):
     from callbacks import run_callbacks
     from dataloader import timed_waiting, training_batches, validation_dataset
+    from ledger import write_skipped
     from legacy_keras import tf
 
     pairs = pair_reader(config)
@@ -213,6 +216,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
     if resumption.state and resumption.exact:
         for epoch, positions in resumption.state["positions"].items():
             stream.positions[int(epoch)] = np.array(positions)
+        stream.bad_files.restore(resumption.state["skipped"])
     first_step = resumption.step(config.steps_per_epoch)
     training, waited = training_batches(training_reader, stream, first_step), None
     if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
@@ -244,11 +248,12 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         failure = training_reader.failure or validation_reader.failure
         if failure is None:
             raise
-        raise InputError(f"{failure} (found while training)") from None
+        raise InputError(f"training stopped: {failure}") from None
     except (KeyboardInterrupt, SystemExit):
         print(f"\nstopped; go on with: python train.py --resume {folder}")
         raise
     finally:
+        write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.epochs)
         if Path(folder, HISTORY).exists():
             draw_curves(read_history(folder), folder)
 
@@ -273,11 +278,12 @@ def loader_subsets(manifest, tables, transforms):
     """The loader's Subset of each table.
 
     Args:
-        tables: {subset: DataFrame of the manifest}.
+        tables: {subset: DataFrame}, `manifest.train` or what `valid_tables` gives.
         transforms: {subset: Compose}.
     """
     from reading import Paths, Subset
 
+    lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
     return [
         Subset(
             name,
@@ -285,9 +291,16 @@ def loader_subsets(manifest, tables, transforms):
             Paths(manifest.data_root, table["masks"].to_numpy()),
             transforms[name],
             manifest.encoding,
+            photo_sizes(table),
+            *lines[name],
         )
         for name, table in tables.items()
     ]
+
+
+def photo_sizes(table):
+    """int32 (rows, 2), the width and height of each row's photo; 0 where the table does not know them."""
+    return table[["width", "height"]].fillna(0).clip(0, 2**31 - 1).to_numpy(np.int32)
 
 
 def valid_tables(manifest):

@@ -86,13 +86,21 @@ def shrink_mask(mask, size):
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def read_pair(image_path, mask_path, encoding, working_size=0):
+def read_pair(image_path, mask_path, encoding, working_size=0, expected_size=None):
     """Reads a photo and its mask at working size: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
+
+    Args:
+        expected_size: full (width, height) of the photo as displayed; None or (0, 0) where it may have any.
 
     Raises:
         OSError: a file is missing, cannot be decoded or does not fit the encoding, or the sizes differ.
     """
     photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size)
+    if expected_size and all(expected_size) and size != tuple(expected_size):
+        raise OSError(
+            f"{image_path} is {size[0]}x{size[1]}, but {expected_size[0]}x{expected_size[1]} in its row; "
+            "it was replaced since the manifests were made, or the row is wrong"
+        )
     mask = encoding.read(mask_path)
     if mask.shape[::-1] != size:
         raise OSError(

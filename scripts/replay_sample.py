@@ -21,6 +21,7 @@ from command import command, parse_options
 from config import load_config
 from contact_sheet import label, outlined
 from errors import InputError
+from ledger import read_skipped
 from manifest import json_text, read_manifest, write_together
 from transforms import reseed
 
@@ -145,6 +146,9 @@ def describe(report):
     keys = ("step", "item", "epoch", "subset", "position", "row", "sample_seed", "plain", "transform")
     yield from (f"{key.replace('_', ' '):<12} {report[key]}" for key in keys)
     yield f"{'CSV row':<12} {report['csv_file']} line {report['csv_line']}: {report['csv_row']}"
+    if skip := report["skipped"]:
+        place = f"{skip['csv_file']} line {skip['line']}"
+        yield f"{'instead of':<12} {place}, which could not be read: {skip['reason']}"
     for applied in report["applied"]:
         parameters = ", ".join(f"{name}={value}" for name, value in applied["parameters"].items())
         yield f"  {applied['name']}({parameters})"
@@ -153,7 +157,8 @@ def describe(report):
 def report_of(options, config, manifest, reader, draw, applied):
     """What is printed and written as JSON, a dict of plain types."""
     index, position, plain = draw
-    subset, row = reader.subsets[index].name, reader.draws.row(index, position)
+    subset, row = reader.subsets[index].name, reader.row(index, position)
+    skip = reader.bad_files.skip(reader.draws.draw(index, position))
     csv_file, csv_line, csv_row = manifest.line(subset, row)
     names = config.transforms
     return {
@@ -169,6 +174,7 @@ def report_of(options, config, manifest, reader, draw, applied):
         "csv_file": str(csv_file),
         "csv_line": csv_line,
         "csv_row": csv_row,
+        "skipped": skip and skip._asdict(),
         "applied": [{"name": name, "parameters": in_plain_types(values)} for name, values in applied],
     }
 
@@ -189,11 +195,14 @@ def main(argv):
     options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
     config = load_config(options.work_dir)
     check_place(options, config)
-    manifest = read_manifest(config.csv_dir, options.data_root or config.data_root)
+    data_root = options.data_root or config.data_root
+    manifest = read_manifest(config.csv_dir, data_root, missing_train=True)
     check_rows(config, manifest)
+    skips = read_skipped(options.work_dir)
     import train  # TensorFlow comes with its parts, after the input has been checked
 
     reader, stream = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    reader.bad_files.replay(skips)
     draw = draw_at(stream, options.step, options.item)
     gc.collect()
     try:

@@ -22,6 +22,7 @@ from dataloader import (
     validation_dataset,
 )
 from draws import Draws, DrawStream
+from errors import InputError
 from image_files import read_image
 from ledger import epoch_rows, p_value
 from legacy_keras import tf
@@ -328,7 +329,7 @@ def test_a_mask_of_another_size_is_named(subsets):
     bad = [Subset("a", subsets[0].images[:1], subsets[1].masks[:1], valid_transform(SIZE))]
     cv2.imwrite(bad[0].masks[0], np.zeros((9, 9), np.uint8))
     reader = BatchReader(bad, SIZE, Draws([1], 0))
-    with pytest.raises(OSError, match="is 60x50, its mask 9x9; make the manifests again"):
+    with pytest.raises(InputError, match="is 60x50, its mask 9x9; make the manifests again"):
         reader.read(np.array([0]), np.array([False]))
 
 

@@ -83,6 +83,7 @@ def test_split_undoes_the_encoding_of_a_draw():
     subsets, positions = draws.split(np.array([0, 1, 2, 3, 302]))
     assert subsets.tolist() == [0, 1, 2, 0, 2]
     assert positions.tolist() == [0, 0, 0, 1, 100]
+    assert [draws.draw(*place) for place in ((0, 0), (2, 0), (0, 1), (2, 100))] == [0, 2, 3, 302]
 
 
 @pytest.mark.parametrize("length", [7, 10, 14, 20])
@@ -110,6 +111,18 @@ def test_repeats_are_those_of_the_rows(lengths):
     for start, stop in [(0, 0), (0, 7), (2, 5), (5, 31), (13, 140), (20, 60)]:
         counted = np.bincount([draws.row(0, position) for position in range(start, stop)], minlength=7)
         np.testing.assert_array_equal(draws.repeats(0, start, stop), counted)
+
+
+@pytest.mark.parametrize("lengths", [None, [20, 3]])
+def test_later_positions_are_the_first_ones_of_the_other_rows(lengths):
+    draws = Draws([7, 3], seed=0, pass_lengths=lengths)
+    for subset, size in enumerate((7, 3)):
+        for position in range(40):
+            found = list(draws.later_positions(subset, position))
+            rows_after = [draws.row(subset, p) for p in range(position, position + 60)]
+            firsts = sorted(rows_after.index(row) for row in set(rows_after))
+            assert found == [position + place for place in firsts[1:]] and len(found) == size - 1
+    assert list(Draws([1], seed=0).later_positions(0, 5)) == []
 
 
 def test_exact_batches_have_the_same_number_from_each_subset():

@@ -157,3 +157,27 @@ def test_what_only_pillow_can_read_is_refused():
 def test_lossy_files_are_known(file_format, options, lossy):
     content = encoded(draw_pair(3)[0], file_format, **options)
     assert image_files.is_lossy(content, image_files.open_strictly(content)[0]) is lossy
+
+
+CUT_OFF = {
+    "jpg": ("JPEG", {}),
+    "progressive": ("JPEG", {"progressive": True}),
+    "png": ("PNG", {}),
+    "bmp": ("BMP", {}),
+    "tif": ("TIFF", {}),
+    "lzw": ("TIFF", {"compression": "tiff_lzw"}),
+    "webp": ("WEBP", {}),
+}
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_training_refuses_a_file_that_was_cut_off(kind):
+    """Training asks OpenCV alone, which some versions ago filled up the rest of a JPEG."""
+    file_format, options = CUT_OFF[kind]
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    content = encoded(pixels, file_format, **options)
+    for decode in (image_files.decode_colour, image_files.decode_grey):
+        assert decode(content).shape[:2] == (90, 120)
+        for cut in np.linspace(20, len(content) - 3, 25, dtype=int):
+            with pytest.raises(OSError, match="^the file cannot be decoded$"):
+                decode(content[:cut])

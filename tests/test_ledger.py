@@ -113,5 +113,5 @@ def test_the_file_reads_back(tmp_path):
     table = epoch_rows(0, plan("exact"), own)
     write_ledger(table, tmp_path)
     frame = read_ledger(tmp_path)
-    assert list(frame) == ["epoch", "subset", "share", "draws", "images", "max_repeats", "p_value"]
+    assert list(frame) == ["epoch", "subset", "share", "draws", "images", "max_repeats", "p_value", "skipped"]
     assert frame.to_dict("records") == table

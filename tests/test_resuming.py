@@ -299,3 +299,34 @@ def test_killed_by_the_machine(capsys):
 def test_killed_at_every_moment(capsys):
     assert verify_resume.main([]) == 0
     assert "20 of 20 bit-identical" in capsys.readouterr().out
+
+
+@pytest.fixture
+def spoilt(tables, tmp_path):
+    """Folder of manifests whose data has an image that has gone bad since."""
+    description = json.loads((tables / "manifest.json").read_text())
+    root = shutil.copytree(description["data_root"], tmp_path / "data")
+    other = shutil.copytree(tables, tmp_path / "tables")
+    (other / "manifest.json").write_text(json.dumps(description | {"data_root": str(root)}))
+    (root / "train/images/a/1.png").write_bytes(b"rubbish")
+    return other
+
+
+def test_skipped_draws_stay_skipped(spoilt, tmp_path, at):
+    skip = ("--on_bad_file", "skip")
+    assert train.main(options(spoilt, tmp_path / "unbroken", *skip)) == 0
+    folder = killed(spoilt, tmp_path / "run", at, 7, "--save_every", 3, *skip)
+    shutil.copy(tmp_path / "data/train/images/a/2.png", tmp_path / "data/train/images/a/1.png")
+    assert train.main(["--resume", folder]) == 0
+    expected = (tmp_path / "unbroken/skipped.csv").read_text().splitlines()
+    found = (folder / "skipped.csv").read_text().splitlines()
+    assert len(found) >= 2 and found == expected[: len(found)], (
+        "what was read before the kill stays as it was"
+    )
+
+
+def test_a_bad_file_can_be_skipped_from_then_on(spoilt, tmp_path, capsys):
+    assert train.main(options(spoilt, tmp_path / "run")) == 2
+    assert "a/1.png cannot be decoded" in capsys.readouterr().err
+    assert train.main(["--resume", tmp_path / "run", "--on_bad_file", "skip"]) == 0
+    assert "a/1.png" in (tmp_path / "run/skipped.csv").read_text()

@@ -54,12 +54,14 @@ def test_history_has_the_columns_of_the_design(finished):
 
 def test_the_ledger_has_the_columns_of_the_design(finished):
     ledger = read_ledger(finished)
-    assert list(ledger) == ["epoch", "subset", "share", "draws", "images", "max_repeats", "p_value"]
+    columns = ["epoch", "subset", "share", "draws", "images", "max_repeats", "p_value", "skipped"]
+    assert list(ledger) == columns
     assert ledger["epoch"].tolist() == [1, 1, 1, 2, 2, 2] and ledger["subset"].tolist() == list("abcabc")
     # 3 steps of 4 images
     assert ledger.groupby("epoch")["draws"].sum().tolist() == [12, 12]
     np.testing.assert_allclose(ledger["share"], 1 / 3)
     assert ledger["p_value"].between(0, 1).all() and ledger["images"].between(1, [6, 3, 1] * 2).all()
+    assert (ledger["skipped"] == 0).all() and not (finished / "skipped.csv").exists()
 
 
 BALANCED = [
@@ -230,7 +232,8 @@ def test_a_file_that_goes_bad_is_named(one_convolution, tmp_path, capsys):
     assert data_processing.main(["--data_root", root, "--csv_dir", tmp_path / "csv_file"]) == DONE
     (root / "train/masks/a/1.png").write_bytes(b"rubbish")
     assert run(tmp_path / "csv_file", tmp_path / "run") == WRONG_INPUT
-    assert "masks/a/1.png cannot be decoded (found while training)" in capsys.readouterr().err
+    place = f"subset a, {tmp_path}/csv_file/traina.csv line 3: {root}/train/masks/a/1.png cannot be decoded"
+    assert f"error: training stopped: {place}\n" in capsys.readouterr().err
 
 
 def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path, monkeypatch):
@@ -296,6 +299,8 @@ WRONG = [
     ("--batch_size 0", "batch_size must be greater than 0, got 0"),
     ("--epochs -1", "epochs must be greater than 0, got -1"),
     ("--num_workers -1", "num_workers must not be negative, got -1"),
+    ("--max_bad_files -1", "max_bad_files must not be negative, got -1"),
+    ("--on_bad_file guess", "on_bad_file"),
     ("--learning_rate 0", "learning_rate must be greater than 0, got 0.0"),
     ("--warmup_epochs -1", "warmup_epochs must not be negative, got -1.0"),
     ("--backbone resnet19", "backbone 'resnet19' is unknown; known: vgg16"),
