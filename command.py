@@ -11,7 +11,8 @@ import typing
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from errors import InputError
+from errors import InputError, visible
+from plain_yaml import check_config_file
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -27,7 +28,8 @@ def command(function):
         try:
             function(sys.argv[1:] if argv is None else [str(word) for word in argv])
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            lines = str(error).split("\n")
+            print("error: " + "\n".join(map(visible, lines)), file=sys.stderr)
             return WRONG_INPUT
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
@@ -54,6 +56,8 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     """
     parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     if config:
+        for path in _config_files(argv):
+            check_config_file(path)
         parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     fields = dataclasses.fields(options_class)
     list_fields = [f for f in fields if typing.get_origin(f.type) is list]
@@ -85,10 +89,16 @@ def parse_options(options_class, argv, *, prog, description, config=False):
         )
     try:
         values = parser.parse_args(argv).as_dict()
-    except argparse.ArgumentError as error:
+    except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
         raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
     values.pop("config", None)
     return options_class(**values)
+
+
+def _config_files(argv):
+    """The values of --config among the words of a command line."""
+    after = [word for before, word in zip(argv, argv[1:], strict=False) if before == "--config"]
+    return after + [word.partition("=")[2] for word in argv if word.startswith("--config=")]
 
 
 def _in_plain_words(error):

@@ -12,7 +12,9 @@ from command import parse_options
 from errors import InputError
 from manifest import write_atomically
 from pair_cache import KINDS
+from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from skipping import WAYS
+from trust import trusted_transforms
 
 CONFIG = "config.yaml"
 STRIDE = 32  # the encoders halve the picture five times
@@ -32,6 +34,8 @@ class TrainConfig:
     Args:
         data_root: Folder of the data; the one in manifest.json by default.
         csv_dir: Folder of the manifests.
+        allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         work_dir: Folder of the run; runs/<date>-<time> by default.
         image_size: Side of the model's input in pixels, a multiple of 32.
         working_size: Long side of photos after decoding, before augmentation; smaller ones stay as they are.
@@ -83,6 +87,8 @@ class TrainConfig:
 
     data_root: str | None = None
     csv_dir: str = "csv_file"
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
     work_dir: str | None = None
     image_size: int = 384
     working_size: int | None = None
@@ -155,11 +161,26 @@ class TrainConfig:
             yield f"backbone {self.backbone!r} is unknown; known: {', '.join(BACKBONES)}"
         if self.encoder_weights not in ("imagenet", "none") and not Path(self.encoder_weights).is_file():
             yield f"encoder_weights {self.encoder_weights!r} is neither imagenet, none nor a file"
+        yield pixel_limit_problem(self.max_pixels)
         if len(self.decoder_filters) != 5 or min(self.decoder_filters) <= 0:
             yield f"decoder_filters must be five numbers greater than 0, got {self.decoder_filters}"
         if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
             yield f"device must be different GPU numbers from 0 on, got {self.device}"
         yield from option_problems(self)
+
+
+def parse_config(options_class, argv, *, prog, description):
+    """The options of a command that takes those of train.py, from the command line and --config.
+
+    Raises:
+        InputError: as `parse_options` does; or --config is the config.yaml of a run, which may come from
+            elsewhere, and names functions to import that the command line does not name.
+    """
+    options = parse_options(options_class, argv, prog=prog, description=description, config=True)
+    own_words = any(word.partition("=")[0] == "--transforms" for word in argv)
+    if options.fingerprint is not None and options.transforms and not own_words:
+        trusted_transforms(options.transforms, None, "--config (of a run)")
+    return options
 
 
 def save_config(config, work_dir):

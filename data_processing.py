@@ -12,7 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from command import command, parse_options
-from errors import InputError, listing
+from errors import InputError, listing, visible
 from inspection import inspect_pairs
 from manifest import (
     AGAIN,
@@ -30,6 +30,7 @@ from manifest import (
 )
 from mask_encoding import decide_encoding, read_classes
 from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
+from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from splitting import one_group, split_names, subset_names
 
 
@@ -52,6 +53,8 @@ class ManifestOptions:
         mask_suffix: What masks' names have behind their image's, such as _mask in photo_mask.png.
         unpaired: What to do about images without mask and masks without image.
         classes: CSV table id,name,colour for masks whose meaning is not plain.
+        allow_outside: Follow symbolic links that lead out of the data root.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         overwrite: Replace manifests of another data root, and CSV files edited by hand.
         json: File for the printed table as JSON.
     """
@@ -67,6 +70,8 @@ class ManifestOptions:
     mask_suffix: str = ""
     unpaired: Literal["error", "skip"] = "error"
     classes: str | None = None
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
     overwrite: bool = False
     json: str | None = None
 
@@ -77,6 +82,8 @@ class ManifestOptions:
             raise InputError(f"subset_bins must be at least 2, got {self.subset_bins}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, got {self.seed}; try 0")
+        if pixel_limit_problem(self.max_pixels):
+            raise InputError(pixel_limit_problem(self.max_pixels))
         if self.subset_by not in ("folder", "coverage"):
             one_group("--subset_by", self.subset_by, "folder, coverage or a regular expression")
         if self.group_by is not None:
@@ -99,6 +106,7 @@ def make_csv_file(options):
         refuse_to_replace(options.csv_dir, data_root)
     rows, masks, left_out = _read_data(data_root, folders, options)
     rows["type"] = subset_names(rows, options)
+    _check_names(rows["type"].unique())
     split = _split_described(rows, options)
     rows["split"] = split_names(rows, options)
     description = {
@@ -141,13 +149,13 @@ def _read_data(data_root, folders, options):
     Returns:
         (DataFrame of rows, and for manifest.json: what the masks hold, what was left out)
     """
-    search = find_pairs(data_root, folders, options.mask_suffix)
+    search = find_pairs(data_root, folders, options.mask_suffix, options.allow_outside)
     findings = search.findings
     if options.unpaired == "error":
         _report_unpaired(search, options, findings)
-    if not any(pair.split in (None, "train") for pair in search.pairs):
+    if not search.outside and not any(pair.split in (None, "train") for pair in search.pairs):
         findings.add("data without a single pair to train on", str(data_root), EXPECTED_LAYOUT)
-    facts = inspect_pairs(data_root, search.pairs, findings)
+    facts = inspect_pairs(data_root, search.pairs, findings, max_pixels=options.max_pixels)
     findings.raise_if_any()
     encoding, found, names = _encoding(options, facts)
     masks = {
@@ -224,6 +232,16 @@ def _duplicates(rows, options):
             "Scores on them would be too good. Remove the copies, or pass --duplicates warn to go on."
         )
     return groups
+
+
+def _check_names(subsets):
+    """Raises InputError where names of subsets, which stand in every table, would change the terminal."""
+    hidden = [name for name in subsets if visible(name) != name]
+    if hidden:
+        raise InputError(
+            f"names of subsets hold control characters:\n{listing(hidden)}\n"
+            "Rename the folders, or change --subset_by."
+        )
 
 
 def _split_described(rows, options):

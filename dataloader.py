@@ -5,9 +5,12 @@ import os
 
 import numpy as np
 
+from data_root import DataRoot
 from draws import Draws, DrawStream, ExactBatches, OversampledPasses
+from errors import Findings
 from legacy_keras import tf
 from manifest import read_table
+from manifest_rows import add_outside, unusable_files
 from reading import THRESHOLD, BatchReader, Subset
 from transforms import valid_transform
 
@@ -17,13 +20,21 @@ BATCHES_A_BLOCK = 16  # of draws, for their way between TensorFlow and Python co
 plain_graph = tf.autograph.experimental.do_not_convert
 
 
-def load_data_path(data_root, csv_path):
+def load_data_path(data_root, csv_path, allow_outside=False):
     """The pairs of one manifest.
 
     Returns:
         (image paths, mask paths), lists of str.
+
+    Raises:
+        InputError: rows lead out of the data root, and `allow_outside` is not set.
     """
-    table = read_table(csv_path)
+    table, findings = read_table(csv_path), Findings()
+    files = table[["images", "masks"]]
+    _, outside = unusable_files(DataRoot(data_root, allow_outside), files.to_numpy().ravel().tolist())
+    for line, row in files[files.isin(list(outside)).any(axis=1)].iterrows():
+        add_outside(findings, f"{csv_path} line {line}", row.to_dict(), outside)
+    findings.raise_if_any()
     return tuple([os.path.join(data_root, path) for path in table[column]] for column in ("images", "masks"))
 
 

@@ -1,6 +1,10 @@
 """Wrong input: one exception for it, and a collector that reports every finding at once."""
 
+import re
+
 SHOWN_IN_FULL = 10
+# Control characters, which a terminal obeys, lone surrogates, and what turns the direction of writing.
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(Exception):
@@ -10,9 +14,14 @@ class InputError(Exception):
     """
 
 
+def visible(text):
+    """`text` with everything escaped that a name could fool the reader of a terminal with."""
+    return HIDDEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), str(text))
+
+
 def listing(items, shown=SHOWN_IN_FULL):
     """Indented lines, the first `shown` in full and the rest counted."""
-    lines = [f"  {item}" for item in items[:shown]]
+    lines = [f"  {visible(item)}" for item in items[:shown]]
     if len(items) > shown:
         lines.append(f"  ... and {len(items) - shown} more")
     return "\n".join(lines)

@@ -1,15 +1,15 @@
 """Image files: which ones count, how pixels are read, and a strict decode that finds damaged files."""
 
-import io
 import os
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from data_root import is_within
 from errors import InputError
+from pixel_limit import MAX_PIXELS, check_pixels, open_lazily
 
 # OpenCV's own threads would fight those of tf.data and of the checks.
 cv2.setNumThreads(0)
@@ -30,31 +30,71 @@ def is_system_name(name):
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def walk_files(folder):
-    """Yields the files below `folder`, relative to it with `/`, sorted; system files are passed over."""
-    for directory, subdirectories, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        subdirectories[:] = sorted(name for name in subdirectories if not is_system_name(name))
+def walk_files(folder, leads_out=None):
+    """Yields the files below `folder`, relative to it with `/`, sorted; system files are passed over.
+
+    Args:
+        leads_out: function of the path of a symbolic link that tells whether to leave it alone: a file is
+            yielded all the same, a folder is not gone into. By default all links are followed.
+    """
+    folder = os.fspath(folder)
+    for directory, files, _ in _walk(folder, leads_out):
         parent = Path(directory).relative_to(folder).as_posix()
-        for name in sorted(names):
-            if not is_system_name(name):
-                yield name if parent == "." else f"{parent}/{name}"
+        for entry in files:
+            if leads_out and entry.is_symlink():
+                leads_out(entry.path)
+            yield entry.name if parent == "." else f"{parent}/{entry.name}"
+
+
+def _walk(folder, leads_out):
+    """Yields (path, its files, its folders) of `folder` and of the folders below it, sorted, as os.DirEntry.
+
+    A link to a folder that one has come through would lead round for ever and is not followed; what lies
+    there is found without it.
+    """
+    waiting = [(folder, (os.path.realpath(folder),))]
+    while waiting:
+        path, trail = waiting.pop()
+        try:
+            with os.scandir(path) as listed:
+                entries = [entry for entry in listed if not is_system_name(entry.name)]
+        except OSError as error:
+            _unreadable(error)
+        files, folders = [], []
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            (folders if _is_folder(entry) else files).append(entry)
+        yield path, files, folders
+        for entry in reversed(folders):
+            real = os.path.join(trail[-1], entry.name)
+            if entry.is_symlink():
+                real = os.path.realpath(entry.path)
+                if (leads_out and leads_out(entry.path)) or any(is_within(real, seen) for seen in trail):
+                    continue
+            waiting.append((entry.path, (*trail, real)))
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _unreadable(error):
-    """os.walk would pass over a folder that it may not read, and the images in it."""
+    """A folder that may not be read is not passed over, for the images in it."""
     raise InputError(
         f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions."
     )
 
 
-def empty_folders(folder):
-    """The folders at or below `folder` that hold neither a file nor a folder, system files aside."""
-    found = []
-    for directory, subdirectories, names in os.walk(folder, followlinks=True):
-        subdirectories[:] = [name for name in subdirectories if not is_system_name(name)]
-        if not subdirectories and all(is_system_name(name) for name in names):
-            found.append(directory)
-    return found
+def empty_folders(folder, leads_out=None):
+    """The folders at or below `folder` that hold neither a file nor a folder, system files aside.
+
+    Args:
+        leads_out: as in `walk_files`.
+    """
+    walk = _walk(os.fspath(folder), leads_out)
+    return [path for path, files, folders in walk if not files and not folders]
 
 
 def is_image_name(path):
@@ -68,39 +108,49 @@ def read_bytes(path):
         return file.read()
 
 
-def read_image(path):
+def read_image(path, max_pixels=MAX_PIXELS):
     """Reads a photo as uint8 (H, W, 3), RGB, turned upright by its EXIF tag, without alpha.
 
     Raises:
-        OSError: the file is missing or cannot be decoded.
+        OSError: the file is missing, cannot be decoded, or has more than `max_pixels`.
     """
-    return decode_colour(Path(path).read_bytes(), path)
+    return decode_colour(Path(path).read_bytes(), path, max_pixels)
 
 
-def read_grey(path):
+def read_grey(path, max_pixels=MAX_PIXELS):
     """Reads a file as uint8 (H, W), turned upright by its EXIF tag. Raises OSError like `read_image`."""
-    return decode_grey(Path(path).read_bytes(), path)
+    return decode_grey(Path(path).read_bytes(), path, max_pixels)
 
 
-def decode_colour(content, name="the file"):
+def decode_colour(content, name="the file", max_pixels=MAX_PIXELS):
     """Decodes the bytes of a file as `read_image` does: uint8 (H, W, 3), RGB. `name` is for the OSError."""
-    return _decode(content, cv2.IMREAD_COLOR_RGB, name)
+    check_pixels(content, max_pixels, name)
+    return decode_unchecked(content, cv2.IMREAD_COLOR_RGB, name)
 
 
-def decode_grey(content, name="the file"):
+def decode_grey(content, name="the file", max_pixels=MAX_PIXELS):
     """Decodes the bytes of a file as `read_grey` does: uint8 (H, W). `name` is for the OSError."""
-    return _decode(content, cv2.IMREAD_GRAYSCALE, name)
+    check_pixels(content, max_pixels, name)
+    return decode_unchecked(content, cv2.IMREAD_GRAYSCALE, name)
 
 
-def _decode(content, flags, name):
-    # Not cv2.imread, which fails on some files that imdecode reads (TIFF with an orientation).
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+def decode_unchecked(content, flags, name="the file"):
+    """Decodes the bytes of a file, the first of its frames, with OpenCV's `flags`, after `check_pixels`.
+
+    Raises:
+        OSError: they cannot be decoded.
+    """
+    try:
+        # Not cv2.imread, which fails on some files that imdecode reads (TIFF with an orientation).
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error as error:  # its own limits
+        raise OSError(f"{name} cannot be decoded: {error.err}") from error
     if pixels is None:
         raise OSError(f"{name} cannot be decoded")
     return pixels
 
 
-def open_strictly(content):
+def open_strictly(content, name="the file", max_pixels=MAX_PIXELS):
     """Decodes the bytes of a file with Pillow and OpenCV: each passes damaged files that the other refuses.
 
     Returns:
@@ -108,23 +158,26 @@ def open_strictly(content):
         for a JPEG file, where Pillow is the stricter one and OpenCV not asked)
 
     Raises:
+        TooManyPixels: it has more than `max_pixels`.
         OSError: the content is no image, or is damaged or incomplete.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of harmless metadata; what is wrong raises
-            picture = Image.open(io.BytesIO(content))
+            picture = open_lazily(content)
+            check_pixels(content, max_pixels, name)
             picture.load()
     except OSError:
         raise
-    except Exception as error:  # Pillow raises a dozen types on crafted or damaged files
+    except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
-    return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture)
+    return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture, max_pixels)
 
 
-def decode_picture(content, picture):
+def decode_picture(content, picture, max_pixels=MAX_PIXELS):
     """Decodes the bytes of a PIL image's file: uint8 (H, W) if it is grey, else (H, W, 3) RGB."""
-    return decode_grey(content) if picture.mode in GREY_MODES else decode_colour(content)
+    decode = decode_grey if picture.mode in GREY_MODES else decode_colour
+    return decode(content, max_pixels=max_pixels)
 
 
 def is_lossy(content, picture):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import image_files
 from mask_encoding import MaskSummary, is_grey, summarise_colours, summarise_grey
+from pixel_limit import MAX_PIXELS, TooManyPixels, claimed_size, pixel_advice
 from workers import worker_pool
 
 AT_ONCE = 4096  # pairs handed to the pool at once, so that memory stays bounded
@@ -32,16 +33,17 @@ class PairFacts(NamedTuple):
     mask: MaskSummary
 
 
-def inspect_pairs(data_root, pairs, findings, workers=None):
+def inspect_pairs(data_root, pairs, findings, workers=None, max_pixels=MAX_PIXELS):
     """Reads every file of `pairs` once, in parallel, and collects what is wrong in `findings`.
 
     Args:
         workers: number of processes, 0 for threads in this one; by default what is faster.
+        max_pixels: of a file, by its header; one with more is a finding and not decoded.
 
     Returns:
         {Pair: PairFacts} of the pairs without a finding, in the order of `pairs`.
     """
-    facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root))
+    facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root), max_pixels)
     progress = tqdm(total=len(pairs), desc="reading", unit="pair", delay=2)
     with progress, _pool(usual_workers(len(pairs)) if workers is None else workers) as pool:
         for start in range(0, len(pairs), AT_ONCE):
@@ -65,7 +67,7 @@ def _pool(workers):
     return worker_pool(workers) if workers else ThreadPoolExecutor(os.cpu_count())
 
 
-def _inspect(data_root, pair):
+def _inspect(data_root, max_pixels, pair):
     """(PairFacts, problems) of one pair; a problem is (headline, place, advice)."""
     problems, contents, pictures = [], [], []
     for path in (pair.image, pair.mask):
@@ -73,8 +75,11 @@ def _inspect(data_root, pair):
         try:
             content = image_files.read_bytes(os.path.join(data_root, path))
             contents.append(content)
-            picture, pixels = image_files.open_strictly(content)
+            picture, pixels = image_files.open_strictly(content, path, max_pixels)
             pictures.append(picture)
+        except TooManyPixels:
+            place = f"{path}  {_size(claimed_size(content))}"
+            problems.append(("images with too many pixels", place, pixel_advice(max_pixels)))
         except OSError as error:
             reason = "the file is empty" if content == b"" else _reason(error)
             advice = "Replace the damaged files, or move image and mask away."
@@ -86,11 +91,11 @@ def _inspect(data_root, pair):
     if problems:
         return None, problems
     lossy = image_files.is_lossy(contents[1], mask)
-    pixels = decoded_mask(contents[1], mask, pixels, lossy)
+    pixels = decoded_mask(contents[1], mask, pixels, lossy, max_pixels)
     summary = summarise_grey(pixels, lossy) if pixels.ndim == 2 else summarise_colours(pixels)
     # Few greys, like a mask's; comparing every clean mask would cost its decoding again.
     clean = pixels.ndim == 2 and summary.values is not None
-    if contents[0] == contents[1] or not clean and _is_copy(contents[0], pixels):
+    if contents[0] == contents[1] or not clean and _is_copy(contents[0], pixels, max_pixels):
         advice = "Expected a mask of the image; put the right file there."
         return None, [("masks that are a copy of their image", f"{pair.mask} = {pair.image}", advice)]
     hashes = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -141,21 +146,23 @@ def _unusable_mask(pair, mask):
     return []
 
 
-def decoded_mask(content, mask, pixels, lossy):
+def decoded_mask(content, mask, pixels, lossy, max_pixels=MAX_PIXELS):
     """uint8 (H, W) of a grey mask, (H, W, 3) RGB of another, as training will read them.
 
     `mask` and `pixels` are what `open_strictly` gave for its bytes.
     """
     if pixels is None:
-        pixels = image_files.decode_picture(content, mask)
-    return pixels if pixels.ndim == 2 or not is_grey(pixels, lossy) else image_files.decode_grey(content)
+        pixels = image_files.decode_picture(content, mask, max_pixels)
+    if pixels.ndim == 2 or not is_grey(pixels, lossy):
+        return pixels
+    return image_files.decode_grey(content, max_pixels=max_pixels)
 
 
-def _is_copy(image_content, mask_pixels):
+def _is_copy(image_content, mask_pixels, max_pixels):
     """True if uint8 mask pixels (H, W) or (H, W, 3) look like the image whose file's bytes are given."""
     if mask_pixels.ndim == 2 and len(np.unique(mask_pixels[::7, ::7])) < 16:
         return False  # few greys too, but for the fringes of JPEG
-    image_grey = image_files.decode_grey(image_content)
+    image_grey = image_files.decode_grey(image_content, max_pixels=max_pixels)
     mask_grey = mask_pixels if mask_pixels.ndim == 2 else cv2.cvtColor(mask_pixels, cv2.COLOR_RGB2GRAY)
     if image_grey.shape != mask_grey.shape:
         return False

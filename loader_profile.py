@@ -119,7 +119,8 @@ class SampleTimer:
         """As `read_pair` does."""
         clock, samples = self.clock, self.reader.samples
         files = clock("read", self._read, sample.image, sample.mask)
-        image, _ = clock("decode image", decode_photo, files[0], sample.image, samples.pairs.working_size)
+        limits = samples.pairs.working_size, samples.pairs.max_pixels
+        image, _ = clock("decode image", decode_photo, files[0], sample.image, *limits)
         encoding, size = samples.encodings[sample.subset], image.shape[1::-1]
         return image, clock("decode mask", self._decode_mask, encoding, files[1], size)
 
@@ -127,7 +128,9 @@ class SampleTimer:
         return [read_bytes(path) for path in paths]
 
     def _decode_mask(self, encoding, content, size):
-        pixels = (decode_colour if encoding.kind == "colours" else decode_grey)(content)
+        pixels = (decode_colour if encoding.kind == "colours" else decode_grey)(
+            content, max_pixels=self.reader.samples.pairs.max_pixels
+        )
         return shrink_mask(encoding.decode(pixels), size)
 
     def _transform(self, index, plain):

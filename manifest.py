@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_root import DataRoot
 from errors import Findings, InputError
-from manifest_rows import AGAIN, COLUMNS, NUMBERS, check_rows, complete_rows
+from manifest_rows import AGAIN, COLUMNS, NUMBERS, check_rows, fill_numbers, fill_paths
 from mask_encoding import MaskEncoding
+from pixel_limit import MAX_PIXELS
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -146,7 +148,7 @@ def read_description(csv_dir):
         return None
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
         raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
     if not isinstance(description, dict) or description.get("version") != VERSION:
         raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
@@ -197,11 +199,13 @@ class Manifest:
         return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
 
 
-def read_manifest(csv_dir, data_root=None, missing_train=False):
+def read_manifest(csv_dir, data_root=None, allow_outside=False, max_pixels=MAX_PIXELS, missing_train=False):
     """Reads and checks the manifests in `csv_dir`, a person's edits included.
 
     Args:
         data_root: where the data lies; the place in manifest.json by default.
+        allow_outside: True lets rows name files out of the data root, by themselves or by a symbolic link.
+        max_pixels: of a file that has to be read, by its header.
         missing_train: whether files of train may have gone, as where a run goes on that skipped them.
 
     Raises:
@@ -225,8 +229,10 @@ def read_manifest(csv_dir, data_root=None, missing_train=False):
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
-    encoding = complete_rows(tables, root, description, subset_names)
-    check_rows(tables, root, subset_names, missing_train)
+    boundary = DataRoot(root, allow_outside)
+    fill_paths(tables, boundary, description, subset_names)
+    check_rows(tables, boundary, subset_names, missing_train)
+    encoding = fill_numbers(tables, boundary, description, max_pixels)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid_file = Path(csv_dir, "valid.csv")

@@ -2,9 +2,9 @@
 
 import functools
 import os
-from pathlib import Path
 
-from errors import Findings, InputError
+from data_root import LEADS_OUT, STAY_INSIDE
+from errors import Findings, InputError, visible
 from inspection import inspect_pairs
 from mask_encoding import MaskEncoding, decide_encoding
 from pairs import Pair, find_folders, find_pairs
@@ -14,8 +14,15 @@ NUMBERS = ["width", "height", "coverage"]
 AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
 
 
-def complete_rows(tables, root, description, subset_names):
-    """Fills in what rows leave out, from the folders and files; returns the encoding of the masks."""
+def fill_paths(tables, root, description, subset_names):
+    """Fills in the paths and subsets that rows leave out, from the folders; no file is read.
+
+    Args:
+        tables: {path of the CSV file: DataFrame with COLUMNS}.
+        root: DataRoot.
+        description: content of manifest.json.
+        subset_names: {path of the CSV file: subset} of those that hold one.
+    """
     paired = None
     by_folder = description.get("options", {}).get("subset_by", "folder") == "folder"
     for path, frame in tables.items():
@@ -26,6 +33,14 @@ def complete_rows(tables, root, description, subset_names):
             paired = paired or _pairs_by_image(root, description)
             split = "valid" if path.stem == "valid" else "train"
             _fill_paths(frame, missing, paired, split, by_folder)
+
+
+def fill_numbers(tables, root, description, max_pixels):
+    """Fills in sizes and coverages, from files that `check_rows` has passed; returns the masks' encoding.
+
+    Raises:
+        InputError: files that cannot be read or do not fit.
+    """
     stored = description.get("mask_encoding")
     encoding = MaskEncoding.from_dict(stored) if stored else None
     incomplete = {
@@ -33,13 +48,13 @@ def complete_rows(tables, root, description, subset_names):
     }
     if not any(mask.any() for mask in incomplete.values()):
         return encoding
-    return _inspect_rows(tables, root, incomplete, encoding)
+    return _inspect_rows(tables, root, incomplete, encoding, max_pixels)
 
 
 def _pairs_by_image(root, description):
     """{(split, image path): Pair}, the image also by the tutorial's path below its images folder."""
     try:
-        folders = find_folders(root)
+        folders = find_folders(root.folder)
     except InputError:
         return {}  # then the rows themselves must say where their masks are
     suffix = description.get("options", {}).get("mask_suffix", "")
@@ -47,7 +62,7 @@ def _pairs_by_image(root, description):
     found = {}
     for place in folders:
         short_for = [place.split] if own_split or place.split == "test" else ["train", "valid"]
-        for pair in find_pairs(root, [place], suffix).pairs:
+        for pair in find_pairs(root.folder, [place], suffix, root.allow_outside).pairs:
             for split in short_for:
                 found[split, pair.image.removeprefix(place.images)] = pair
             for split in ("train", "valid"):
@@ -65,16 +80,15 @@ def _fill_paths(frame, missing, paired, split, by_folder):
                 frame.at[line, "type"] = frame.at[line, "type"] or pair.folder
 
 
-def _inspect_rows(tables, root, incomplete, encoding):
+def _inspect_rows(tables, root, incomplete, encoding, max_pixels):
     findings, rows = Findings(), {}
     for path, frame in tables.items():
         for line in frame.index[incomplete[path]]:
             pair = Pair(None, "", frame.at[line, "images"], frame.at[line, "masks"])
-            if Path(root, pair.image).is_file() and Path(root, pair.mask).is_file():
-                rows.setdefault(pair, []).append((frame, line))
-    facts = inspect_pairs(root, list(rows), findings)
+            rows.setdefault(pair, []).append((frame, line))
+    facts = inspect_pairs(root.folder, list(rows), findings, max_pixels=max_pixels)
     findings.raise_if_any()
-    if encoding is None and facts:
+    if encoding is None:
         encoding, _ = decide_encoding({pair.mask: fact.mask for pair, fact in facts.items()})
     for pair, fact in facts.items():
         if not fact.mask.fits(encoding):
@@ -84,27 +98,35 @@ def _inspect_rows(tables, root, incomplete, encoding):
         for frame, line in rows[pair]:
             frame.loc[line, NUMBERS] = [fact.width, fact.height, fact.mask.coverage(encoding)]
     findings.raise_if_any()
-    return encoding or MaskEncoding()
+    return encoding
 
 
 def check_rows(tables, root, subset_names, missing_train=False):
     """Raises InputError with every row that is wrong, by file and line number.
 
     Args:
+        tables, root, subset_names: as in `fill_paths`.
         missing_train: whether rows of train may name files that are not there.
     """
     findings = Findings()
     for path, frame in tables.items():
         subset = subset_names.get(path)
-        missing = missing_files(root, frame["images"].tolist() + frame["masks"].tolist())
+        missing, outside = unusable_files(root, frame["images"].tolist() + frame["masks"].tolist())
         if missing_train and path.stem != "valid":
             missing &= {""}
-        wrong = frame["images"].isin(missing) | frame["masks"].isin(missing)
+        unusable = missing | outside.keys()
+        wrong = frame["images"].isin(unusable) | frame["masks"].isin(unusable)
         wrong |= (frame["type"] == "") if subset is None else (frame["type"] != subset)
+        kinds = frame["type"].unique() if subset is None else [subset]  # any other is wrong already
+        hidden = [name for name in kinds if visible(name) != name]
+        if hidden:
+            wrong |= frame["type"].isin(hidden)
         for line, image, mask, kind in frame.loc[wrong, ["images", "masks", "type"]].itertuples(name=None):
-            place = f"{path} line {line}: {_row_problem(root, image, mask, kind, subset, missing)}"
-            advice = "Correct the rows, or make the manifests again with data_processing.py."
-            findings.add("rows that are wrong", place, advice)
+            add_outside(findings, f"{path} line {line}", {"images": image, "masks": mask}, outside)
+            problem = _row_problem(root.folder, image, mask, kind, subset, missing)
+            if problem:
+                advice = "Correct the rows, or make the manifests again with data_processing.py."
+                findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
     valid = next(frame for path, frame in tables.items() if path.stem == "valid")
     held_out = set(valid["images"])
     for path, frame in tables.items():
@@ -117,40 +139,62 @@ def check_rows(tables, root, subset_names, missing_train=False):
     findings.raise_if_any()
 
 
-def missing_files(root, paths):
-    """Set of those of `paths`, relative to `root`, that are no files.
+def add_outside(findings, row, cells, outside):
+    """Adds a finding for each cell of a row, {column: path}, that is among `outside` of `unusable_files`."""
+    for column, path in cells.items():
+        if path in outside:
+            findings.add(LEADS_OUT, f"{row}: {column} is {path!r}, which is {outside[path]}", STAY_INSIDE)
+
+
+def unusable_files(root, paths):
+    """Which of `paths`, relative to a DataRoot, are no files that may be read.
 
     Folders are listed, for asking for each file takes several times as long.
+
+    Returns:
+        (set of those that are no files, {path: where it really leads} of those out of the root)
     """
-    listing = functools.cache(_file_names)
-    folder, names, missing = None, set(), set()
+    listing = functools.cache(functools.partial(_plain_files, root))
+    folder, names, others = None, set(), set()
     for path in paths:
         start = path.rfind("/") + 1
         if path[:start] != folder:
             folder = path[:start]
-            names = listing(os.path.join(root, folder))
-        # Another spelling may do, as where names are not case-sensitive.
-        if path[start:] not in names and not os.path.isfile(os.path.join(root, path)):
-            missing.add(path)
-    return missing
+            names = listing(folder)
+        # What is not listed may still be a link, or a spelling that will do where case does not matter.
+        if path[start:] not in names:
+            others.add(path)
+    missing = {path for path in others if not os.path.isfile(os.path.join(root.folder, path))}
+    outside = {path: real for path in others if (real := root.outside(path)) is not None}
+    # The tutorial's paths below the images folder begin with / too: one that was not found is missing.
+    outside = {path: real for path, real in outside.items() if path not in missing or path[0] != "/"}
+    return missing - outside.keys(), outside
 
 
-def _file_names(folder):
+def _plain_files(root, folder):
+    """Names of the files in a folder, without links unless they may lead anywhere; none if it leads out."""
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
+        with os.scandir(os.path.join(root.folder, folder)) as entries:
+            names = {entry.name for entry in entries if entry.is_file(follow_symlinks=root.allow_outside)}
+    except (OSError, ValueError):
         return set()
+    return names if root.outside(folder) is None else set()
 
 
 def _row_problem(root, image, mask, kind, subset, missing):
+    """What is wrong with a row, in words; None if it is only that a path leads out."""
     if not image:
         return "images is empty"
     for column, relative in (("images", image), ("masks", mask)):
         if not relative:
             return f"{image} has no mask, and none was found in the folders"
         if relative in missing:
-            return f"{column} is {relative!r}, but {Path(root, relative)} is not a file"
+            hint = "; paths are relative to the data root, with /" if "\\" in relative else ""
+            return f"{column} is {relative!r}, but {os.path.join(root, relative)} is not a file{hint}"
     if not kind:
         return "type is empty; expected the subset's name"
+    if visible(kind) != kind:
+        return f"type is {kind!r}; expected a name without control characters"
+    if subset in (None, kind):
+        return None
     return f"type is {kind!r}, expected {subset!r} as in the file's name"

@@ -14,6 +14,7 @@ import numpy as np
 
 from errors import Findings, InputError, listing
 from image_files import read_grey, read_image
+from pixel_limit import MAX_PIXELS
 
 HALF = 128
 MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
@@ -63,13 +64,14 @@ class MaskEncoding:
             return f"grey, class 1 at or above {HALF}"
         return f"{self.kind} " + ", ".join(f"{value} -> {class_id}" for value, class_id in self.ids)
 
-    def read(self, path):
+    def read(self, path, max_pixels=MAX_PIXELS):
         """Reads a mask file as uint8 (H, W) of class ids.
 
         Raises:
-            OSError: the file cannot be read, or holds a value that the encoding does not name.
+            OSError: the file cannot be read, has more than `max_pixels`, or holds a value that the encoding
+                does not name.
         """
-        pixels = read_image(path) if self.kind == "colours" else read_grey(path)
+        pixels = (read_image if self.kind == "colours" else read_grey)(path, max_pixels)
         ids = self.decode(pixels)
         if self.kind != "threshold" and UNNAMED in ids:
             raise OSError(f"{path} holds values that are not among the classes ({self.describe()})")

@@ -8,6 +8,7 @@ from errors import InputError
 from legacy_keras import sm, tf
 from losses import SegmentationLoss, pixel_weights
 from metrics import SubsetCounts, scores
+from weight_files import weights_problem
 
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 # From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
@@ -84,6 +85,9 @@ def build_network(backbone, image_size, *, encoder_weights=None, decoder_filters
 
 
 def _unet(backbone, image_size, encoder_weights, decoder_filters):
+    problem = None if encoder_weights in (None, "imagenet") else weights_problem(encoder_weights)
+    if problem:
+        raise InputError(_does_not_fit(backbone, encoder_weights, problem))
     try:
         return sm.Unet(
             backbone,
@@ -97,10 +101,14 @@ def _unet(backbone, image_size, encoder_weights, decoder_filters):
             raise
         if encoder_weights == "imagenet":
             raise InputError(_download_failed(backbone, str(error))) from error
-        raise InputError(
-            f"encoder_weights {encoder_weights} does not fit the backbone {backbone}: {error}. "
-            "Expected a weights file (.h5) of this encoder without its top."
-        ) from None
+        raise InputError(_does_not_fit(backbone, encoder_weights, error)) from None
+
+
+def _does_not_fit(backbone, path, reason):
+    return (
+        f"encoder_weights {path} does not fit the backbone {backbone}: {reason}. "
+        "Expected a weights file (.h5) of this encoder without its top."
+    )
 
 
 def _download_failed(backbone, message):
@@ -297,6 +305,9 @@ def load_weights(network, path):
     """
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist; expected the weights of a finished run")
+    problem = weights_problem(path)
+    if problem:
+        raise InputError(f"{path} does not hold the weights of this network: {problem}")
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

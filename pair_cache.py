@@ -13,6 +13,7 @@ import numpy as np
 import platformdirs
 
 from errors import InputError
+from pixel_limit import MAX_PIXELS
 from ram_cache import RamCache, key_digest
 from working_size import read_pair, working_shape
 
@@ -144,20 +145,22 @@ class PairReader:
     Args:
         cache: what `open_cache` returns.
         working_size: pixels of the long side after decoding, 0 for the files' own.
+        max_pixels: of a file, by its header.
     """
 
-    def __init__(self, cache=None, working_size=0):
+    def __init__(self, cache=None, working_size=0, max_pixels=MAX_PIXELS):
         self.cache = NoCache() if cache is None else cache
         self.working_size = working_size
+        self.max_pixels = max_pixels
 
     def read(self, image_path, mask_path, encoding, size=None):
         """As `read_pair` does."""
         if isinstance(self.cache, NoCache):
-            return read_pair(image_path, mask_path, encoding, self.working_size, size)
+            return read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
         key = (_version(image_path), _version(mask_path), self.working_size, encoding)
         pair = self.cache.get(key)
         if pair is None or not self._has_size(pair[1], size):
-            pair = read_pair(image_path, mask_path, encoding, self.working_size, size)
+            pair = read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
             self.cache.put(key, *pair)
         return pair
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import image_files
+from data_root import LEADS_OUT, STAY_INSIDE, DataRoot
 from errors import Findings, InputError
 
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -97,6 +98,7 @@ class Search:
         images: number of images seen.
         unpaired: {path: what was expected} of images and masks without partner.
         others: paths of files that are no images.
+        outside: {path of a symbolic link: where it leads} of those that lead out of the data root.
         findings: what cannot be paired at all.
     """
 
@@ -104,22 +106,35 @@ class Search:
     images: int = 0
     unpaired: dict = field(default_factory=dict)
     others: list = field(default_factory=list)
+    outside: dict = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
 
-def find_pairs(data_root, folders, mask_suffix=""):
+def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
     """Pairs the files of `folders` (list of Folders) by relative path without extension.
 
     Args:
         mask_suffix: what the masks' names have behind the images', as `_mask` in photo_mask.png.
+        allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
+            findings, and their pairs are left out.
 
     Returns:
         Search
     """
-    search = Search()
+    search, root = Search(), DataRoot(data_root, allow_outside)
+
+    def leads_out(link):
+        real = root.outside(link)
+        if real is not None:
+            search.outside[Path(link).relative_to(root.folder).as_posix()] = real
+        return real is not None
+
     for place in folders:
-        images = _by_stem(search, data_root, place.images, "")
-        masks = _by_stem(search, data_root, place.masks, mask_suffix)
+        places = [Path(root.folder, folder) for folder in (place.images, place.masks)]
+        if any([leads_out(folder) for folder in places]):
+            continue
+        images = _by_stem(search, root.folder, place.images, "", leads_out)
+        masks = _by_stem(search, root.folder, place.masks, mask_suffix, leads_out)
         search.images += len(images)
         others = {path.rpartition(".")[0]: path for path in search.others}
         for stem in sorted(images.keys() & masks.keys()):
@@ -131,9 +146,12 @@ def find_pairs(data_root, folders, mask_suffix=""):
         for stem in sorted(masks.keys() - images.keys()):
             other = _other_type(others.get(f"{place.images}/{stem}"))
             search.unpaired[masks[stem]] = f"expected an image {place.images}/{stem}.*{other}"
-        for empty in image_files.empty_folders(Path(data_root, place.images)):
-            relative = Path(empty).relative_to(data_root).as_posix()
+        for empty in image_files.empty_folders(places[0], leads_out):
+            relative = Path(empty).relative_to(root.folder).as_posix()
             search.findings.add("folders without any image", relative, "Delete them, or put images in.")
+    search.pairs = [pair for pair in search.pairs if search.outside.keys().isdisjoint(pair[2:])]
+    for link, real in search.outside.items():
+        search.findings.add(LEADS_OUT, f"{link} is {real}", STAY_INSIDE)
     return search
 
 
@@ -141,10 +159,10 @@ def _other_type(path):
     return f"; {path} is of no type that is read" if path else ""
 
 
-def _by_stem(search, data_root, folder, suffix):
+def _by_stem(search, data_root, folder, suffix, leads_out):
     """{relative path without extension and suffix: path from the data root} of the images in `folder`."""
     found = {}
-    for relative in image_files.walk_files(Path(data_root, folder)):
+    for relative in image_files.walk_files(Path(data_root, folder), leads_out):
         path = f"{folder}/{relative}"
         stem = relative.rpartition(".")[0]
         key = stem.removesuffix(suffix)

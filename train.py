@@ -19,8 +19,8 @@ import numpy as np
 
 from balancing import balance_plan, format_plan
 from checkpoints import remove_others
-from command import command, parse_options
-from config import CONFIG, TrainConfig, save_config
+from command import command
+from config import CONFIG, TrainConfig, parse_config, save_config
 from errors import InputError
 from ledger import LEDGER, write_ledger
 from manifest import natural_order, read_manifest, write_json
@@ -80,7 +80,10 @@ def train(config, resumption=None, force=False):
     folder = new_run_folder(config.work_dir) if resumption is None else Path(config.work_dir)
     if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
-    manifest = read_manifest(config.csv_dir, config.data_root)
+    missing = resumption is not None and config.on_bad_file == "skip"
+    manifest = read_manifest(
+        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=missing
+    )
     digests = functools.cache(lambda: manifest_digests(manifest))  # seconds for a million rows
     resumption, warnings = check_manifest(folder, resumption or Resumption(None), digests, force)
     print("".join(f"{warning}\n" for warning in warnings), end="")
@@ -132,7 +135,7 @@ def checked_plan(config, manifest):
 
 def pair_reader(config):
     """The PairReader of a resolved config."""
-    return PairReader(open_cache(config.cache, config.cache_gb), config.working_size)
+    return PairReader(open_cache(config.cache, config.cache_gb), config.working_size, config.max_pixels)
 
 
 def training_parts(config, manifest, plan, transforms, pairs=None):
@@ -361,15 +364,17 @@ def main(argv):
     """Trains a U-Net on the manifests."""
 
     def parse(words):
-        return parse_options(TrainOptions, words, prog="train.py", description=__doc__, config=True)
+        return parse_config(TrainOptions, words, prog="train.py", description=__doc__)
 
     options = parse(argv)
     if options.resume is None:
         train(options.config())
         return
     stored = Path(options.resume, CONFIG)
-    wanted = parse(["--config", str(stored), *argv]) if stored.is_file() else options
-    config, resumption, warnings = resumed_config(options.resume, wanted.config(), options.force)
+    wanted = parse(["--config", str(stored), *argv]).config() if stored.is_file() else options.config()
+    # The folder may come from elsewhere, and must not widen what may be read.
+    wanted = dataclasses.replace(wanted, allow_outside=options.allow_outside, max_pixels=options.max_pixels)
+    config, resumption, warnings = resumed_config(options.resume, wanted, options.force)
     print("".join(f"{warning}\n" for warning in warnings), end="")
     train(config, resumption, options.force)
 

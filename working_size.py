@@ -4,16 +4,13 @@ A photo of 12 megapixels that ends at a few hundred pixels must not be augmented
 photos stay as they are.
 """
 
-import io
 import math
 
 import cv2
-import numpy as np
-from PIL import Image
 
 import image_files
+from pixel_limit import JPEG_START, MAX_PIXELS, check_pixels, open_lazily
 
-JPEG_START = b"\xff\xd8"
 # OpenCV's names for decoding at an eighth, a quarter and half of the size.
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 LARGEST_SHIFT = 0.25  # pixels at working size
@@ -46,30 +43,32 @@ def reduction(size, working_size):
     return 1
 
 
-def decode_photo(content, path, working_size=0):
+def decode_photo(content, path, working_size=0, max_pixels=MAX_PIXELS):
     """Decodes the bytes of a photo at working size; `path` is for the OSError.
+
+    Args:
+        max_pixels: of the file, whatever the working size.
 
     Returns:
         (uint8 (H, W, 3) RGB, its full (width, height)), turned upright by its EXIF tag.
     """
     size, factor = None, 1
     if working_size and content.startswith(JPEG_START):
+        check_pixels(content, max_pixels, path)
         size = _jpeg_size(content, path)
         factor = reduction(size, working_size)
     if factor == 1:
-        photo = image_files.decode_colour(content, path)
+        photo = image_files.decode_colour(content, path, max_pixels)
         size = photo.shape[1::-1]
     else:
-        reduced = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCED[factor])
-        if reduced is None:
-            raise OSError(f"{path} cannot be decoded")
+        reduced = image_files.decode_unchecked(content, REDUCED[factor], path)
         photo = cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB)
     return shrink_photo(photo, working_shape(size, working_size)), tuple(size)
 
 
 def _jpeg_size(content, path):
     try:
-        return image_files.upright_size(Image.open(io.BytesIO(content)))
+        return image_files.upright_size(open_lazily(content))
     except Exception as error:  # whatever Pillow raises on a damaged header
         raise OSError(f"{path} cannot be decoded") from error
 
@@ -86,22 +85,23 @@ def shrink_mask(mask, size):
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def read_pair(image_path, mask_path, encoding, working_size=0, expected_size=None):
+def read_pair(image_path, mask_path, encoding, working_size=0, max_pixels=MAX_PIXELS, expected_size=None):
     """Reads a photo and its mask at working size: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
 
     Args:
         expected_size: full (width, height) of the photo as displayed; None or (0, 0) where it may have any.
 
     Raises:
-        OSError: a file is missing, cannot be decoded or does not fit the encoding, or the sizes differ.
+        OSError: a file is missing, cannot be decoded or does not fit the encoding, has more than
+            `max_pixels`, or the sizes differ.
     """
-    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size)
+    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size, max_pixels)
     if expected_size and all(expected_size) and size != tuple(expected_size):
         raise OSError(
             f"{image_path} is {size[0]}x{size[1]}, but {expected_size[0]}x{expected_size[1]} in its row; "
             "it was replaced since the manifests were made, or the row is wrong"
         )
-    mask = encoding.read(mask_path)
+    mask = encoding.read(mask_path, max_pixels)
     if mask.shape[::-1] != size:
         raise OSError(
             f"{image_path} is {size[0]}x{size[1]}, its mask {mask.shape[1]}x{mask.shape[0]}; "

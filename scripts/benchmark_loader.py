@@ -67,6 +67,7 @@ class BenchmarkOptions:
         races: Which races to run.
         contestants: Which contestants to run, by default all of a race.
         csv_dir: Manifests of your own data, in place of the rendered small photos.
+        allow_outside: Read files that their rows name out of the data root, by `..` or a symbolic link.
         image_size: Side of the output in pixels.
         working_size: Long side of large photos after decoding, in pixels; twice image_size by default.
         batch_size: Images a batch; half as many of large photos.
@@ -81,6 +82,7 @@ class BenchmarkOptions:
     races: list[str] = field(default_factory=list)
     contestants: list[str] = field(default_factory=list)
     csv_dir: str | None = None
+    allow_outside: bool = False
     image_size: int = 384
     working_size: int | None = None
     batch_size: int = 16
@@ -121,7 +123,7 @@ def race_of(options, race, contestant):
     from train import loader_subsets
     from transforms import TRANSFORMS
 
-    manifest = read_manifest(options.csv_dir)
+    manifest = read_manifest(options.csv_dir, allow_outside=options.allow_outside)
     transform = TRANSFORMS["train_fast" if contestant == "ours fast" else "train"](options.image_size)
     small = race == "large" and contestant in ("ours", "ours cached")
     return Race(
@@ -182,7 +184,8 @@ def measure_limit(race, contestant, images):
 
 def start(options, race, contestant, images):
     """Starts a contestant in a process of its own."""
-    words = [f"--{name}={getattr(options, name)}" for name in ("csv_dir", "image_size", "batch_size")]
+    passed_on = ("csv_dir", "allow_outside", "image_size", "batch_size")
+    words = [f"--{name}={getattr(options, name)}" for name in passed_on]
     words += [f"--working_size={options.working_size}"] if options.working_size else []
     return subprocess.Popen(
         [sys.executable, __file__, *words, "--run", race, contestant, f"--images={images}"],

@@ -268,7 +268,8 @@ def linked_rows(root, split, subset, count, scenes, options):
 
 def write_manifests(folder, count, options):
     """Writes folder/csv_file for `count` training rows and a tenth as many for validation; data beside it."""
-    scenes = folder / "scenes", write_scenes(folder / "scenes", min(count, RENDERED), options)
+    place = folder / "data" / "scenes"  # links out of the data root are refused
+    scenes = place, write_scenes(place, min(count, RENDERED), options)
     shares = np.array(list(SUBSET_SIZES.values())) / sum(SUBSET_SIZES.values())
     tables, splits = {}, {"train": count, "valid": count // 10}
     for split, rows in splits.items():

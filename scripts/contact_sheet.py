@@ -16,6 +16,7 @@ from errors import InputError
 from image_files import read_image
 from manifest import natural_order, read_manifest, write_atomically
 from outlines import outlined_photo
+from pixel_limit import MAX_PIXELS, pixel_limit_problem
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -30,17 +31,23 @@ class SheetOptions:
         output: PNG file to write; <work_dir>/contact_sheet.png by default.
         columns: Photos of each subset.
         tile: Side of a tile in pixels.
+        allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
     """
 
     work_dir: str
     output: str | None = None
     columns: int = 6
     tile: int = 220
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self):
         for name in ("columns", "tile"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        if pixel_limit_problem(self.max_pixels):
+            raise InputError(pixel_limit_problem(self.max_pixels))
 
 
 def chosen_rows(table, columns):
@@ -66,11 +73,12 @@ def label(text, width):
     return strip
 
 
-def draw_sheet(predict, manifest, columns, tile):
+def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
     """One labelled row of photos for each validation subset: uint8 (H, W, 3) RGB.
 
     Args:
         predict: function of a photo that returns its mask.
+        max_pixels: of a file, by its header.
     """
     width = columns * tile
     rows = [label("green: mask    magenta: prediction", width)]
@@ -78,8 +86,8 @@ def draw_sheet(predict, manifest, columns, tile):
         table = manifest.valid[manifest.valid["type"] == name]
         row = np.full((tile, width, 3), 255, np.uint8)
         for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
-            image = read_image(manifest.data_root / pair.images)
-            true = manifest.encoding.read(manifest.data_root / pair.masks)
+            image = read_image(manifest.data_root / pair.images, max_pixels)
+            true = manifest.encoding.read(manifest.data_root / pair.masks, max_pixels)
             drawn = outlined(image, true, predict(image), tile)
             row[:, column * tile : (column + 1) * tile] = drawn
         rows += [label(f"subset {name}", width), row]
@@ -91,12 +99,17 @@ def main(argv):
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
     config = load_config(options.work_dir)
-    manifest = read_manifest(config.csv_dir, config.data_root)
+    # Not the config's own limits: a run folder may come from elsewhere.
+    limits = options.allow_outside, options.max_pixels
+    manifest = read_manifest(config.csv_dir, config.data_root, *limits)
     from prediction import load_network, predict_mask  # TensorFlow, after the input has been checked
 
     network = load_network(options.work_dir)
     predict = functools.partial(predict_mask, network, working_size=config.working_size or 0)
-    sheet = draw_sheet(predict, manifest, options.columns, options.tile)
+    try:
+        sheet = draw_sheet(predict, manifest, options.columns, options.tile, options.max_pixels)
+    except OSError as error:
+        raise InputError(f"{error} (found while drawing)") from None
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     output.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()

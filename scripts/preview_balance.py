@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from balancing import BELONGS_TO, STRATEGIES, balance_plan, finite_recipe, format_plan
-from command import command, parse_options
-from config import TrainConfig
+from command import command
+from config import TrainConfig, parse_config
 from errors import InputError
 from manifest import read_manifest, write_atomically, write_json
 
@@ -129,8 +129,9 @@ def draw_preview(plans, recipe, draws_per_epoch, epochs, path):
 @command
 def main(argv):
     """Prints and draws the preview."""
-    options = parse_options(PreviewOptions, argv, prog="preview_balance.py", description=__doc__, config=True)
-    manifest = read_manifest(options.csv_dir, options.data_root)
+    options = parse_config(PreviewOptions, argv, prog="preview_balance.py", description=__doc__)
+    limits = options.allow_outside, options.max_pixels
+    manifest = read_manifest(options.csv_dir, options.data_root, *limits)
     sizes = {name: len(table) for name, table in manifest.train.items()}
     draws = options.batch_size * (options.steps_per_epoch or -(-sum(sizes.values()) // options.batch_size))
     plans = preview_plans(sizes, options)

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 import train
-from command import command, parse_options
-from config import TrainConfig
+from command import command
+from config import TrainConfig, parse_config
 from errors import InputError
 from loader_advice import NAMES, choose, settings_to_try, weigh
 from loader_profile import REST, TURNS, first_steps, measure_ratio, measure_stages, measure_training
@@ -172,8 +172,9 @@ def as_json(profile, weighed, advice):
 @command
 def main(argv):
     """Measures and prints the tables and the advice."""
-    options = parse_options(ProfileOptions, argv, prog="profile_loader.py", description=__doc__, config=True)
-    manifest = read_manifest(options.csv_dir, options.data_root)
+    options = parse_config(ProfileOptions, argv, prog="profile_loader.py", description=__doc__)
+    limits = options.allow_outside, options.max_pixels
+    manifest = read_manifest(options.csv_dir, options.data_root, *limits)
     config = train.resolved(options, manifest, Path("."))
     plan, transforms = train.checked_plan(config, manifest)
     strategy, config = train.prepare_tensorflow(config)

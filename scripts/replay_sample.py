@@ -5,6 +5,7 @@
 Steps and items are counted from 0. It needs the run folder and the data that its config.yaml names, no more.
 """
 
+import dataclasses
 import gc
 import io
 import sys
@@ -18,12 +19,14 @@ import numpy as np
 from PIL import Image
 
 from command import command, parse_options
-from config import load_config
+from config import CONFIG, load_config
 from contact_sheet import label, outlined
-from errors import InputError
+from errors import InputError, visible
 from ledger import read_skipped
 from manifest import json_text, read_manifest, write_together
+from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from transforms import reseed
+from trust import trusted_transforms
 
 SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
 
@@ -38,6 +41,10 @@ class ReplayOptions:
         item: Place in the step's batch, counted from 0.
         output: Folder of the pictures; <work_dir>/replay by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
+        transforms: The transforms of the run once more, where they are functions (package.module:function):
+            code is not imported on the word of a run folder, which may come from elsewhere.
+        allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         json: JSON file for what is printed as well.
     """
 
@@ -46,7 +53,37 @@ class ReplayOptions:
     item: int
     output: str | None = None
     data_root: str | None = None
+    transforms: dict[str | int, str] | None = None
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
     json: str | None = None
+
+    def __post_init__(self):
+        if pixel_limit_problem(self.max_pixels):
+            raise InputError(pixel_limit_problem(self.max_pixels))
+
+
+def trusted_config(options):
+    """The config of the run, with what only the user may decide taken from the command line.
+
+    Raises:
+        InputError: the folder holds no run that has begun, or its transforms are code that --transforms does
+            not name.
+    """
+    config = load_config(options.work_dir)
+    path = Path(options.work_dir, CONFIG)
+    if config.steps_per_epoch is None or config.transforms is None:
+        raise InputError(f"{path} is not that of a run: it lacks steps_per_epoch or transforms")
+    given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
+    transforms = trusted_transforms(config.transforms, given, path)
+    if transforms != config.transforms:
+        print("warning: --transforms are not those of the run: training may have seen other pixels")
+    return dataclasses.replace(
+        config,
+        transforms=transforms,
+        allow_outside=options.allow_outside,
+        max_pixels=options.max_pixels,
+    )
 
 
 def check_place(options, config):
@@ -193,10 +230,12 @@ def pictures(original, trained, place):
 def main(argv):
     """Writes the pictures and prints where they come from."""
     options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
-    config = load_config(options.work_dir)
+    config = trusted_config(options)
     check_place(options, config)
     data_root = options.data_root or config.data_root
-    manifest = read_manifest(config.csv_dir, data_root, missing_train=True)
+    manifest = read_manifest(
+        config.csv_dir, data_root, config.allow_outside, config.max_pixels, missing_train=True
+    )
     check_rows(config, manifest)
     skips = read_skipped(options.work_dir)
     import train  # TensorFlow comes with its parts, after the input has been checked
@@ -210,7 +249,7 @@ def main(argv):
     except OSError as error:
         raise InputError(f"{error}. The files must be those that the run read.") from None
     report = report_of(options, config, manifest, reader, draw, applied)
-    print("\n".join(describe(report)))
+    print("\n".join(map(visible, describe(report))))
     folder = options.output or Path(options.work_dir, "replay")
     files = pictures(original, trained, Path(folder, f"step{options.step}_item{options.item}"))
     if options.json:

@@ -10,6 +10,7 @@ import pytest
 from conftest import draw_pair, write_data, write_image
 
 from data_processing import main as make_manifests
+from data_root import DataRoot
 from errors import InputError
 from manifest import (
     AGAIN,
@@ -24,7 +25,7 @@ from manifest import (
     write_json,
     write_together,
 )
-from manifest_rows import missing_files
+from manifest_rows import unusable_files
 from mask_encoding import MaskEncoding
 
 
@@ -556,9 +557,10 @@ def test_missing_files_are_those_that_are_no_files(tmp_path, monkeypatch):
     there += ["./top.png", "a//0.png", "a/../top.png", str(tmp_path / "top.png")]
     gone = ["", "a", "a/", "link", "/top.png", "a/none.png", "none/0.png", "top.png/0.png", "a/broken.png"]
     assert all(os.path.isfile(os.path.join(tmp_path, path)) for path in there)
-    assert missing_files(tmp_path, 2 * (there + gone)) == set(gone)
-    monkeypatch.setattr("manifest_rows._file_names", lambda folder: set())
-    assert missing_files(tmp_path, there + gone) == set(gone), "a listing may lack a spelling"
+    root = DataRoot(tmp_path)
+    assert unusable_files(root, 2 * (there + gone)) == (set(gone), {})
+    monkeypatch.setattr("manifest_rows._plain_files", lambda root, folder: set())
+    assert unusable_files(root, there + gone) == (set(gone), {}), "a listing may lack a spelling"
 
 
 def test_a_folder_is_listed_once(tmp_path, monkeypatch):
@@ -571,4 +573,6 @@ def test_a_folder_is_listed_once(tmp_path, monkeypatch):
         "manifest_rows.os.scandir", lambda folder: (listed.append(folder), scandir(folder))[1]
     )
     monkeypatch.setattr("manifest_rows.os.path.isfile", None)
-    assert missing_files(tmp_path, paths[::2] + paths[1::2]) == set() and len(listed) == 3
+    monkeypatch.setattr("data_root.os.readlink", None)
+    files = unusable_files(DataRoot(tmp_path), paths[::2] + paths[1::2])
+    assert files == (set(), {}) and len(listed) == 3
