@@ -4,7 +4,7 @@ PYTHON ?= python3
 SEED ?= 0
 RUN = .venv/bin/python
 
-.PHONY: setup demo test test-all bench lint clean
+.PHONY: setup demo test test-all bad-input bench lint clean
 
 setup: .venv/requirements.stamp
 
@@ -29,6 +29,9 @@ test: .venv/requirements-dev.stamp
 
 test-all: .venv/requirements-dev.stamp
 	$(RUN) -m pytest
+
+bad-input: .venv/requirements-dev.stamp
+	$(RUN) tests/list_bad_input.py
 
 .venv/requirements-bench.stamp: requirements-bench.txt .venv/requirements.stamp
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt

@@ -104,5 +104,8 @@ def _config_files(argv):
 def _in_plain_words(error):
     """The parser's message in the words of the command line instead of Python's types."""
     text = re.sub(r'Parser key "(.+?)":\s*', r"--\1: ", str(error))
+    text = re.sub(
+        r"^(--config: )?Unexpected config: *", "--config: expected lines like `name: value`, got ", text
+    )
     text = re.sub(r"a <class '(\w+)'>", r"\1", text)
     return re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)

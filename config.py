@@ -1,6 +1,7 @@
 """What a training run can be told: one dataclass for the command line, the YAML file and the run folder."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,9 @@ from trust import trusted_transforms
 
 CONFIG = "config.yaml"
 STRIDE = 32  # the encoders halve the picture five times
+SEEDS = 2**32  # what NumPy and TensorFlow take as a seed
+# What train.py fills in, so that every run has it.
+RESOLVED = ("data_root", "working_size", "steps_per_epoch", "transforms")
 
 BACKBONES = (
     "vgg16 vgg19 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50 resnext101 seresnet18 seresnet34 "
@@ -143,11 +147,16 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
+        for name in ("learning_rate", "warmup_epochs", "weight_decay", "cache_gb"):
+            if not math.isfinite(getattr(self, name)):
+                yield f"{name} must be a finite number, got {getattr(self, name)}"
         for name in (
             "warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start", "max_bad_files"
         ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
+        if self.seed >= SEEDS:
+            yield f"seed must be less than {SEEDS}, got {self.seed}"
         if self.image_size > 0 and self.image_size % STRIDE:
             below = self.image_size // STRIDE * STRIDE
             tries = " or ".join(str(size) for size in (below, below + STRIDE) if size)
@@ -198,4 +207,16 @@ def load_config(work_dir):
     path = Path(work_dir, CONFIG)
     if not path.is_file():
         raise InputError(f"{work_dir} has no {CONFIG}; expected the folder of a run (train.py --work_dir)")
-    return parse_options(TrainConfig, ["--config", str(path)], prog="train.py", description="", config=True)
+    try:
+        words = ["--config", str(path)]
+        config = parse_options(TrainConfig, words, prog="train.py", description="", config=True)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    missing = [name for name in RESOLVED if getattr(config, name) is None]
+    if missing:
+        raise InputError(
+            f"{path} says nothing about {', '.join(missing)}; expected the config.yaml that train.py wrote "
+            "into the folder of a run. Train again with train.py --config."
+        )
+    return config

@@ -19,6 +19,7 @@ from manifest import (
     COLUMNS,
     VERSION,
     by_type,
+    check_output,
     check_writable,
     natural_order,
     read_description,
@@ -31,7 +32,7 @@ from manifest import (
 from mask_encoding import decide_encoding, read_classes
 from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from splitting import one_group, split_names, subset_names
+from splitting import check_subset_names, one_group, split_names, subset_names
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def split_data_train(csv_dir):
     train = read_table(path)
     if not train["type"].all():
         raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
+    check_subset_names(train["type"], f"{path}: the column type")
     subsets = by_type(train)
     tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
     write_tables(csv_dir, tables, read_description(csv_dir) or {})
@@ -334,7 +336,7 @@ def main(argv):
         description="Folders -> manifests, every file checked.",
     )
     if options.json:
-        check_writable("--json", Path(options.json).parent)
+        check_output("--json", options.json)
     rows = make_csv_file(options)
     split_data_train(options.csv_dir)
     _print_report(rows, options)

@@ -104,8 +104,13 @@ def is_image_name(path):
 
 def read_bytes(path):
     """The bytes of a file. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:  # a buffer would be made for nothing
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:  # a buffer would be made for nothing
         return file.read()
+
+
+def _open_at_once(path, flags):
+    """A named pipe among the images is an empty file, instead of a wait without end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_image(path, max_pixels=MAX_PIXELS):
@@ -159,19 +164,26 @@ def open_strictly(content, name="the file", max_pixels=MAX_PIXELS):
 
     Raises:
         TooManyPixels: it has more than `max_pixels`.
-        OSError: the content is no image, or is damaged or incomplete.
+        OSError: the content is no image, is damaged or incomplete, or holds several pictures.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of harmless metadata; what is wrong raises
             picture = open_lazily(content)
             check_pixels(content, max_pixels, name)
+            _refuse_several(picture)
             picture.load()
     except OSError:
         raise
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
     return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture, max_pixels)
+
+
+def _refuse_several(picture):
+    """Raises OSError for an animation or several pages, of which only the first would be seen."""
+    if picture.format not in JPEG_FORMATS and getattr(picture, "is_animated", False):
+        raise OSError("holds several pictures (animated, or pages); save the one that is meant by itself")
 
 
 def decode_picture(content, picture, max_pixels=MAX_PIXELS):

@@ -13,12 +13,15 @@ import pandas as pd
 
 from data_root import DataRoot
 from errors import Findings, InputError
-from manifest_rows import AGAIN, COLUMNS, NUMBERS, check_rows, fill_numbers, fill_paths
+from manifest_rows import AGAIN, COLUMNS, NUMBERS, RANGES, check_rows, fill_numbers, fill_paths
 from mask_encoding import MaskEncoding
 from pixel_limit import MAX_PIXELS
 
 MANIFEST = "manifest.json"
 VERSION = 1
+# What readers look up in manifest.json, with its type.
+DESCRIBED = {"data_root": str, "fingerprint": str, "options": dict, "files": dict, "mask_encoding": dict}
+KINDS = {str: "text", dict: "names with values"}
 
 
 def write_atomically(path, content):
@@ -59,11 +62,21 @@ def write_together(contents):
 
 def check_writable(option, folder):
     """Raises InputError at once where `folder` neither is nor can become a folder to write to."""
-    nearest = next(place for place in [Path(folder), *Path(folder).absolute().parents] if place.exists())
+    try:
+        nearest = next(place for place in [Path(folder), *Path(folder).absolute().parents] if place.exists())
+    except OSError as error:  # as of a name that is too long
+        raise InputError(f"{option} {folder}: {error.strerror}. Choose another.") from None
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise InputError(
             f"{option} {folder}: {nearest} is not a folder that can be written to. Choose another."
         )
+
+
+def check_output(option, path):
+    """Raises InputError at once where `path` neither is nor can become a file to write."""
+    check_writable(option, Path(path).parent)
+    if Path(path).is_dir():
+        raise InputError(f"{option} {path} cannot be written: it is a folder. Name a file.")
 
 
 def table_text(frame):
@@ -79,7 +92,7 @@ def subset_files(csv_dir):
 
 def natural_order(name):
     """Sort key that puts 2 before 10."""
-    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+    return (0, int(name), "") if name.isdecimal() and len(name) < 100 else (1, 0, name)
 
 
 def write_tables(csv_dir, tables, description):
@@ -152,6 +165,11 @@ def read_description(csv_dir):
         raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
     if not isinstance(description, dict) or description.get("version") != VERSION:
         raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
+    for name, kind in DESCRIBED.items():
+        if not isinstance(description.get(name, kind()), kind):
+            raise InputError(f"{path}: {name} is {description[name]!r}, expected {KINDS[kind]}. {AGAIN}")
+    if not isinstance(description.get("options", {}).get("mask_suffix", ""), str):
+        raise InputError(f"{path}: mask_suffix among the options is no text. {AGAIN}")
     return description
 
 
@@ -191,8 +209,9 @@ class Manifest:
     def line(self, subset, row):
         """(path, line number from 1, its text) that a row of a subset stands on."""
         path, lines = self.lines[subset]
-        text = Path(path).read_bytes().decode("utf-8-sig").split("\n")
-        return path, int(lines[row]), text[lines[row] - 1].rstrip("\r")
+        with open(path, encoding="utf-8-sig", newline="") as file:  # whose lines are those that were counted
+            text = file.readlines()[lines[row] - 1]
+        return path, int(lines[row]), text.rstrip("\r\n")
 
     def valid_lines(self, tables):
         """As `lines`, for tables ({subset: DataFrame}) of rows of `valid` that keep their index."""
@@ -313,11 +332,14 @@ def read_table(path, findings=None):
     for column in COLUMNS:
         if column not in frame:
             frame[column] = float("nan") if column in NUMBERS else ""
-    for column in NUMBERS:
+    for column, (low, high) in RANGES.items():
         numbers = pd.to_numeric(frame[column], errors="coerce")
         for line in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
             place = f"{path} line {line}: {column} is {frame.at[line, column]!r}"
             collected.add("cells that are no number", place, "Correct them, or leave them empty.")
+        for line in frame.index[numbers.notna() & ~numbers.between(low, high)]:
+            place = f"{path} line {line}: {column} is {numbers[line]:g}, expected {low} to {high}"
+            collected.add("numbers that cannot be", place, "Correct them, or leave them empty.")
         frame[column] = numbers
     if findings is None:
         collected.raise_if_any()

@@ -10,7 +10,8 @@ from mask_encoding import MaskEncoding, decide_encoding
 from pairs import Pair, find_folders, find_pairs
 
 COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
-NUMBERS = ["width", "height", "coverage"]
+RANGES = {"width": (1, 10**6), "height": (1, 10**6), "coverage": (0, 1)}  # of a row's numbers
+NUMBERS = list(RANGES)
 AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
 
 
@@ -116,6 +117,7 @@ def check_rows(tables, root, subset_names, missing_train=False):
             missing &= {""}
         unusable = missing | outside.keys()
         wrong = frame["images"].isin(unusable) | frame["masks"].isin(unusable)
+        wrong |= frame["images"] == frame["masks"]
         wrong |= (frame["type"] == "") if subset is None else (frame["type"] != subset)
         kinds = frame["type"].unique() if subset is None else [subset]  # any other is wrong already
         hidden = [name for name in kinds if visible(name) != name]
@@ -191,6 +193,8 @@ def _row_problem(root, image, mask, kind, subset, missing):
         if relative in missing:
             hint = "; paths are relative to the data root, with /" if "\\" in relative else ""
             return f"{column} is {relative!r}, but {os.path.join(root, relative)} is not a file{hint}"
+    if image == mask:
+        return f"images and masks are both {image!r}"
     if not kind:
         return "type is empty; expected the subset's name"
     if visible(kind) != kind:

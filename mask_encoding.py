@@ -5,6 +5,7 @@ at half) and black with one colour. Anything else needs a table of the classes.
 """
 
 import csv
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,8 +48,11 @@ class MaskEncoding:
             if kind not in ("threshold", "values", "colours"):
                 raise ValueError(kind)
             key = int if kind == "values" else str
-            return cls(kind, tuple((key(value), int(class_id)) for value, class_id in table.items()))
-        except (KeyError, TypeError, ValueError, AttributeError):
+            ids = tuple((key(value), int(class_id)) for value, class_id in table.items())
+            if kind != "threshold" and not (ids and all(_is_entry(*entry) for entry in ids)):
+                raise ValueError(ids)
+            return cls(kind, ids)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
                 "values or colours with its ids. Make the manifests again with data_processing.py."
@@ -90,6 +94,12 @@ class MaskEncoding:
         for colour, class_id in self.ids:
             ids[packed == int(colour[1:], 16)] = class_id
         return ids
+
+
+def _is_entry(value, class_id):
+    """True if a grey value (int) or colour (str) can have this class id."""
+    right = 0 <= value <= 255 if isinstance(value, int) else re.fullmatch("#[0-9a-f]{6}", value)
+    return bool(right) and class_id in (0, 1)
 
 
 def pack_colours(pixels):
@@ -377,7 +387,7 @@ def _add_class(row, table, names):
     class_id, colour = (row.get("id") or "").strip(), (row.get("colour") or "").strip().lower()
     if class_id not in ("0", "1"):
         return f"id is {class_id!r}, expected 0 or 1"
-    if colour.isdecimal() and int(colour) <= 255:
+    if colour.isdecimal() and len(colour) <= 3 and int(colour) <= 255:
         value = int(colour)
     elif len(colour) == 7 and colour[0] == "#" and all(c in "0123456789abcdef" for c in colour[1:]):
         value = colour

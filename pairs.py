@@ -43,6 +43,9 @@ def find_folders(data_root):
     """
     if not os.path.isdir(data_root):
         raise InputError(f"--data_root {data_root}: there is no such folder")
+    if not _is_utf8(str(data_root)):
+        advice = "Rename the folder; manifests are UTF-8."
+        raise InputError(f"--data_root {ascii(str(data_root))}: the name is not UTF-8. {advice}")
     flat = _images_and_masks(data_root, "", None)
     divided = []
     for name in _folder_names(data_root):
@@ -75,6 +78,10 @@ def _folder_names(folder):
 
 def _images_and_masks(data_root, parent, split):
     names = {name.lower(): name for name in _folder_names(Path(data_root, parent))}
+    for name in _folder_names(Path(data_root, parent)):
+        if name.lower() in ("images", "masks") and names[name.lower()] != name:
+            both = f"{name}/ and {names[name.lower()]}/"
+            raise InputError(f"{Path(data_root, parent)} holds both {both}. Expected one of them; join them.")
     if "images" not in names:
         return []
     images = Path(parent, names["images"]).as_posix()
@@ -169,6 +176,9 @@ def _by_stem(search, data_root, folder, suffix, leads_out):
         if not _is_utf8(path):
             advice = "Rename the files; manifests are UTF-8."
             search.findings.add("files whose name is not UTF-8", ascii(path), advice)
+        elif "\r" in path:
+            advice = "Rename the files; in a manifest it would end the row."
+            search.findings.add("files with a carriage return in their name", repr(path), advice)
         elif not image_files.is_image_name(relative):
             search.others.append(path)
         elif not stem.endswith(suffix):

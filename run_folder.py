@@ -1,6 +1,7 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
 import io
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from config import CONFIG
 from errors import InputError
-from manifest import write_atomically
+from manifest import check_writable, write_atomically
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -20,14 +21,22 @@ def new_run_folder(work_dir):
     Nothing is created yet, so that a run that fails in its checks leaves nothing behind.
     """
     folder = Path(work_dir or Path("runs", datetime.now().strftime("%Y%m%d-%H%M%S")))
-    if folder.exists() and not folder.is_dir():
+    if os.path.isfile(folder):
         raise InputError(f"work_dir {folder} is a file; expected a folder or a name not taken yet")
+    check_writable("--work_dir", folder)
     if any(Path(folder, name).exists() for name in (CONFIG, HISTORY, BEST)):
         raise InputError(
             f"work_dir {folder} holds a run already. Choose another --work_dir, delete it, or go on with it: "
             f"--resume {folder}"
         )
     return folder
+
+
+def check_weights(work_dir):
+    """Raises InputError where a run has no best weights, before the time for its network is spent."""
+    path = Path(work_dir, BEST)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected the weights of a finished run")
 
 
 def history_row(epoch, logs, seconds):

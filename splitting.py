@@ -10,6 +10,8 @@ from scipy.sparse.csgraph import connected_components
 
 from errors import InputError, listing
 
+LONGEST_NAME = 200  # bytes of a subset; train<subset>.csv has a longer temporary name, and 255 is the end
+
 
 def one_group(option, pattern, expected="a regular expression"):
     """Compiles a regular expression that must have one group."""
@@ -30,19 +32,25 @@ def one_group(option, pattern, expected="a regular expression"):
 def subset_names(rows, options):
     """The subset of each row, by folder, coverage or regular expression."""
     if options.subset_by == "folder":
+        check_subset_names(rows["type"], "--subset_by folder")
         return rows["type"]
     if options.subset_by == "coverage":
         bins = pd.qcut(rows["coverage"], options.subset_bins, labels=False, duplicates="drop")
         return "coverage" + bins.fillna(0).astype(int).astype(str)
     names = matches("--subset_by", options.subset_by, rows["images"])
-    unusable = sorted({name for name in names if not name or "/" in name})
+    check_subset_names(names, f"--subset_by {options.subset_by!r}")
+    return names
+
+
+def check_subset_names(names, source):
+    """Raises InputError where one of the names, given by `source`, cannot stand in train<subset>.csv."""
+    unusable = {n for n in names if not n or "/" in n or len(n.encode()) > LONGEST_NAME}
     if unusable:
         raise InputError(
-            f"--subset_by {options.subset_by!r} gives the subset names\n"
-            f"{listing([repr(name) for name in unusable])}\n"
-            "Expected names that can stand in train<subset>.csv: not empty, no slash. Change the group."
+            f"{source} gives the subset names\n{listing([repr(name) for name in sorted(unusable)])}\n"
+            f"Expected names that can stand in train<subset>.csv: not empty, no slash, up to {LONGEST_NAME} "
+            "bytes. Change them."
         )
-    return names
 
 
 def matches(option, pattern, paths):

@@ -34,7 +34,7 @@ import pandas as pd
 from command import command, parse_options
 from data_processing import ManifestOptions, make_csv_file, split_data_train
 from errors import InputError
-from manifest import check_writable, read_manifest, write_atomically, write_json
+from manifest import check_output, read_manifest, write_atomically, write_json
 from memory import family_memory
 from sample_data import make_sample_data, render_pair
 
@@ -97,7 +97,11 @@ class BenchmarkOptions:
         for name in ("image_size", "batch_size", "images", "rounds"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        if self.working_size is not None and self.working_size <= 0:
+            raise InputError(f"working_size must be greater than 0, got {self.working_size}")
         known = {name for race in RACES.values() for name in race}
+        if self.run and (len(self.run) != 2 or self.run[0] not in RACES or self.run[1] not in known):
+            raise InputError(f"run must be a race and a contestant, got {' '.join(self.run)}")
         for option, given, names in (("races", self.races, RACES), ("contestants", self.contestants, known)):
             unknown = [name for name in given if name not in names]
             if unknown:
@@ -366,9 +370,11 @@ def main(argv):
         print(json.dumps(measure(race_of(options, race, contestant), contestant, options.images)))
         return
     check_installed(options)
+    if options.csv_dir is not None:
+        read_manifest(options.csv_dir)
     for option in ("json", "output"):
         if getattr(options, option):
-            check_writable(f"--{option}", Path(getattr(options, option)).parent)
+            check_output(f"--{option}", getattr(options, option))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         rows = run_all(options, Path(folder))
     summary = summarise(rows)

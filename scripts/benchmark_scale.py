@@ -42,7 +42,7 @@ from tqdm import tqdm
 from command import command, parse_options
 from errors import InputError
 from image_files import open_strictly, read_bytes
-from manifest import COLUMNS, VERSION, check_writable, write_atomically, write_json, write_tables
+from manifest import COLUMNS, VERSION, check_output, write_atomically, write_json, write_tables
 from mask_encoding import MaskEncoding
 from sample_data import SUBSET_SIZES, render_pair
 
@@ -370,6 +370,18 @@ def growth(table):
     return table["peak_mb"].diff() / table["pairs"].diff() * 2**20
 
 
+def read_earlier(paths):
+    """The tables of files that --json wrote. Raises InputError where one of them is no such file."""
+    tables = []
+    for path in paths:
+        try:
+            table = pd.DataFrame(json.loads(Path(path).read_text()))
+            tables.append(table.dropna(subset=["subject", "pairs", "seconds", "peak_mb"]))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"--earlier {path} is no file that --json wrote: {error}") from None
+    return tables
+
+
 def draw(table, path):
     """Two panels, seconds and memory against the pairs of each subject, both axes logarithmic."""
     import matplotlib
@@ -402,7 +414,8 @@ def main(argv):
     options = parse_options(ScaleOptions, argv, prog="benchmark_scale.py", description=__doc__)
     for option in ("json", "output"):
         if getattr(options, option):
-            check_writable(f"--{option}", Path(getattr(options, option)).parent)
+            check_output(f"--{option}", getattr(options, option))
+    earlier = read_earlier(options.earlier)
     rows = []
     for count in options.pairs:
         rows.append(measure(count, options))
@@ -413,8 +426,7 @@ def main(argv):
     if options.json:
         write_json(options.json, table.astype(object).where(table.notna(), None).to_dict("records"))
     if options.output:
-        earlier = [row for path in options.earlier for row in json.loads(Path(path).read_text())]
-        draw(pd.concat([pd.DataFrame(earlier), table]), options.output)
+        draw(pd.concat([*earlier, table]), options.output)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from command import command, parse_options
 from config import load_config
 from errors import InputError
 from image_files import read_image
-from manifest import natural_order, read_manifest, write_atomically
+from manifest import check_output, natural_order, read_manifest, write_atomically
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
+from run_folder import check_weights
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -99,9 +100,12 @@ def main(argv):
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
     config = load_config(options.work_dir)
+    output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
+    check_output("--output", output)
     # Not the config's own limits: a run folder may come from elsewhere.
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(config.csv_dir, config.data_root, *limits)
+    check_weights(options.work_dir)
     from prediction import load_network, predict_mask  # TensorFlow, after the input has been checked
 
     network = load_network(options.work_dir)
@@ -110,8 +114,6 @@ def main(argv):
         sheet = draw_sheet(predict, manifest, options.columns, options.tile, options.max_pixels)
     except OSError as error:
         raise InputError(f"{error} (found while drawing)") from None
-    output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
-    output.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
     write_atomically(output, encoded)
     print(f"wrote {output}")

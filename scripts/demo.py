@@ -18,6 +18,9 @@ import data_processing
 import make_sample_data
 import train
 from command import DONE, command, parse_options
+from config import SEEDS
+from errors import InputError
+from manifest import check_writable
 
 DEMO = ROOT / "demo"
 # A small network from random weights: what two cores learn in four minutes. The photos are small already.
@@ -40,6 +43,11 @@ class DemoOptions:
 
     seed: int = 0
     output: str = str(DEMO)
+
+    def __post_init__(self):
+        if not 0 <= self.seed < SEEDS:
+            raise InputError(f"seed must be from 0 to {SEEDS - 1}, got {self.seed}")
+        check_writable("--output", self.output)
 
 
 def run(program, name, arguments):

@@ -30,7 +30,7 @@ class Options:
     image_size: int = 300
 
     def __post_init__(self):
-        if self.scale <= 0:
+        if not 0 < self.scale < float("inf"):
             raise InputError(
                 f"scale must be greater than 0, got {self.scale:g}; 0.1 gives a tenth of the set"
             )

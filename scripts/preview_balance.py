@@ -18,7 +18,7 @@ from balancing import BELONGS_TO, STRATEGIES, balance_plan, finite_recipe, forma
 from command import command
 from config import TrainConfig, parse_config
 from errors import InputError
-from manifest import read_manifest, write_atomically, write_json
+from manifest import check_output, json_text, read_manifest, write_together
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def recipe_text(recipe, epochs):
     return "\n".join(lines) or "  no subset runs dry"
 
 
-def draw_preview(plans, recipe, draws_per_epoch, epochs, path):
-    """Draws shares, repeats and effective weights of every plan, and the recipe's shares over the run."""
+def draw_preview(plans, recipe, draws_per_epoch, epochs):
+    """PNG bytes: shares, repeats and weights of every plan, and the recipe's shares over the run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -123,13 +123,16 @@ def draw_preview(plans, recipe, draws_per_epoch, epochs, path):
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
     plt.close(figure)
-    write_atomically(Path(path), picture.getvalue())
+    return picture.getvalue()
 
 
 @command
 def main(argv):
     """Prints and draws the preview."""
     options = parse_config(PreviewOptions, argv, prog="preview_balance.py", description=__doc__)
+    for option in ("output", "json"):
+        if getattr(options, option):
+            check_output(f"--{option}", getattr(options, option))
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(options.csv_dir, options.data_root, *limits)
     sizes = {name: len(table) for name, table in manifest.train.items()}
@@ -144,10 +147,11 @@ def main(argv):
         print("".join(f"{note}\n" for note in plan.notes(draws)))
     print("the tutorial's recipe, sample_from_datasets over loaders that end (repeat(epochs)), on this data:")
     print(recipe_text(recipe, options.epochs))
-    draw_preview(plans, recipe, draws, options.epochs, options.output)
-    print(f"\npicture: {options.output}")
+    files = {options.output: draw_preview(plans, recipe, draws, options.epochs)}
     if options.json:
-        write_json(Path(options.json), {"strategies": rows, "finite_recipe": recipe})
+        files[options.json] = json_text({"strategies": rows, "finite_recipe": recipe})
+    write_together(files)
+    print(f"\npicture: {options.output}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from config import TrainConfig, parse_config
 from errors import InputError
 from loader_advice import NAMES, choose, settings_to_try, weigh
 from loader_profile import REST, TURNS, first_steps, measure_ratio, measure_stages, measure_training
-from manifest import read_manifest, write_json
+from manifest import check_output, read_manifest, write_json
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class ProfileOptions(TrainConfig):
 
     def _problems(self):
         yield from super()._problems()
-        if self.seconds <= 0:
-            yield f"seconds must be greater than 0, got {self.seconds}"
+        if not 0 < self.seconds < float("inf"):
+            yield f"seconds must be greater than 0, got {self.seconds}; try 10"
 
 
 class Profile:
@@ -173,6 +173,8 @@ def as_json(profile, weighed, advice):
 def main(argv):
     """Measures and prints the tables and the advice."""
     options = parse_config(ProfileOptions, argv, prog="profile_loader.py", description=__doc__)
+    if options.json:
+        check_output("--json", options.json)
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(options.csv_dir, options.data_root, *limits)
     config = train.resolved(options, manifest, Path("."))

@@ -23,7 +23,7 @@ from config import CONFIG, load_config
 from contact_sheet import label, outlined
 from errors import InputError, visible
 from ledger import read_skipped
-from manifest import json_text, read_manifest, write_together
+from manifest import check_output, check_writable, json_text, read_manifest, write_together
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from transforms import reseed
 from trust import trusted_transforms
@@ -232,6 +232,10 @@ def main(argv):
     options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
     config = trusted_config(options)
     check_place(options, config)
+    folder = options.output or Path(options.work_dir, "replay")
+    check_writable("--output", folder)
+    if options.json:
+        check_output("--json", options.json)
     data_root = options.data_root or config.data_root
     manifest = read_manifest(
         config.csv_dir, data_root, config.allow_outside, config.max_pixels, missing_train=True
@@ -250,7 +254,6 @@ def main(argv):
         raise InputError(f"{error}. The files must be those that the run read.") from None
     report = report_of(options, config, manifest, reader, draw, applied)
     print("\n".join(map(visible, describe(report))))
-    folder = options.output or Path(options.work_dir, "replay")
     files = pictures(original, trained, Path(folder, f"step{options.step}_item{options.item}"))
     if options.json:
         files[Path(options.json)] = json_text(report)

@@ -23,6 +23,7 @@ import numpy as np
 from command import INTERRUPTED, command, parse_options
 from config import TrainConfig, save_config
 from errors import InputError
+from manifest import read_manifest
 from memory import family_memory
 from run_folder import read_history
 
@@ -42,8 +43,8 @@ class SoakOptions(TrainConfig):
 
     def _problems(self):
         yield from super()._problems()
-        if self.minutes <= 0:
-            yield f"minutes must be greater than 0, got {self.minutes}"
+        if not 0 < self.minutes < float("inf"):
+            yield f"minutes must be greater than 0, got {self.minutes}; try 20"
 
 
 def soak(config, minutes, folder):
@@ -84,6 +85,7 @@ def main(argv):
     """Trains, prints the memory of each third of the time, and judges."""
     options = parse_options(SoakOptions, argv, prog="soak.py", description=__doc__)
     config = TrainConfig(**{name: getattr(options, name) for name in TrainConfig.__dataclass_fields__})
+    read_manifest(config.csv_dir, config.data_root)  # what is wrong there is said at once
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         taken, status = soak(config, options.minutes, Path(folder))
         if len(taken) < SAMPLES:

@@ -300,7 +300,8 @@ ONE_GROUP = "with one group in parentheses, as in '/(p[0-9]+)_'"
          "Expected a match in every path, which is relative to the data root. Widen the expression."),
         (["--subset_by", "images/(a?/?)"],
          "--subset_by 'images/(a?/?)' gives the subset names\n  ''\n  'a/'\n"
-         "Expected names that can stand in train<subset>.csv: not empty, no slash. Change the group."),
+         "Expected names that can stand in train<subset>.csv: not empty, no slash, up to 200 bytes. Change "
+         "them."),
         (["--group_by", "/(.)/"], "--group_by says how to divide data, but this data has a valid folder of "
          "its own. Leave the option out, or move valid/ into train/ to have it divided."),
         (["--valid_fraction", "1"], "valid_fraction must lie between 0 and 1, got 1.0; try 0.2"),

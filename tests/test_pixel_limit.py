@@ -199,7 +199,11 @@ def test_of_many_frames_only_the_first_is_decoded(file_format):
     buffer = io.BytesIO()
     frames[0].save(buffer, file_format, save_all=True, append_images=frames[1:])
     assert abs(int(image_files.decode_grey(buffer.getvalue()).max()) - 40) < 3
-    assert image_files.open_strictly(buffer.getvalue())[1].shape[:2] == (50, 60)
+    assert image_files.decode_colour(buffer.getvalue()).shape == (50, 60, 3)
+    with pytest.raises(
+        OSError, match="holds several pictures"
+    ):  # where data is checked, nothing is passed over
+        image_files.open_strictly(buffer.getvalue())
 
 
 # The limit on its way

@@ -62,6 +62,7 @@ def run_folder(manifests, tmp_path):
             "batch_size": 2,
             "epochs": 1,
             "steps_per_epoch": 2,
+            "working_size": 64,
             "transforms": {"a": "valid"},
         }
         own |= {"backbone": "resnet18", "encoder_weights": "none"}
