@@ -20,7 +20,7 @@ import numpy as np
 from balancing import balance_plan, format_plan
 from checkpoints import remove_others
 from command import command
-from config import CONFIG, TrainConfig, parse_config, save_config
+from config import CONFIG, TrainConfig, load_config, parse_config, save_config
 from errors import InputError
 from ledger import LEDGER, write_ledger
 from manifest import natural_order, read_manifest, write_json
@@ -40,6 +40,7 @@ from run_folder import (
 from skipping import BadFiles
 from stopping import StopRequest
 from transforms import SUBSET_TRANSFORMS, subset_transforms, valid_transform
+from trust import trusted_transforms
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
@@ -371,6 +372,8 @@ def main(argv):
         train(options.config())
         return
     stored = Path(options.resume, CONFIG)
+    if stored.is_file() and not any(word.partition("=")[0] == "--transforms" for word in argv):
+        trusted_transforms(load_config(options.resume).transforms, None, stored)
     wanted = parse(["--config", str(stored), *argv]).config() if stored.is_file() else options.config()
     # The folder may come from elsewhere, and must not widen what may be read.
     wanted = dataclasses.replace(wanted, allow_outside=options.allow_outside, max_pixels=options.max_pixels)

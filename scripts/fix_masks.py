@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from command import command, parse_options
+from data_root import LEADS_OUT
 from errors import Findings, InputError, listing
 from image_files import walk_files
 from inspection import inspect_pairs
@@ -65,8 +66,14 @@ def fix_masks(options):
         raise InputError(f"--output {options.output} lies in the data itself; choose a folder outside of it")
     refuse_filled(output)
     check_writable("--output", output.parent)
-    pairs = find_pairs(data_root, folders, options.mask_suffix).pairs
-    findings = Findings()
+    search = find_pairs(data_root, folders, options.mask_suffix)
+    if search.outside:
+        places = [f"{path} -> {real}" for path, real in sorted(search.outside.items())]
+        raise InputError(
+            f"{LEADS_OUT}: {len(places)}\n{listing(places)}\n"
+            "Copies of them would bring what they show into the output. Put the files into the data root."
+        )
+    pairs, findings = search.pairs, Findings()
     facts = inspect_pairs(data_root, pairs, findings)
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if not summaries:

@@ -282,3 +282,15 @@ def test_a_write_that_fails_leaves_nothing(data_root, fix, monkeypatch, tmp_path
     message = fix(data_root, status=WRONG_INPUT)
     assert f"--output {tmp_path / 'fixed'} cannot be written: No space left on device" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_links_that_lead_out_are_not_copied(tmp_path, capsys):
+    root = write_data(tmp_path / "data", {"a": 2})
+    image, mask = draw_pair(5)
+    write_image(tmp_path / "secret.png", image)
+    write_image(root / "train/masks/a/s.png", mask)
+    (root / "train/images/a/s.png").symlink_to(tmp_path / "secret.png")
+    assert fix_masks.main(["--data_root", root, "--output", tmp_path / "new", "--complete"]) == WRONG_INPUT
+    message = capsys.readouterr().err
+    assert "paths that lead out of the data root: 1\n  train/images/a/s.png -> " in message
+    assert not (tmp_path / "new").exists()

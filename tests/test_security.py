@@ -685,3 +685,12 @@ def test_names_of_subsets_hold_nothing_hidden(tmp_path, refused, manifests):
     (csv_dir / "valid.csv").write_text(text)
     message = refused(train.main, "--csv_dir", csv_dir)
     assert r"valid.csv line 2: type is 'a\x1b[2J'; expected a name without control characters" in message
+
+
+def test_going_on_with_a_run_that_hides_its_origin_imports_nothing(run_folder, evil, refused):
+    run = run_folder(transforms=CODE)
+    config = run / CONFIG
+    config.write_text("".join(line for line in config.open() if not line.startswith("fingerprint")))
+    message = refused(train.main, "--resume", run)
+    assert "names transforms that would be imported and run:\n  a: evil_pipeline:go\n" in message
+    assert not evil.exists()
