@@ -25,7 +25,7 @@ demo: .venv/requirements.stamp
 
 test: .venv/requirements-dev.stamp
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: .venv/requirements-dev.stamp
 	$(RUN) -m pytest

@@ -172,13 +172,18 @@ def same_weights(path, other):
     )
 
 
-def verify(options, folder):
-    """Runs everything below `folder`, as many at a time as there are cores; a list of dict, one a kill."""
+def prepare(folder):
+    """Makes data and manifests below `folder`; returns the options of a run on them, but for its place."""
     make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False)
     make_csv_file(ManifestOptions(data_root=str(folder / "data"), csv_dir=str(folder / "csv_file")))
     split_data_train(str(folder / "csv_file"))
     settings = SETTINGS | {"csv_dir": folder / "csv_file"}
-    words = [f"--{name}={value}" for name, value in settings.items()] + DECODER
+    return [f"--{name}={value}" for name, value in settings.items()] + DECODER
+
+
+def verify(options, folder):
+    """Runs everything below `folder`, as many at a time as there are cores; a list of dict, one a kill."""
+    words = prepare(folder)
     places = np.linspace(0, len(MOMENTS) - 1, options.kills).round().astype(int)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         unbroken = {

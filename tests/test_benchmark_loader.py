@@ -140,6 +140,7 @@ def test_the_whole_comparison(tables, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(benchmark_loader, "run", run)
     words = ["--csv_dir", tables, "--races", "uncached", "--contestants", "ours", "limit", "--rounds", 2]
+    words += ["--images", 1000]
     outputs = ["--json", tmp_path / "a.json", "--output", tmp_path / "a.png"]
     assert benchmark_loader.main([*words, *outputs]) == DONE
     printed = capsys.readouterr().out

@@ -164,12 +164,8 @@ def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
 
 def test_the_same_seed_gives_identical_weights(tables, finished, tmp_path):
     assert run(tables, tmp_path / "again", "--transforms", '{"c": "strong"}') == DONE
-    assert run(tables, tmp_path / "other", "--transforms", '{"c": "strong"}', "--seed", "1") == DONE
-    first, again, other = (
-        weights(folder / LAST) for folder in (finished, tmp_path / "again", tmp_path / "other")
-    )
+    first, again = (weights(folder / LAST) for folder in (finished, tmp_path / "again"))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert any((a != b).any() for a, b in zip(first, other, strict=True))
     columns = [name for name in pd.read_csv(finished / "history.csv") if name != "seconds"]
     pd.testing.assert_frame_equal(
         pd.read_csv(finished / "history.csv")[columns], pd.read_csv(tmp_path / "again/history.csv")[columns]
