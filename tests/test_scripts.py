@@ -133,6 +133,7 @@ def test_pairs_of_the_benchmark_all_differ(tmp_path, monkeypatch):
     assert len({Path(image).read_bytes() for image, _ in written}) == 60
 
 
+@pytest.mark.slow
 def test_training_is_measured_to_its_first_batch_and_on(tmp_path, capsys):
     earlier = {"subject": "manifests", "pairs": 10, "seconds": 3.0, "limit_pairs_per_s": 5.0}
     (tmp_path / "earlier.json").write_text(json.dumps([earlier | {"peak_mb": 90.0, "all_mb": 99.0}]))

@@ -8,6 +8,7 @@ import soak
 from command import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 
+@pytest.mark.slow
 def test_training_is_watched_and_ended(tables, monkeypatch, capsys):
     monkeypatch.setattr(soak, "SAMPLES", 6)
     monkeypatch.setattr(soak, "SLACK", 3)  # so soon after the start, memory still grows
