@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as requests that training meets after its step, so that it can save first."""
 
+import contextlib
 import signal
 import threading
 
@@ -31,7 +32,8 @@ class StopRequest:
         if self:
             self.meet()
         self.number = number
-        print("\nstopping after this step; the same again stops at once", flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print("\nstopping after this step; the same again stops at once", flush=True)
 
     def meet(self):
         """Ends the program as the signal would have.
