@@ -63,7 +63,9 @@ def find_folders(data_root):
         names = ", ".join(found[:10]) or "no folders"
         raise InputError(f"--data_root {data_root}: no images found there. {EXPECTED_LAYOUT} Found: {names}.")
     for name in found:
-        if SPLITS.get(name.lower()) == "valid" and not _images_and_masks(data_root, name, "valid"):
+        split = SPLITS.get(name.lower())
+        masks = split and "masks" in map(str.lower, _folder_names(Path(data_root, name)))
+        if (split == "valid" or masks) and not _images_and_masks(data_root, name, split):
             raise InputError(f"{Path(data_root, name)} has no images folder. {EXPECTED_LAYOUT}")
     return divided
 

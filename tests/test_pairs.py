@@ -147,3 +147,10 @@ def test_names_that_cannot_be_paired_are_findings(tmp_path):
 )
 def test_likely_suffix(paths, suffix):
     assert likely_suffix(paths) == suffix
+
+
+def test_masks_of_a_split_without_its_images_are_not_passed_over(tmp_path):
+    for folder in ("train/images/a", "train/masks/a", "test/masks/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(InputError, match="test has no images folder"):
+        find_folders(tmp_path)
