@@ -69,7 +69,7 @@ def again(folder, step, item, *more):
 def test_a_sample_drawn_again_is_bit_for_bit_what_training_saw(run_folder, options):
     folder, seen = run_folder(**options), []
     batches = training_data(folder, 12)
-    for step, item in [(0, 0), (3, 5), (4, 1), (7, 2), (8, 0), (11, 5)]:
+    for step, item in [(0, 0), (4, 1), (11, 5)]:
         image, mask, report = again(folder, step, item)
         np.testing.assert_array_equal(image, batches[step][0][item])
         np.testing.assert_array_equal(mask, batches[step][1][item, ..., 0])
@@ -84,7 +84,7 @@ def test_a_sample_drawn_again_is_bit_for_bit_what_training_saw(run_folder, optio
 
 def test_the_report_names_the_row_and_what_was_done(run_folder, tables, capsys):
     folder = run_folder(transforms={"default": "strong"})
-    for step in range(6):
+    for step in (0, 3, 4):
         _, _, report = again(folder, step, 0)
         lines = (tables / f"train{report['subset']}.csv").read_text().splitlines()
         assert report["csv_file"] == str(tables / f"train{report['subset']}.csv")
@@ -96,7 +96,7 @@ def test_the_report_names_the_row_and_what_was_done(run_folder, tables, capsys):
 def test_the_parameters_are_those_that_were_applied(run_folder, tables):
     """With flips alone, undoing the flips of the report gives the resized photo back."""
     folder, flips = run_folder(transforms={"default": "light"}), set()
-    for item in range(6):
+    for item in range(4):
         image, _, report = again(folder, 0, item)
         names = [step["name"] for step in report["applied"]]
         if "RandomBrightnessContrast" in names:

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -288,20 +287,6 @@ def test_a_second_signal_ends_at_once():
             time.sleep(1)
         assert leaving.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_killed_by_the_machine_three_times(tmp_path):
-    """Of one run with a real network; `scripts/verify_resume.py` makes twenty kills."""
-    words, folder = [*verify_resume.prepare(tmp_path), "--backbone=resnet18"], tmp_path / "run"
-    with ThreadPoolExecutor(1) as pool:
-        whole = pool.submit(verify_resume.run_child, [*words, f"--work_dir={tmp_path / 'whole'}"])
-        words = [*words, f"--work_dir={folder}"]
-        for moment in (("step", 3), ("checkpoint", "rename 2"), ("validation", 1)):
-            assert verify_resume.run_child(words, moment) == -signal.SIGKILL
-            words = [f"--resume={folder}"]
-        assert verify_resume.run_child(words) == 0
-        assert whole.result() == 0
-    assert verify_resume.differences(folder, tmp_path / "whole") == []
 
 
 @pytest.mark.slow

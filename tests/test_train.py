@@ -181,7 +181,9 @@ def weights(path):
     return arrays
 
 
-def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(tables, tmp_path, monkeypatch, capsys):
+def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(
+    one_convolution, tables, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     folder = tmp_path / "run"
