@@ -126,7 +126,9 @@ def read_batches(draws, reader, batches_ahead):
         return images, masks, subsets
 
     batches = draws.map(read, num_parallel_calls=batches_ahead, deterministic=True)
-    return batches.prefetch(batches_ahead).with_options(fixed_settings())
+    options = fixed_settings()
+    options.experimental_warm_start = True  # reads from the iterator's making on, while the model is traced
+    return batches.prefetch(batches_ahead).with_options(options)
 
 
 def timed_waiting(batches):
