@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -46,9 +47,11 @@ def inspect_pairs(data_root, pairs, findings, workers=None, max_pixels=MAX_PIXEL
     facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root), max_pixels)
     progress = tqdm(total=len(pairs), desc="reading", unit="pair", delay=2)
     with progress, _pool(usual_workers(len(pairs)) if workers is None else workers) as pool:
-        for start in range(0, len(pairs), AT_ONCE):
-            some = pairs[start : start + AT_ONCE]
-            for pair, (fact, problems) in zip(some, pool.map(inspect, some, chunksize=CHUNK), strict=True):
+        blocks = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
+        begun = ((block, pool.map(inspect, block, chunksize=CHUNK)) for block in blocks)
+        # Each block is handed over before the results of the one before are taken: no worker waits.
+        for (block, results), _ in itertools.pairwise(itertools.chain(begun, [None])):
+            for pair, (fact, problems) in zip(block, results, strict=True):
                 progress.update()
                 for problem in problems:
                     findings.add(*problem)

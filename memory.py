@@ -24,12 +24,18 @@ def keep_freed_memory():
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, KEPT_BYTES))
 
 
-def family_memory(pid):
-    """MB (2**20 bytes) of a process and its descendants now, shared pages counted once; 0 outside Linux."""
+def family_memory(pid, files=True):
+    """MB (2**20 bytes) of a process and its descendants now, shared pages counted once; 0 outside Linux.
+
+    Args:
+        files: whether mapped files count, such as libraries: a part of them is on the account of any other
+            program that has them mapped, and comes back when that ends.
+    """
+    kinds = ("Pss:",) if files else ("Pss_Anon:", "Pss_Shmem:")
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:  # it has ended
         return 0
-    own = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0)
-    return own + sum(map(family_memory, children))
+    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(kinds))
+    return own + sum(family_memory(child, files) for child in children)

@@ -2,8 +2,9 @@
 
     python scripts/soak.py --minutes 20 --num_workers 2 --cache ram
 
-Takes the command line of train.py. Ends with status 0 if the memory of the last third of the time is no more
-than 2 % above that of the second, and the training ended with status 130; else with 1.
+Takes the command line of train.py. The memory is what its processes have taken for themselves, without mapped
+libraries, of which other programs carry a part. Ends with status 0 if the memory of the last third of the
+time is no more than 2 % above that of the second, and the training ended with status 130; else with 1.
 """
 
 import os
@@ -70,7 +71,7 @@ def soak(config, minutes, folder):
             time.sleep(0.2)
         started, taken = time.monotonic(), []
         while training.poll() is None and len(taken) < SAMPLES:
-            taken.append(family_memory(training.pid))
+            taken.append(family_memory(training.pid, files=False))
             time.sleep(max(0, started + len(taken) * 60 * minutes / SAMPLES - time.monotonic()))
         if training.poll() is None:
             os.killpg(training.pid, signal.SIGINT)

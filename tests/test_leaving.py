@@ -135,7 +135,7 @@ for wait in (False, True):  # before and after the processes have started
     leaving = time.monotonic()
     del iterator
     gc.collect()
-    assert time.monotonic() - leaving < 5
+    assert time.monotonic() - leaving < 20
 assert all((one == other).all() for one, other in zip(*batches))
 print("left")
 """
