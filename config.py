@@ -18,6 +18,7 @@ from skipping import WAYS
 from trust import trusted_transforms
 
 CONFIG = "config.yaml"
+THRESHOLD = 0.5  # probability above which a pixel counts as found
 STRIDE = 32  # the encoders halve the picture five times
 SEEDS = 2**32  # what NumPy and TensorFlow take as a seed
 # What train.py fills in, so that every run has it.
@@ -82,6 +83,7 @@ class TrainConfig:
             the dictionary in transforms.py by default.
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
+        report: Write report.html at the end, after an evaluation of the best weights.
         patience: Stop after so many epochs without a better validation IoU; never by default.
         save_every: Steps between two checkpoints, besides those at the end of each epoch.
         decay_start: Step at which the decay of the learning rate begins; filled in where a run goes on for
@@ -124,6 +126,7 @@ class TrainConfig:
     transforms: dict[str | int, str] | None = None
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
+    report: bool = True
     patience: int | None = None
     save_every: int | None = None
     decay_start: int = 0

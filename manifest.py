@@ -200,8 +200,15 @@ class Manifest:
 
     def training_fingerprint(self):
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
+        return self._fingerprint(self.train)
+
+    def valid_fingerprint(self):
+        """The same of the rows of `valid`, whatever the order of the subsets."""
+        return self._fingerprint(by_type(self.valid))
+
+    def _fingerprint(self, tables):
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
-        for name, table in self.train.items():
+        for name, table in tables.items():
             for part in ([name], table["images"].tolist(), table["masks"].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
@@ -218,7 +225,14 @@ class Manifest:
         return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
 
 
-def read_manifest(csv_dir, data_root=None, allow_outside=False, max_pixels=MAX_PIXELS, missing_train=False):
+def read_manifest(
+    csv_dir,
+    data_root=None,
+    allow_outside=False,
+    max_pixels=MAX_PIXELS,
+    missing_train=False,
+    held_out=None,
+):
     """Reads and checks the manifests in `csv_dir`, a person's edits included.
 
     Args:
@@ -226,13 +240,15 @@ def read_manifest(csv_dir, data_root=None, allow_outside=False, max_pixels=MAX_P
         allow_outside: True lets rows name files out of the data root, by themselves or by a symbolic link.
         max_pixels: of a file that has to be read, by its header.
         missing_train: whether files of train may have gone, as where a run goes on that skipped them.
+        held_out: path of one table, such as test.csv, to read as `valid` and without any for training.
 
     Raises:
         InputError: every wrong row by file and line, and whatever else is missing.
     """
-    files = subset_files(csv_dir)
-    train_files = files or {"": Path(csv_dir, "train.csv")}
-    paths = [*train_files.values(), Path(csv_dir, "valid.csv")]
+    files = {} if held_out else subset_files(csv_dir)
+    train_files = files or ({} if held_out else {"": Path(csv_dir, "train.csv")})
+    valid_file = Path(held_out or Path(csv_dir, "valid.csv"))
+    paths = [*train_files.values(), valid_file]
     for path in paths:
         if not path.exists():
             raise InputError(
@@ -254,9 +270,8 @@ def read_manifest(csv_dir, data_root=None, allow_outside=False, max_pixels=MAX_P
     encoding = fill_numbers(tables, boundary, description, max_pixels)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
-    valid_file = Path(csv_dir, "valid.csv")
     valid = tables.pop(valid_file)
-    if files:
+    if files or held_out:
         train = {name: tables[path] for name, path in files.items()}
         lines = {name: (path, numbers[path]) for name, path in files.items()}
     else:

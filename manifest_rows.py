@@ -129,8 +129,7 @@ def check_rows(tables, root, subset_names, missing_train=False):
             if problem:
                 advice = "Correct the rows, or make the manifests again with data_processing.py."
                 findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
-    valid = next(frame for path, frame in tables.items() if path.stem == "valid")
-    held_out = set(valid["images"])
+    held_out = {image for path, frame in tables.items() if path.stem == "valid" for image in frame["images"]}
     for path, frame in tables.items():
         if path.stem != "valid":
             for line, image in frame["images"][frame["images"].isin(held_out)].items():

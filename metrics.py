@@ -1,8 +1,7 @@
 """Scores of the whole data set: counts of pixels as 64-bit integers, never a mean of batch scores."""
 
+from config import THRESHOLD
 from legacy_keras import tf
-
-THRESHOLD = 0.5
 
 
 def scores(counts):

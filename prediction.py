@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 
 from config import load_config
+from legacy_keras import tf
 from metrics import THRESHOLD
 from model import build_network, load_weights
 from run_folder import BEST
@@ -36,3 +37,29 @@ def predict_mask(network, image, working_size=0):
     small = cv2.resize(shrunk, size[::-1], interpolation=cv2.INTER_LINEAR)
     probability = network(small[None], training=False).numpy()[0, ..., 0]
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > THRESHOLD
+
+
+class RunPredictor:
+    """The network of a run as a Predictor (batch_prediction.py), traced once for all batch sizes.
+
+    Args:
+        work_dir: folder of the run.
+
+    Raises:
+        InputError: as `load_network`.
+    """
+
+    def __init__(self, work_dir):
+        config = load_config(work_dir)
+        tf.keras.mixed_precision.set_global_policy("float32")  # that of a training may still be in force
+        network = load_network(work_dir)
+        self.input_size = config.image_size
+        self.working_size = config.working_size or 0
+        signature = [tf.TensorSpec((None, self.input_size, self.input_size, 3), tf.uint8)]
+        self._predict = tf.function(
+            lambda photos: network(photos, training=False), input_signature=signature, autograph=False
+        )
+
+    def __call__(self, photos):
+        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, 1) in [0, 1]."""
+        return self._predict(tf.constant(photos)).numpy()

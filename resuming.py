@@ -14,7 +14,7 @@ from errors import Findings, InputError
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
     "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs decay_start fingerprint "
-    "on_bad_file max_bad_files allow_outside max_pixels"
+    "on_bad_file max_bad_files allow_outside max_pixels report"
 ).split()
 LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"

@@ -1,5 +1,6 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
+import dataclasses
 import io
 import os
 from datetime import datetime
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from config import CONFIG
+from config import CONFIG, load_config
 from errors import InputError
 from manifest import check_writable, write_atomically
+from trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -30,6 +32,27 @@ def new_run_folder(work_dir):
             f"--resume {folder}"
         )
     return folder
+
+
+def trusted_config(options):
+    """The config of a run, with what only the user may decide taken from the options of a script.
+
+    Args:
+        options: with work_dir, allow_outside, max_pixels; data_root and transforms as far as there are such.
+
+    Raises:
+        InputError: the folder holds no run, or its transforms are code that --transforms does not name.
+    """
+    config = load_config(options.work_dir)
+    own = {name: getattr(options, name) for name in ("work_dir", "allow_outside", "max_pixels")}
+    if getattr(options, "data_root", None):
+        own["data_root"] = options.data_root
+    if hasattr(options, "transforms"):
+        given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
+        own["transforms"] = trusted_transforms(config.transforms, given, Path(options.work_dir, CONFIG))
+        if own["transforms"] != config.transforms:
+            print("warning: --transforms are not those of the run: training may have seen other pixels")
+    return dataclasses.replace(config, **own)
 
 
 def check_weights(work_dir):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from errors import InputError, listing
 
 WAYS = ("stop", "skip")
-ADVICE = (
-    "Put the files back as they were when the manifests were made, or make the manifests again. "
+ADVICE = "Put the files back as they were when the manifests were made, or make the manifests again."
+SKIP_ADVICE = (
     "--on_bad_file skip goes on with other images of the subset, though never in place of those of valid.csv."
 )
 
@@ -105,7 +105,7 @@ class BadFiles:
             InputError: training is to stop.
         """
         if self.on_bad_file == "stop":
-            raise InputError(f"{pair.describe()}\n{ADVICE}")
+            raise InputError(f"{pair.describe()}\n{ADVICE} {SKIP_ADVICE}")
         with self._lock:
             new = self._found.setdefault(pair.image, pair) is pair
             found = list(self._found.values())

@@ -124,7 +124,7 @@ class BenchmarkOptions:
 def race_of(options, race, contestant):
     """What a contestant is given."""
     from loader_contestants import Race
-    from train import loader_subsets
+    from run_data import loader_subsets
     from transforms import TRANSFORMS
 
     manifest = read_manifest(options.csv_dir, allow_outside=options.allow_outside)

@@ -25,6 +25,7 @@ from config import load_config, save_config
 from data_processing import ManifestOptions, make_csv_file, split_data_train
 from errors import InputError
 from manifest import read_manifest
+from run_data import checked_plan, training_parts
 from sample_data import make_sample_data
 
 
@@ -62,12 +63,10 @@ def stopped_run(folder, csv_dir):
 
 def stand_at(run, step, steps_per_epoch):
     """Gives the run in a folder a checkpoint at `step`, with the positions that its draws have then."""
-    import train
-
     epoch = step // steps_per_epoch
     config = dataclasses.replace(load_config(run), steps_per_epoch=steps_per_epoch, epochs=epoch + 1)
     manifest = read_manifest(config.csv_dir)
-    reader, stream = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    reader, stream = training_parts(config, manifest, *checked_plan(config, manifest))
     for number in range(epoch):
         steps = stream.steps(number * steps_per_epoch)
         for _ in range(steps_per_epoch):

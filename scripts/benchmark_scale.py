@@ -50,7 +50,7 @@ RENDERED = 256  # distinct scenes; shifting them by a pixel each time makes the 
 SAMPLE = 2000  # pairs whose decoding is timed for the limit
 TRAINING = (
     "--image_size 32 --batch_size 8 --epochs 1 --backbone resnet18 --encoder_weights none "
-    "--decoder_filters 16 8 8 4 4"
+    "--decoder_filters 16 8 8 4 4 --report false"
 ).split()
 PROGRESS = re.compile(rb"(\d+)/\d+ \[")
 # Runs a program as it is, and says when its loader has read the first batch.

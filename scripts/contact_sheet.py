@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 
 from command import command, parse_options
-from config import load_config
 from errors import InputError
 from image_files import read_image
 from manifest import check_output, natural_order, read_manifest, write_atomically
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from run_folder import check_weights
+from run_folder import check_weights, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -99,12 +98,10 @@ def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
 def main(argv):
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
-    config = load_config(options.work_dir)
+    config = trusted_config(options)
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
-    # Not the config's own limits: a run folder may come from elsewhere.
-    limits = options.allow_outside, options.max_pixels
-    manifest = read_manifest(config.csv_dir, config.data_root, *limits)
+    manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)
     check_weights(options.work_dir)
     from prediction import load_network, predict_mask  # TensorFlow, after the input has been checked
 

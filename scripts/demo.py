@@ -71,7 +71,7 @@ def main(argv):
     run(train, "train.py", f"--csv_dir {tables} --work_dir {work_dir} --seed {options.seed} {SMALL}")
     run(contact_sheet, "scripts/contact_sheet.py", f"--work_dir {work_dir}")
     took = time.time() - started
-    print(f"\ndone in {took:.0f} s; look at contact_sheet.png and curves.png in {folder / 'run'}")
+    print(f"\ndone in {took:.0f} s; look at report.html and contact_sheet.png in {folder / 'run'}")
 
 
 if __name__ == "__main__":

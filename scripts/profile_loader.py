@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pandas as pd
 
+import run_data
 import train
 from command import command
 from config import TrainConfig, parse_config
@@ -60,8 +61,8 @@ class Profile:
 
     def __init__(self, config, manifest, plan, transforms, shared):
         self.config, self.manifest, self.plan, self.shared = config, manifest, plan, shared
-        self.pairs = train.pair_reader(config)
-        self.reader, stream = train.training_parts(config, manifest, plan, transforms, self.pairs)
+        self.pairs = run_data.pair_reader(config)
+        self.reader, stream = run_data.training_parts(config, manifest, plan, transforms, self.pairs)
         self.attempts, self.left_out = settings_to_try(config, manifest, os.cpu_count())
         self.rates = dict.fromkeys(("loader", *NAMES, "model", "training"))
         self.stages = {}
@@ -84,15 +85,15 @@ class Profile:
             gc.collect()
 
     def _reader(self, config):
-        transforms = train.checked_plan(config, self.manifest)[1]
+        transforms = run_data.checked_plan(config, self.manifest)[1]
         same = (config.cache, config.working_size) == (self.config.cache, self.config.working_size)
-        pairs = self.pairs if same else train.pair_reader(config)
-        return train.training_parts(config, self.manifest, self.plan, transforms, pairs)[0]
+        pairs = self.pairs if same else run_data.pair_reader(config)
+        return run_data.training_parts(config, self.manifest, self.plan, transforms, pairs)[0]
 
     def measure_model(self, strategy):
         """The model on one fixed batch, and training as a whole."""
         with strategy.scope():
-            model = train.build_model(self.config, train.valid_tables(self.manifest), self.plan)
+            model = train.build_model(self.config, run_data.valid_tables(self.manifest), self.plan)
         rates = measure_training(model, self.reader, self.steps, self.config.seconds)
         self.rates["model"], self.rates["training"] = rates
 
@@ -177,8 +178,8 @@ def main(argv):
         check_output("--json", options.json)
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(options.csv_dir, options.data_root, *limits)
-    config = train.resolved(options, manifest, Path("."))
-    plan, transforms = train.checked_plan(config, manifest)
+    config = run_data.resolved(options, manifest, Path("."))
+    plan, transforms = run_data.checked_plan(config, manifest)
     strategy, config = train.prepare_tensorflow(config)
     from legacy_keras import tf
 

@@ -5,7 +5,6 @@
 Steps and items are counted from 0. It needs the run folder and the data that its config.yaml names, no more.
 """
 
-import dataclasses
 import gc
 import io
 import sys
@@ -19,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from command import command, parse_options
-from config import CONFIG, load_config
 from contact_sheet import label, outlined
 from errors import InputError, visible
 from ledger import read_skipped
 from manifest import check_output, check_writable, json_text, read_manifest, write_together
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
+from run_data import checked_plan, training_parts
+from run_folder import trusted_config
 from transforms import reseed
-from trust import trusted_transforms
 
 SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
 
@@ -61,29 +60,6 @@ class ReplayOptions:
     def __post_init__(self):
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
-
-
-def trusted_config(options):
-    """The config of the run, with what only the user may decide taken from the command line.
-
-    Raises:
-        InputError: the folder holds no run that has begun, or its transforms are code that --transforms does
-            not name.
-    """
-    config = load_config(options.work_dir)
-    path = Path(options.work_dir, CONFIG)
-    if config.steps_per_epoch is None or config.transforms is None:
-        raise InputError(f"{path} is not that of a run: it lacks steps_per_epoch or transforms")
-    given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
-    transforms = trusted_transforms(config.transforms, given, path)
-    if transforms != config.transforms:
-        print("warning: --transforms are not those of the run: training may have seen other pixels")
-    return dataclasses.replace(
-        config,
-        transforms=transforms,
-        allow_outside=options.allow_outside,
-        max_pixels=options.max_pixels,
-    )
 
 
 def check_place(options, config):
@@ -236,15 +212,12 @@ def main(argv):
     check_writable("--output", folder)
     if options.json:
         check_output("--json", options.json)
-    data_root = options.data_root or config.data_root
     manifest = read_manifest(
-        config.csv_dir, data_root, config.allow_outside, config.max_pixels, missing_train=True
+        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=True
     )
     check_rows(config, manifest)
     skips = read_skipped(options.work_dir)
-    import train  # TensorFlow comes with its parts, after the input has been checked
-
-    reader, stream = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    reader, stream = training_parts(config, manifest, *checked_plan(config, manifest))
     reader.bad_files.replay(skips)
     draw = draw_at(stream, options.step, options.item)
     gc.collect()

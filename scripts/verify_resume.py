@@ -44,6 +44,7 @@ SETTINGS = {
     "encoder_weights": "none",
     "learning_rate": 0.01,
     "augment": "copies",
+    "report": "false",
 }
 DECODER = ["--decoder_filters", "16", "8", "8", "4", "4"]
 CHECKPOINT_EVENTS = "writing 1, state 2, rename 1, hashes 3, rename 4, writing 5, rename 7"

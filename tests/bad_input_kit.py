@@ -32,7 +32,8 @@ from command import DONE, WRONG_INPUT
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO, MASK = "data/train/images/a/0.png", "data/train/masks/a/0.png"
 NETWORK = (
-    "--image_size 32 --batch_size 2 --epochs 1 --steps_per_epoch 2 --backbone resnet18 --encoder_weights none"
+    "--image_size 32 --batch_size 2 --epochs 1 --steps_per_epoch 2 --backbone resnet18 "
+    "--encoder_weights none --report false"
 )
 
 
@@ -76,7 +77,7 @@ def make_kit(folder):
 def _write_config(folder):
     from config import TrainConfig, save_config
     from manifest import read_manifest
-    from train import resolved
+    from run_data import resolved
 
     small = {"image_size": 32, "batch_size": 2, "epochs": 2, "backbone": "resnet18"}
     config = TrainConfig(csv_dir=str(folder / "csv_file"), **small)
@@ -167,7 +168,7 @@ def batch_problems(manifest, size=32, passes=10):
     from draws import Draws
     from pair_cache import PairReader
     from reading import BatchReader
-    from train import loader_subsets
+    from run_data import loader_subsets
     from transforms import subset_transforms
 
     transforms = subset_transforms({}, list(manifest.train), size)

@@ -10,7 +10,7 @@ import pytest
 
 TINY = (
     "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
-    "--encoder_weights none --decoder_filters 16 8 8 4 4"
+    "--encoder_weights none --decoder_filters 16 8 8 4 4 --report false"
 ).split()
 
 
@@ -90,7 +90,7 @@ def finished(tables, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "first"
     options = ["--csv_dir", tables, "--work_dir", folder, "--log", "tensorboard"]
-    assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}']) == 0
+    assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}', "--report", "true"]) == 0
     return folder
 
 
@@ -107,6 +107,31 @@ def one_convolution(monkeypatch):
         )
 
     monkeypatch.setattr("model.build_network", build)
+
+
+@pytest.fixture(scope="session")
+def small_exports(tmp_path_factory):
+    """(network of three layers, {format-size: folder of its export}), which no test may change."""
+    from export_formats import WRITERS
+    from exported_model import DESCRIPTION, ExportDescription
+    from legacy_keras import tf
+    from model import input_scaling
+
+    tf.keras.utils.set_random_seed(0)
+    layers, photo = tf.keras.layers, tf.keras.Input((32, 32, 3), dtype=tf.uint8)
+    hidden = layers.Conv2D(8, 3, padding="same", activation="relu")(input_scaling("vgg16")(photo))
+    logits = layers.Conv2D(1, 1, kernel_initializer=tf.keras.initializers.RandomNormal(0, 0.03))(hidden)
+    network = tf.keras.Model(photo, layers.Activation("sigmoid")(logits))
+    folders = {}
+    for kind in ("savedmodel-dynamic", "savedmodel-fixed", "tflite-fixed", "onnx-dynamic", "onnx-fixed"):
+        file_format, size = kind.split("-")
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        description = ExportDescription(
+            file_format, size, "probability", "none", 32, 40, 0.5, ("background", "foreground"), "vgg16"
+        )
+        WRITERS[file_format](network, description, folders[kind])
+        (folders[kind] / DESCRIPTION).write_text(description.to_json())
+    return network, folders
 
 
 def pytest_report_header():

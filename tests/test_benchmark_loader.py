@@ -15,7 +15,7 @@ from command import DONE, WRONG_INPUT
 from loader_contestants import Examples, Race
 from manifest import read_manifest
 from pair_cache import NoCache
-from train import loader_subsets
+from run_data import loader_subsets
 from transforms import train_transform, valid_transform
 
 SIZE = 32

@@ -113,15 +113,15 @@ def test_ctrl_c_in_the_midst_of_an_epoch_ends_the_training(num_workers, start, t
 LEAVES_EARLY = """
 import gc, sys, time
 sys.path[:0] = [{root!r}]
-import train
 from balancing import balance_plan
 from config import TrainConfig
 from dataloader import training_dataset
 from manifest import read_manifest
+from run_data import loader_subsets
 from transforms import train_transform
 
 manifest = read_manifest({tables!r})
-subsets = train.loader_subsets(manifest, manifest.train, dict.fromkeys(manifest.train, train_transform(32)))
+subsets = loader_subsets(manifest, manifest.train, dict.fromkeys(manifest.train, train_transform(32)))
 plan = balance_plan({{name: len(table) for name, table in manifest.train.items()}}, TrainConfig(), 4)
 batches = []
 for wait in (False, True):  # before and after the processes have started

@@ -16,7 +16,7 @@ from conftest import TINY, write_data
 import data_processing
 import loader_profile
 import profile_loader
-import train
+import run_data
 import transforms
 from command import DONE, WRONG_INPUT
 from config import TrainConfig
@@ -48,8 +48,8 @@ def parts(tables, **options):
     """(BatchReader, DrawStream) of a small config."""
     config = TrainConfig(csv_dir=str(tables), batch_size=8, **{"image_size": 64} | options)
     manifest = read_manifest(tables)
-    config = train.resolved(config, manifest, tables)
-    return train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    config = run_data.resolved(config, manifest, tables)
+    return run_data.training_parts(config, manifest, *run_data.checked_plan(config, manifest))
 
 
 WAYS = [
@@ -207,7 +207,7 @@ def tried(tables, cores=4, **options):
     """What `settings_to_try` says of a config for the tables, at image_size 32."""
     config = TrainConfig(csv_dir=str(tables), **{"image_size": 32, "num_workers": 0} | options)
     manifest = read_manifest(tables)
-    return settings_to_try(train.resolved(config, manifest, tables), manifest, cores)
+    return settings_to_try(run_data.resolved(config, manifest, tables), manifest, cores)
 
 
 def test_what_could_be_set_otherwise_is_tried(tables):

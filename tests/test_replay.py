@@ -14,7 +14,7 @@ from PIL import Image
 
 import contact_sheet
 import replay_sample
-import train
+import run_data
 from command import DONE, WRONG_INPUT
 from config import CONFIG, TrainConfig, load_config, save_config
 from image_files import read_image
@@ -36,7 +36,7 @@ def run_folder(tables, tmp_path):
     def make(**options):
         defaults = {"image_size": 64, "batch_size": 6, "steps_per_epoch": 4, "epochs": 3}
         config = TrainConfig(csv_dir=str(tables), **defaults | options)
-        config = train.resolved(config, read_manifest(tables), tmp_path / "run")
+        config = run_data.resolved(config, read_manifest(tables), tmp_path / "run")
         (tmp_path / "run").mkdir(exist_ok=True)
         save_config(config, tmp_path / "run")
         return tmp_path / "run"
@@ -50,7 +50,7 @@ def training_data(folder, steps):
 
     config = load_config(folder)
     manifest = read_manifest(config.csv_dir, config.data_root)
-    parts = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    parts = run_data.training_parts(config, manifest, *run_data.checked_plan(config, manifest))
     batches = list(itertools.islice(training_batches(*parts).as_numpy_iterator(), steps))
     gc.collect()
     return batches

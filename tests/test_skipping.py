@@ -18,6 +18,7 @@ from test_dataloader import plan
 
 import callbacks
 import replay_sample
+import run_data
 import train
 from command import DONE, WRONG_INPUT
 from config import TrainConfig, load_config
@@ -97,7 +98,7 @@ def test_the_record_survives_as_plain_data():
 def subsets(manifests):
     """Subsets a, b and c with the tutorial's transform, the rows' lines and sizes."""
     manifest = read_manifest(manifests[1])
-    return train.loader_subsets(manifest, manifest.train, dict.fromkeys("abc", train_transform(SIZE)))
+    return run_data.loader_subsets(manifest, manifest.train, dict.fromkeys("abc", train_transform(SIZE)))
 
 
 def write_pair(image, mask, pixels):
@@ -312,11 +313,11 @@ def test_pairs_without_a_manifest_may_have_any_size(subsets):
 
 def test_sizes_are_those_of_the_rows(manifests):
     table = read_manifest(manifests[1]).train["a"]
-    np.testing.assert_array_equal(train.photo_sizes(table), [[60, 50]] * 6)
+    np.testing.assert_array_equal(run_data.photo_sizes(table), [[60, 50]] * 6)
     table = table.astype({"width": float, "height": float})
     table.loc[1, "width"], table.loc[2, "height"] = np.nan, np.inf
-    assert train.photo_sizes(table)[1:3].tolist() == [[0, 50], [60, 2**31 - 1]]
-    assert train.photo_sizes(table).dtype == np.int32
+    assert run_data.photo_sizes(table)[1:3].tolist() == [[0, 50], [60, 2**31 - 1]]
+    assert run_data.photo_sizes(table).dtype == np.int32
 
 
 def test_the_ledger_counts_what_was_delivered(manifests, subsets):
@@ -448,7 +449,7 @@ def test_a_replaced_sample_drawn_again_is_what_training_saw(one_convolution, man
     assert (folder / "ledger.csv").read_text() == (tmp_path / "processes/ledger.csv").read_text()
 
     config, manifest = load_config(folder), read_manifest(csv_dir)
-    reader, stream = train.training_parts(config, manifest, *train.checked_plan(config, manifest))
+    reader, stream = run_data.training_parts(config, manifest, *run_data.checked_plan(config, manifest))
     reader.bad_files.replay(read_skipped(folder))
     image.write_bytes(whole)
     batches = list(itertools.islice(training_batches(reader, stream).as_numpy_iterator(), 6))
@@ -490,8 +491,8 @@ def test_lines_of_validation_rows_are_those_of_the_file(manifests):
     header, *rows = (csv_dir / "valid.csv").read_text().splitlines()
     (csv_dir / "valid.csv").write_text("\n".join([header, "", *reversed(rows), ""]))
     manifest = read_manifest(csv_dir)
-    held_out = train.valid_tables(manifest)
-    own = train.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(SIZE)))
+    held_out = run_data.valid_tables(manifest)
+    own = run_data.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(SIZE)))
     text = (csv_dir / "valid.csv").read_text().splitlines()
     for subset in own:
         assert isinstance(subset.images, Paths) and subset.csv_file == csv_dir / "valid.csv"

@@ -16,6 +16,7 @@ import yaml
 from conftest import TINY, write_data
 
 import data_processing
+import run_data
 import train
 from command import DONE, INTERRUPTED, WRONG_INPUT, parse_options
 from config import TrainConfig, load_config
@@ -35,7 +36,7 @@ def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "config.yaml", "history.csv", "ledger.csv", BEST, LAST, "metrics.json", "curves.png", "tensorboard",
-        "checkpoints",
+        "checkpoints", "report.html", "evaluation_valid.json", "evaluation_valid.csv",
     }  # fmt: skip
     assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert any(path.stat().st_size for path in (finished / "tensorboard").rglob("events*"))
@@ -153,8 +154,8 @@ def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
 
     config = load_config(finished)
     manifest = read_manifest(config.csv_dir)
-    held_out = train.valid_tables(manifest)
-    subsets = train.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(32)))
+    held_out = run_data.valid_tables(manifest)
+    subsets = run_data.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(32)))
     model = SegmentationModel(load_network(finished), held_out)
     compile_model(model, learning_rate=0.001, steps=1, warmup_steps=0)
     dataset, _ = validation_dataset(subsets, image_size=32, batch_size=2)
