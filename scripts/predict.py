@@ -1,0 +1,235 @@
+"""Masks for your own photos, from a run or an exported model.
+
+    python scripts/predict.py --work_dir runs/first --images photos --output masks
+    python scripts/predict.py --model exported --images "scans/*.tif" --output masks --tile --smooth
+
+Writes <output>/masks/<photo>.png, of the photo's size and upright as the photo is displayed, and
+<output>/predictions.csv. A photo that cannot be read is listed in <output>/failed.csv, and the others go on.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import pandas as pd
+from tqdm import tqdm
+
+from command import FAILED, command, parse_options
+from config import load_config
+from errors import Findings, InputError, listing
+from manifest import check_writable, write_together
+from mask_output import MASKS, OutputChoice
+from photo_search import find_photos
+from pixel_limit import MAX_PIXELS, pixel_limit_problem
+from run_evaluation import BEST_THRESHOLD, chosen_threshold, threshold_problem
+
+PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
+COLUMNS = ["image", "mask", "width", "height", "coverage", "objects"]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of the prediction.
+
+    Args:
+        images: Photos: files, folders (with all folders in them) and globs such as "photos/*.jpg".
+        output: Folder for masks and tables; what lies in it is not read.
+        work_dir: Folder of the run whose best weights predict.
+        model: Exported model, in place of --work_dir.
+        threshold: Probability above which a pixel is foreground, from 0 up to 1; `best` takes the one that
+            scripts/evaluate.py found.
+        values: What masks hold: `white` for 0 and 255, `ids` for class ids.
+        smooth: Open and close masks with a disc: specks, spikes and small holes go.
+        smooth_size: Diameter of that disc, as a part of the photo's short side; 3 pixels at least.
+        min_object: Objects of fewer pixels are not counted; they stay in the mask.
+        overlay: Write <output>/overlays too: photos of at most 2048 pixels with the mask on them.
+        probabilities: Write <output>/probabilities too: grey PNGs of 8 or 16 bits; 0 for none.
+        tile: Predict at the photo's own size, in overlapping tiles of the model's input size, in place of
+            the whole photo squeezed into it.
+        tile_overlap: What neighbouring tiles share at least, as a part of their side.
+        tile_shrink: Make photos so many times smaller before they are tiled, so that objects have the size
+            that they had in training.
+        tta: Average over the photo and its mirror images; takes four times as long.
+        batch_size: Photos or tiles that the model gets at once.
+        threads: That read, and as many that write; one a core by default.
+        max_pixels: Most pixels of a photo, by its header; larger files are not decoded.
+        overwrite: Replace outputs that are there already.
+    """
+
+    images: list[str] = field(default_factory=list)
+    output: str = "predictions"
+    work_dir: str | None = None
+    model: str | None = None
+    threshold: float | Literal[BEST_THRESHOLD] = OutputChoice.threshold
+    values: Literal["white", "ids"] = "white"
+    smooth: bool = False
+    smooth_size: float = 0.01
+    min_object: int = 1
+    overlay: bool = False
+    probabilities: int = 0
+    tile: bool = False
+    tile_overlap: float = 0.25
+    tile_shrink: int = 1
+    tta: bool = False
+    batch_size: int = 8
+    threads: int | None = None
+    max_pixels: int = MAX_PIXELS
+    overwrite: bool = False
+
+    def __post_init__(self):
+        problems = [problem for problem in self._problems() if problem]
+        if problems:
+            raise InputError("\n".join(problems))
+
+    def _problems(self):
+        if not self.images:
+            yield "images: name files, folders or globs, as in --images photos"
+        if (self.work_dir is None) == (self.model is None):
+            yield "give either --work_dir (the folder of a run) or --model (an exported model)"
+        if self.threshold == BEST_THRESHOLD and self.work_dir is None:
+            yield "threshold best is found in a run's folder; give --work_dir, or the number"
+        yield threshold_problem(self.threshold)
+        yield pixel_limit_problem(self.max_pixels)
+        for name in ("min_object", "batch_size", "threads", "tile_shrink"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                yield f"{name} must be greater than 0, got {getattr(self, name)}"
+        if not 0 < self.smooth_size <= 0.2:
+            yield f"smooth_size must be greater than 0 and at most 0.2, got {self.smooth_size}"
+        if self.probabilities not in (0, 8, 16):
+            yield f"probabilities must be 8 or 16 (bits), or 0 for none; got {self.probabilities}"
+        if not 0 <= self.tile_overlap <= 0.5:
+            yield f"tile_overlap must lie between 0 and 0.5, got {self.tile_overlap}"
+        if self.tile_shrink > 1 and not self.tile:
+            yield "tile_shrink is for tiles; add --tile"
+
+    def choice(self, threshold):
+        """OutputChoice of these options with the threshold that was chosen."""
+        return OutputChoice(
+            threshold=threshold,
+            foreground=255 if self.values == "white" else 1,
+            smooth=self.smooth_size if self.smooth else 0.0,
+            min_object=self.min_object,
+            probabilities=self.probabilities,
+            overlay=self.overlay,
+        )
+
+
+def planned_jobs(options, choice):
+    """list of (path, {kind: Path} of its outputs), of every photo.
+
+    Raises:
+        InputError: a photo has no place, or one would be replaced unasked.
+    """
+    photos = find_photos(options.images, options.output)
+    jobs = [(photo.path, choice.places(options.output, photo.name)) for photo in photos]
+    findings = Findings()
+    tables = [Path(options.output, name) for name in (PREDICTIONS, FAILURES)]
+    for place in [*tables, *(place for _, places in jobs for place in places.values())]:
+        if place.is_dir():
+            findings.add("outputs where a folder stands", place, "Choose another --output.")
+        elif place.exists() and not options.overwrite:
+            advice = "Choose another --output, or pass --overwrite to replace them."
+            findings.add("outputs that are there already", place, advice)
+    findings.raise_if_any()
+    check_writable("--output", options.output)
+    return jobs
+
+
+def load_predictor(options):
+    """(Predictor, side in pixels of what its network sees)."""
+    if options.model is not None:
+        from exported_model import load_exported
+
+        predictor = load_exported(options.model)
+        # A model of any size squeezes photos itself, and leaves those of this size as they are.
+        side = predictor.input_size or predictor.description.image_size
+    else:
+        from prediction import RunPredictor
+
+        predictor = RunPredictor(options.work_dir)
+        side = predictor.input_size
+    if options.tta:
+        from batch_prediction import FlippedMean
+
+        predictor = FlippedMean(predictor)
+    return predictor, side
+
+
+def outcomes(options, jobs, choice, predictor, side):
+    """Yields (path, Outcome or BadPhoto) of every job."""
+    from batch_prediction import predict_squeezed, predict_tiled
+
+    if options.tile:
+        overlap = round(options.tile_overlap * side)
+        return predict_tiled(
+            predictor, jobs, choice, tile=side, overlap=overlap, shrink=options.tile_shrink,
+            batch_size=options.batch_size, max_pixels=options.max_pixels,
+        )  # fmt: skip
+    threads = options.threads or os.cpu_count() or 1
+    return predict_squeezed(
+        predictor, jobs, choice, input_size=side, batch_size=options.batch_size, threads=threads,
+        max_pixels=options.max_pixels,
+    )  # fmt: skip
+
+
+def predict_all(options, jobs, choice, predictor, side):
+    """Predicts every photo and writes the tables, also of what an interruption leaves behind.
+
+    Returns:
+        (DataFrame with COLUMNS, DataFrame with the columns image and reason)
+    """
+    rows, failures = [], []
+    places = {path: files[MASKS].relative_to(options.output).as_posix() for path, files in jobs}
+    results = outcomes(options, jobs, choice, predictor, side)
+    try:
+        for path, outcome in tqdm(results, "predicting", len(jobs), unit="photo", delay=2):
+            if isinstance(outcome, Exception):
+                failures.append((path, str(outcome)))
+            else:
+                rows.append((path, places[path], *outcome))
+    except KeyboardInterrupt:
+        results.close()
+        _write_tables(options, rows, failures)
+        raise
+    return _write_tables(options, rows, failures)
+
+
+def _write_tables(options, rows, failures):
+    tables = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(failures, columns=["image", "reason"])
+    texts = [table.to_csv(index=False, lineterminator="\n", float_format="%.6g") for table in tables]
+    write_together({Path(options.output, PREDICTIONS): texts[0]})
+    if failures:
+        write_together({Path(options.output, FAILURES): texts[1]})
+    else:
+        Path(options.output, FAILURES).unlink(missing_ok=True)  # of an earlier call
+    return tables
+
+
+@command
+def main(argv):
+    """Predicts masks and says what was written."""
+    options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
+    if options.work_dir is not None:
+        load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+    elif not os.path.exists(options.model):
+        raise InputError(f"--model {options.model}: there is no such file or folder")
+    choice = options.choice(chosen_threshold(options.threshold, options.work_dir))
+    jobs = planned_jobs(options, choice)
+    predictions, failures = predict_all(options, jobs, choice, *load_predictor(options))
+    if len(predictions):
+        mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
+        print(f"{len(predictions)} masks, mean coverage {mean:.2%}, {objects} objects")
+    print(f"wrote {options.output}: {', '.join(sorted(jobs[0][1]))}, {PREDICTIONS}")
+    if len(failures):
+        lines = [f"{image}  {reason}" for image, reason in failures.itertuples(index=False)]
+        headline = f"photos that could not be read: {len(failures)} of {len(jobs)}"
+        print(f"{headline}\n{listing(lines)}\nAll are in {Path(options.output, FAILURES)}.", file=sys.stderr)
+        raise SystemExit(FAILED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
