@@ -16,7 +16,7 @@ setup: .venv/requirements.stamp
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/requirements-dev.stamp: requirements-dev.txt .venv/requirements.stamp
+.venv/requirements-dev.stamp: requirements-dev.txt requirements-export.txt .venv/requirements.stamp
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

@@ -1,0 +1,271 @@
+"""A run -> an export that is like it: written, compared with the run's network, and only then put in place.
+
+Only weights are read from the run: config -> network in float32 -> weights, whatever precision it trained in.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from errors import InputError
+from exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
+from manifest import by_type, check_writable, json_text
+from pixel_limit import MAX_PIXELS
+from working_size import read_pair, shrink_photo, working_shape
+
+CHECK, CARD = "check.json", "MODEL_CARD.md"
+OWN_FILES = {DESCRIPTION, CHECK, CARD, *MODEL_NAMES.values()}
+CLASSES = ("background", "foreground")
+# Of the probabilities, on photos that have the input's size already; measured: 6e-6, with float16 0.011.
+LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 5e-2}
+# Of all pixels; inside a dynamic model resized photos differ by a level here and there. Measured on a trained
+# run: 0.0001 dynamic, 0.0006 int8; on one of six steps 0.007 and 0.03.
+MOST_MASK_PIXELS = {"none": 0.01, "float16": 0.01, "int8": 0.05}
+ADVICE = {
+    "none": "Try another --format or --size.",
+    "float16": "Try --quantize none.",
+    "int8": "Try --quantize float16, or more --representative_images.",
+}
+
+
+def describe(config, *, format, size, output_type, quantize):
+    """The ExportDescription of a run's config and the chosen options."""
+    from metrics import THRESHOLD
+
+    return ExportDescription(
+        format=format,
+        size=size,
+        output_type=output_type,
+        quantize=quantize,
+        image_size=config.image_size,
+        working_size=config.working_size or 0,
+        threshold=THRESHOLD,
+        classes=CLASSES,
+        backbone=config.backbone,
+    )
+
+
+def check_place(folder, overwrite):
+    """Raises InputError where `folder` cannot be written, or holds what must not be replaced."""
+    folder = Path(folder)
+    check_writable("--output", folder.parent)
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise InputError(f"--output {folder} is not a folder; choose another name")
+    found = {path.name for path in folder.iterdir()}
+    if found and not (DESCRIPTION in found and found <= OWN_FILES):
+        raise InputError(f"--output {folder} holds other things than an export; choose another folder")
+    if found and not overwrite:
+        raise InputError(
+            f"--output {folder} holds an export. Choose another folder, or pass --overwrite to replace it."
+        )
+
+
+@contextlib.contextmanager
+def whole_folder(folder):
+    """A new folder to write to, which takes the place of `folder` in the end, or leaves no trace.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    folder = Path(folder)
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        if old.exists():
+            old.rename(folder)
+        raise InputError(
+            f"--output {folder} cannot be written: {error.strerror or error}. "
+            "Choose a folder that can be written to and has room left."
+        ) from None
+    finally:
+        for place in (new, old):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def drawn_evenly(tables, count, seed):
+    """Draws rows evenly over the subsets, each once; what a small one lacks, the others give.
+
+    Args:
+        tables: {subset: DataFrame}.
+
+    Returns:
+        list of (subset, row number), at most `count`.
+    """
+    rng = np.random.default_rng(seed)
+    ranked = [
+        (rank, name, int(row))
+        for name, table in tables.items()
+        for rank, row in enumerate(rng.permutation(len(table)))
+    ]
+    # The sort is stable: the first of each subset, then the second of each.
+    return [(name, row) for _, name, row in sorted(ranked, key=lambda place: place[0])[:count]]
+
+
+def drawn_pairs(manifest, tables, count, seed, working_size=0, max_pixels=MAX_PIXELS):
+    """Yields (subset, uint8 (H, W, 3) photo, uint8 (H, W) class ids) of `drawn_evenly`'s rows.
+
+    Raises:
+        InputError: a file cannot be read, or has more than `max_pixels`.
+    """
+    for name, row in drawn_evenly(tables, count, seed):
+        image, mask = (manifest.data_root / tables[name][column][row] for column in ("images", "masks"))
+        try:
+            photo, ids = read_pair(image, mask, manifest.encoding, working_size, max_pixels)
+        except OSError as error:
+            raise InputError(f"{error}. The files must be those that the manifests describe.") from None
+        yield name, photo, ids
+
+
+def as_trained(photo, description):
+    """Photo uint8 (H, W, 3) -> uint8 (S, S, 3), resized as for training."""
+    shrunk = shrink_photo(photo, working_shape(photo.shape[1::-1], description.working_size))
+    size = (description.image_size, description.image_size)
+    return cv2.resize(shrunk, size, interpolation=cv2.INTER_LINEAR)
+
+
+def compare(network, exported, pairs):
+    """How far an export is from the network that it was made of.
+
+    Args:
+        network: what `prediction.load_network` returns.
+        exported: ExportedModel.
+        pairs: what `drawn_pairs` yields, photos at their own size.
+
+    Returns:
+        dict: images; the largest and the mean difference of the probabilities on photos of the input's size,
+        and the largest at the photos' own size, where the model resizes (None for masks and for what was
+        not compared); the share of mask pixels that differ; IoU of both over all pixels, and what is lost;
+        the same IoUs by subset. All but the first two are at the photos' own size for a dynamic model.
+    """
+    dynamic, threshold = exported.description.size == "dynamic", exported.description.threshold
+    rows = []
+    for name, photo, mask in pairs:
+        small = as_trained(photo, exported.description)
+        expected = network(small[None], training=False).numpy()[0, ..., 0]
+        found = exported(small[None])[0, ..., 0]
+        difference = np.abs(expected - found)
+        row = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
+        if dynamic:
+            expected = cv2.resize(expected, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            found = exported(photo[None])[0, ..., 0]
+        else:
+            mask = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        masks = expected > threshold, found > threshold
+        row |= {"resized": np.abs(expected - found).max(), "pixels": mask.size}
+        row |= {"differing": (masks[0] != masks[1]).sum()}
+        rows.append(row | {"counts": np.array([confusion(mask > 0, answer) for answer in masks])})
+    return summary(pd.DataFrame(rows), exported.description)
+
+
+def summary(rows, description):
+    """What `compare` returns, from a DataFrame of one row for each photo."""
+    probabilities = description.output_type == "probability"
+    resized = probabilities and description.size == "dynamic"
+    subsets = rows.groupby("subset", sort=False)["counts"]
+    return {
+        "images": len(rows),
+        "largest_difference": float(rows["largest"].max()) if probabilities else None,
+        "mean_difference": float(rows["mean"].mean()) if probabilities else None,
+        "largest_difference_resized": float(rows["resized"].max()) if resized else None,
+        "mask_pixels_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
+        **ious(rows["counts"].sum()),
+        "subsets": [{"subset": name, "images": len(own)} | ious(own.sum()) for name, own in subsets],
+    }
+
+
+def confusion(mask, found):
+    """True positives, false positives and false negatives of two bool arrays."""
+    return [int((a & b).sum()) for a, b in ((mask, found), (~mask, found), (mask, ~found))]
+
+
+def ious(counts):
+    """IoU of the network and of the export from int64 (2, 3) counts, and what is lost."""
+    from metrics import scores
+
+    keras, export = (float(value) for value in scores(counts)["iou"])
+    return {"iou_keras": keras, "iou_export": export, "iou_lost": keras - export}
+
+
+def check_likeness(check, description, most_iou_lost):
+    """Raises InputError where the comparison says that the export is not like the run's network."""
+    limits = {
+        "largest_difference": LARGEST_DIFFERENCE.get(description.quantize, 1),
+        "mask_pixels_differing": MOST_MASK_PIXELS[description.quantize],
+        "iou_lost": most_iou_lost,
+    }
+    wrong = [
+        f"  {name.replace('_', ' ')} {check[name]:.3g}, expected at most {limit:g}"
+        for name, limit in limits.items()
+        if check[name] is not None and not check[name] <= limit
+    ]
+    if wrong:
+        headline = (
+            f"the {description.format} export (quantize {description.quantize}) is not like the run's "
+            f"network on {check['images']} validation images:"
+        )
+        advice = ADVICE[description.quantize]
+        raise InputError("\n".join([headline, *wrong, f"Nothing was written. {advice}"]))
+
+
+def export(
+    config,
+    manifest,
+    description,
+    folder,
+    *,
+    representative_images,
+    check_images,
+    most_iou_lost,
+    seed,
+):
+    """Writes the export of a run into `folder`, which may only hold an earlier one.
+
+    Args:
+        config: of the run, with its work_dir and the limits that the user has chosen.
+        description: ExportDescription.
+        representative_images: training photos from which int8 takes the ranges.
+        check_images: validation photos for the comparison.
+        seed: of the choice of both.
+
+    Returns:
+        what `compare` found, with the model's megabytes.
+
+    Raises:
+        InputError: the export is not like the run's network, or cannot be written.
+    """
+    from export_formats import WRITERS
+    from model_card import model_card
+    from prediction import load_network
+
+    network = load_network(config.work_dir)
+    calibration = drawn_pairs(
+        manifest, manifest.train, representative_images, seed, description.working_size, config.max_pixels
+    )
+    with whole_folder(folder) as new:
+        photos = (as_trained(photo, description) for _, photo, _ in calibration)
+        model = WRITERS[description.format](network, description, new, photos)
+        (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
+        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, config.max_pixels)
+        check = compare(network, load_exported(new), pairs) | {"megabytes": megabytes(model)}
+        check_likeness(check, description, most_iou_lost)
+        (new / CHECK).write_text(json_text(check), encoding="utf-8")
+        (new / CARD).write_text(model_card(config, manifest, description, check), encoding="utf-8")
+    return check
+
+
+def megabytes(place):
+    """Size of a file, or of a folder with all in it, in 10**6 bytes."""
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files) / 1e6

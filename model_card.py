@@ -1,0 +1,222 @@
+"""The Markdown page beside an export: what the model learnt from, how good it is, its limits, how to run it.
+
+The headings follow Mitchell et al. 2019, «Model Cards for Model Reporting».
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
+from errors import InputError
+from exported_model import MODEL_NAMES
+from manifest import by_type
+from run_folder import BEST, METRICS
+
+EVALUATION = "evaluation_valid.json"
+PLACES = ("data_root", "csv_dir", "work_dir", "encoder_weights")  # of one machine; a card is passed on
+WEAK = 0.05  # of IoU below all subsets together
+
+
+def model_card(config, manifest, description, check):
+    """The card as Markdown text.
+
+    Args:
+        config: TrainConfig of the run, with its work_dir.
+        description: ExportDescription.
+        check: what `exporting.export` returns.
+
+    Raises:
+        InputError: a JSON file of the run is damaged.
+    """
+    run = Path(config.work_dir)
+    metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
+    parts = {
+        f"Segmentation model, {description.backbone} U-Net": _summary(run, description, check),
+        "Use": f"```python\n{usage(description)}```\n\n{_notes(description)}",
+        "Data": _data(config, manifest),
+        "Scores": _scores(metrics, evaluation),
+        "Compared with the trained network": _comparison(check, description),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(config, metrics, description)),
+        "Config": _config(config),
+    }
+    title, *rest = parts
+    sections = [f"# {title}\n\n{parts[title]}", *(f"## {name}\n\n{parts[name]}" for name in rest)]
+    return "\n\n".join(sections) + "\n"
+
+
+def read_scores(path):
+    """A JSON object of a run, {} where the file does not exist. Raises InputError where it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Delete it, or make it again.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("subsets", []), list):
+        raise InputError(f"{path}: expected a JSON object with a list of subsets. Make it again.")
+    return content
+
+
+def usage(description):
+    """Python that segments photo.jpg into mask.png with the model in the working directory."""
+    size, name = description.image_size, MODEL_NAMES[description.format]
+    fixed, key = description.size == "fixed", description.output_type
+    load, run = {
+        "savedmodel": (f'tf.saved_model.load("{name}")', f'model.predict(PHOTO)["{key}"].numpy()'),
+        "tflite": (
+            f'tf.lite.Interpreter("{name}").get_signature_runner()', f'model(photo=PHOTO)["{key}"]'
+        ),
+        "onnx": (f'onnxruntime.InferenceSession("{name}")', 'model.run(None, {"photo": PHOTO})[0]'),
+    }[description.format]  # fmt: skip
+    library = "import onnxruntime" if description.format == "onnx" else "import tensorflow as tf"
+    lines = ["import cv2", library, "", f"model = {load}"]
+    lines += ['photo = cv2.imread("photo.jpg", cv2.IMREAD_COLOR_RGB)']
+    seen = "photo"
+    if fixed and description.working_size:
+        lines += [
+            f"scale = min(1, {description.working_size} / max(photo.shape[:2]))",
+            "shrunk = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)",
+        ]
+        seen = "shrunk"
+    taken = f"cv2.resize({seen}, ({size}, {size}))[None]" if fixed else "photo[None]"
+    level = " / 256" if description.quantize == "int8" and key == "probability" else ""
+    lines += [f"{key} = {run.replace('PHOTO', taken)}[0, ..., 0]{level}"]
+    if fixed:
+        nearest = ", interpolation=cv2.INTER_NEAREST_EXACT" if key == "mask" else ""
+        lines += [f"{key} = cv2.resize({key}, photo.shape[1::-1]{nearest})"]
+    mask = "mask" if key == "mask" else f'(probability > {description.threshold:g}).astype("uint8")'
+    lines += [f'cv2.imwrite("mask.png", {mask} * 255)']
+    return "\n".join(lines) + "\n"
+
+
+def _summary(run, description, check):
+    with open(run / BEST, "rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    sides = "H, W" if description.size == "dynamic" else ", ".join([str(description.image_size)] * 2)
+    answer = "float32 in [0, 1], the probability of foreground"
+    if description.output_type == "mask":
+        answer = f"uint8 class ids, 1 where the probability is above {description.threshold:g}"
+    elif description.quantize == "int8":
+        answer = "uint8, 256 times the probability of foreground"
+    classes = ", ".join(f"{number} {name}" for number, name in enumerate(description.classes))
+    rows = [
+        ("file", f"`{MODEL_NAMES[description.format]}`, {check['megabytes']:.1f} MB"),
+        ("format", f"{description.format}, quantisation {description.quantize}"),
+        ("input", f"photo: uint8 (B, {sides}, 3), RGB, 0 to 255; normalisation is inside"),
+        ("output", f"{description.output_type}: (B, {sides}, 1), {answer}"),
+        ("classes", classes),
+        ("weights", f"`{BEST}`, SHA-256 {weights}"),
+    ]
+    return table(["", ""], rows)
+
+
+def _notes(description):
+    notes = [f"Photos must stand upright; the network sees them at {description.image_size} pixels a side."]
+    if description.format == "savedmodel":
+        notes.append("A SavedModel is a program that may read and write files: open only those you trust.")
+    if description.format == "tflite":
+        notes.append(
+            "Without TensorFlow, `ai_edge_litert.interpreter.Interpreter` (ai-edge-litert) does the same."
+        )
+    notes.append("`scripts/predict.py --model` runs it on folders of photos.")
+    return " ".join(notes)
+
+
+def _data(config, manifest):
+    valid = by_type(manifest.valid)
+    names = [*manifest.train, *(name for name in valid if name not in manifest.train)]
+    rows = [(name, len(manifest.train.get(name, ())), len(valid.get(name, ()))) for name in names]
+    rows.append(("all", sum(row[1] for row in rows), len(manifest.valid)))
+    same = "the run's" if config.fingerprint == manifest.training_fingerprint() else "no longer the run's"
+    return (
+        f"{table(['subset', 'training images', 'validation images'], rows)}\n\n"
+        f"Folder `{Path(manifest.data_root).name}`; fingerprint of the contents "
+        f"{manifest.fingerprint or 'not known'}, of the training rows {config.fingerprint or 'not known'}. "
+        f"The manifests are {same}."
+    )
+
+
+def _scores(metrics, evaluation):
+    text = "The run has no metrics.json."
+    if metrics:
+        rows = [
+            [row.get(key) for key in ("subset", "images", "valid", "iou", "f1")]
+            for row in metrics.get("subsets", [])
+        ]
+        rows.append(["all", "", "", metrics.get("iou"), metrics.get("f1")])
+        head = ["subset", "training images", "validation images", "IoU", "F1"]
+        text = f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{table(head, rows)}"
+    if evaluation:
+        keys = ("subset", "images", "iou", "iou_low", "iou_high", "f1", "precision", "recall")
+        own = [*evaluation.get("subsets", []), {"subset": "all"} | evaluation.get("all", {})]
+        head = ["subset", "images", "IoU", "from", "to", "F1", "precision", "recall"]
+        text += (
+            f"\n\n`{EVALUATION}`, with the IoU's bootstrap interval:\n\n"
+            f"{table(head, [[row.get(key) for key in keys] for row in own])}"
+        )
+    return text
+
+
+def _comparison(check, description):
+    keys = ("subset", "images", "iou_keras", "iou_export", "iou_lost")
+    rows = [
+        [f"{row[key]:z.4f}" if key.startswith("iou") else row[key] for key in keys]
+        for row in [*check["subsets"], {"subset": "all"} | check]
+    ]
+    lines = [table(["subset", "images", "IoU, network", "IoU, export", "lost"], rows), ""]
+    if check["largest_difference"] is not None:
+        lines.append(f"Largest difference of the probabilities {check['largest_difference']:.2g}.")
+    if check["largest_difference_resized"] is not None:
+        lines.append(f"With the resizing inside the model: {check['largest_difference_resized']:.2g}.")
+    place = "the photos' own size" if description.size == "dynamic" else "the size of the input"
+    lines.append(f"{check['mask_pixels_differing']:.2%} of the mask pixels differ, at {place}.")
+    return "\n".join(lines)
+
+
+def _limits(config, metrics, description):
+    yield "Two classes, background and one foreground; touching objects come out as one."
+    yield (
+        f"Photos are seen at {config.image_size}x{config.image_size}: detail finer than a pixel of that is "
+        "lost, and photos far from square are squeezed."
+    )
+    yield (
+        "The scores are of validation photos like the training photos; other cameras, light or objects are "
+        "not known."
+    )
+    yield "The best epoch was chosen on the same validation photos, so that the scores flatter a little."
+    everything = metrics.get("iou")
+    for row in metrics.get("subsets", []):
+        if row.get("iou") is None:
+            yield f"Subset {cell(row.get('subset'))} has no validation images: nothing is known of it."
+        elif everything is not None and row["iou"] < everything - WEAK:
+            own = f"IoU {row['iou']:.3f}, all together {everything:.3f}"
+            yield f"Subset {cell(row.get('subset'))} is weak: {own}."
+    if description.quantize == "int8":
+        yield "Its 8-bit numbers were fitted to training photos; on others they may cost more."
+    yield "The probabilities were not calibrated."
+
+
+def _config(config):
+    shown = {name: value for name, value in dataclasses.asdict(config).items() if name not in PLACES}
+    if config.encoder_weights in ("imagenet", "none"):
+        shown["encoder_weights"] = config.encoder_weights
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def table(head, rows):
+    """A Markdown table; numbers with a point get three digits after it, None stays empty."""
+    lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cell(value):
+    """A value as text that cannot break a table or become a tag."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
