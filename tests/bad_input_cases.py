@@ -361,6 +361,63 @@ GOING_ON = [
     Case("a resumed run at step 0", "benchmark_resume.py --step 0", "step must be greater than 0, got 0"),
 ]  # fmt: skip
 
+WEIGHTS = put("run/best.weights.h5", "rubbish")  # looked into only after the rest of the input
+
+ANSWERS = [
+    Case("an evaluation of a run without weights", "evaluate.py --work_dir run",
+         r"best\.weights\.h5 does not exist; expected the weights of a finished run"),
+    Case("an evaluation of no run", "evaluate.py --work_dir data", r"data has no config\.yaml"),
+    Case("an evaluation of a split without manifest", "evaluate.py --work_dir run --split test",
+         r"csv_file/test\.csv does not exist; .* Name a CSV file with --csv", WEIGHTS),
+    Case("an evaluation of a text", "evaluate.py --work_dir run --csv mine.txt",
+         "mine.txt: expected comma-separated columns", WEIGHTS),
+    Case("an evaluation of rows that lead out", "evaluate.py --work_dir run",
+         "paths that lead out of the data root: 1",
+         together(WEIGHTS, add_row(VALID, "../mine.txt,train/masks/a/0.png,a,48,40,0.1"))),
+    Case("a table and a split", "evaluate.py --work_dir run --csv mine.txt --split test",
+         "give one of the two"),
+    Case("a threshold of 1", "evaluate.py --work_dir run --threshold 1", "up to but not including 1; got 1"),
+    Case("a best threshold that nobody has looked for", "evaluate.py --work_dir run --threshold best",
+         r"evaluation_valid\.json does not exist\. Make it first: python scripts/evaluate\.py", WEIGHTS),
+    Case("scores into a folder", "evaluate.py --work_dir run --json data",
+         "--json data cannot be written: it is a folder", WEIGHTS),
+    Case("a report of a run without weights", "make_report.py --work_dir run",
+         r"best\.weights\.h5 does not exist"),
+    Case("a report into a folder", "make_report.py --work_dir run --output data",
+         "--output data cannot be written: it is a folder", WEIGHTS),
+    Case("a report of a run with code", "make_report.py --work_dir run",
+         "names transforms that would be imported and run",
+         together(WEIGHTS, configure(transforms={"default": "os:getcwd"}))),
+    Case("one run to compare", "compare_runs.py run", "two or more runs, got 1"),
+    Case("a run to compare with itself", "compare_runs.py run ./run", "a run is named twice"),
+    Case("runs to compare that are none", "compare_runs.py run data",
+         r"folders that cannot be compared: 2\n(.*\n)*.*data has no config\.yaml"),
+    Case("a prediction of nothing", "predict.py --work_dir run", "images: name files, folders or globs"),
+    Case("a prediction without model", "predict.py --images data", "give either --work_dir .* or --model"),
+    Case("a prediction by a model that is not there", "predict.py --images data --model gone.onnx",
+         r"--model gone\.onnx: there is no such file or folder"),
+    Case("photos that are not there", "predict.py --images gone.jpg x*.png --work_dir run --output new",
+         r"--images without an image: 2\n  gone\.jpg  there is no such file\n  x\*\.png  no image"),
+    Case("predictions where some are", "predict.py --images data/train/images --work_dir run --output old",
+         r"outputs that are there already: 1\n.*old/masks/a/0\.png", put("old/masks/a/0.png", "mine")),
+    Case("predictions below a file", f"predict.py --images {PHOTO} --work_dir run --output mine.txt",
+         "--output mine.txt"),
+    Case("a folder as an exported model", f"predict.py --images {PHOTO} --model data --output new",
+         r"data has no export\.json in or beside it; expected what"),
+    Case("tiles made smaller without tiles", "predict.py --images a --work_dir run --tile_shrink 2",
+         "tile_shrink is for tiles; add --tile"),
+    Case("an export of a run without weights", "export_model.py --work_dir run --format onnx",
+         r"best\.weights\.h5 does not exist"),
+    Case("an export of integers in ONNX", "export_model.py --work_dir run --format onnx --quantize int8",
+         "quantize int8 is for --format tflite, got --format onnx"),
+    Case("an export into other things", "export_model.py --work_dir run --format savedmodel --output data",
+         "--output data holds other things than an export", WEIGHTS),
+    Case("an export of a format that there is not", "export_model.py --work_dir run --format coreml",
+         "one of 'savedmodel', 'tflite', 'onnx'"),
+    Case("a prediction race that there is not", "benchmark_predict.py --work_dir run --races sack",
+         "races sack unknown; known: small, large"),
+]  # fmt: skip
+
 LEADING_OUT = [
     Case("a row with ..", TRAIN, r"paths that lead out of the data root: 1\n.*line 5: images is '\.\./mine",
          add_row(A, "../mine.txt,train/masks/a/0.png,a,48,40,0.1")),
@@ -430,6 +487,9 @@ WITH_TENSORFLOW = [
          )),
     Case("damaged weights", SHEET, r"best\.weights\.h5 does not hold the weights of this network",
          put("run/best.weights.h5", "rubbish")),
+    Case("damaged weights of a model to predict with",
+         f"predict.py --work_dir run --images {PHOTO} --output new",
+         r"best\.weights\.h5 does not hold the weights of this network", WEIGHTS),
     Case("a photo as encoder weights", f"train.py {NETWORK} --work_dir new --encoder_weights {PHOTO}",
          "does not fit the backbone resnet18"),
 ]  # fmt: skip
@@ -441,7 +501,7 @@ UNSHOWABLE = [
 ]  # fmt: skip
 
 BAD = (
-    MANIFESTS + IMAGES + FOLDERS + UNSHOWABLE + OPTIONS + CONFIGS + RUNS + GOING_ON + LEADING_OUT
+    MANIFESTS + IMAGES + FOLDERS + UNSHOWABLE + OPTIONS + CONFIGS + RUNS + GOING_ON + ANSWERS + LEADING_OUT
     + OTHER_COMMANDS + WITH_TENSORFLOW
 )  # fmt: skip
 

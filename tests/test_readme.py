@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+import benchmark_predict
 import benchmark_resume
 import clear_cache
+import compare_runs
 import contact_sheet
 import doctor
+import evaluate
+import export_model
 import fix_masks
+import make_report
+import predict
 import preview_balance
 import profile_loader
 import replay_sample
@@ -34,6 +40,12 @@ OPTIONS = {
     "scripts/benchmark_loader.py": BenchmarkOptions,
     "scripts/benchmark_scale.py": ScaleOptions,
     "scripts/doctor.py": doctor.DoctorOptions,
+    "scripts/evaluate.py": evaluate.EvaluateOptions,
+    "scripts/make_report.py": make_report.ReportOptions,
+    "scripts/compare_runs.py": compare_runs.CompareOptions,
+    "scripts/predict.py": predict.PredictOptions,
+    "scripts/export_model.py": export_model.ExportOptions,
+    "scripts/benchmark_predict.py": benchmark_predict.PredictBenchmarkOptions,
     "scripts/fix_masks.py": fix_masks.FixOptions,
     "scripts/soak.py": soak.SoakOptions,
     "scripts/verify_resume.py": verify_resume.VerifyOptions,
@@ -53,6 +65,8 @@ def test_the_readme_shows_commands():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_parse(line):
     script, *arguments = shlex.split(line)
+    if script == "scripts/compare_runs.py":
+        arguments = compare_runs.with_option_name(arguments)
     parsed = parse_options(
         OPTIONS[script],
         arguments,

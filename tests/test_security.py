@@ -15,6 +15,10 @@ from conftest import draw_pair, write_data, write_image
 
 import contact_sheet
 import data_processing
+import evaluate
+import export_model
+import make_report
+import predict
 import preview_balance
 import profile_loader
 import replay_sample
@@ -285,9 +289,21 @@ def test_every_command_checks_the_limit(value, tmp_path, refused):
         profile_loader.main,
         replay_sample.main,
         contact_sheet.main,
+        evaluate.main,
+        make_report.main,
+        predict.main,
+        export_model.main,
     ):
-        place = {replay_sample.main: ["--step", 0, "--item", 0]}.get(main, [])
-        place += ["--work_dir", tmp_path] if main in (replay_sample.main, contact_sheet.main) else []
+        place = {
+            replay_sample.main: ["--step", 0, "--item", 0],
+            predict.main: ["--images", "photo.jpg"],
+            export_model.main: ["--format", "onnx"],
+        }.get(main, [])
+        place += (
+            []
+            if main in (train.main, preview_balance.main, profile_loader.main)
+            else ["--work_dir", tmp_path]
+        )
         assert "max_pixels must be from 1 to 1073741824" in refused(main, "--max_pixels", value, *place)
 
 
