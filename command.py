@@ -54,10 +54,20 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     Raises:
         InputError: an unknown option, a value of the wrong type, or what the dataclass itself refuses.
     """
+    for path in _config_files(argv) if config else ():
+        check_config_file(path)
+    try:
+        values = _parser(options_class, prog, description, config).parse_args(argv).as_dict()
+    except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
+        raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
+    values.pop("config", None)
+    return options_class(**values)
+
+
+@functools.cache
+def _parser(options_class, prog, description, config):
     parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     if config:
-        for path in _config_files(argv):
-            check_config_file(path)
         parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     fields = dataclasses.fields(options_class)
     list_fields = [f for f in fields if typing.get_origin(f.type) is list]
@@ -87,12 +97,7 @@ def parse_options(options_class, argv, *, prog, description, config=False):
             default=field.default_factory(),
             help=help_texts[field.name],
         )
-    try:
-        values = parser.parse_args(argv).as_dict()
-    except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
-        raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
-    values.pop("config", None)
-    return options_class(**values)
+    return parser
 
 
 def _config_files(argv):

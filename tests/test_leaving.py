@@ -86,7 +86,7 @@ sys.exit(train.main())
 """
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_ctrl_c_in_the_midst_of_an_epoch_ends_the_training(num_workers, start, tables, tmp_path):
     options = [*TINY, *LONG, "--csv_dir", tables, "--work_dir", tmp_path / "run"]
     process = start("-c", TRAINS.format(root=str(ROOT)), *options, "--num_workers", num_workers)

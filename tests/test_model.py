@@ -442,6 +442,7 @@ def print_one_and_two_devices():
     print(json.dumps(results))
 
 
+@pytest.mark.slow
 def test_two_devices_validate_as_one_and_train():
     done = subprocess.run(
         [sys.executable, "-c", "import test_model; test_model.print_one_and_two_devices()"],

@@ -99,7 +99,15 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(
+            moment, marks=[pytest.mark.slow] * ("within the second" in moment or "last step" in moment)
+        )
+        for moment in MOMENTS
+    ],
+)
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(moment, tables, unbroken, tmp_path, at, capsys):
     number, status, place = MOMENTS[moment]
     folder = tmp_path / "run"

@@ -80,7 +80,10 @@ BALANCED = [
 ]
 
 
-@pytest.mark.parametrize("options", BALANCED)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(options, marks=[pytest.mark.slow] * (place % 2)) for place, options in enumerate(BALANCED)],
+)
 def test_every_way_of_balancing_trains_on_the_sample_data(
     one_convolution, sample_tables, tmp_path, capsys, options
 ):
@@ -235,6 +238,7 @@ def test_a_file_that_goes_bad_is_named(one_convolution, tmp_path, capsys):
     assert f"error: training stopped: {place}\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path, monkeypatch):
     monkeypatch.setattr("pair_cache.cache_folder", lambda: tmp_path / "cache")
     for name, options in {"off": "", "ram": "--cache ram", "disk": "--cache disk --cache_gb 0.1"}.items():
