@@ -9,6 +9,7 @@ import benchmark_predict
 from command import DONE, WRONG_INPUT
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_same_masks(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark_predict, "LARGE", (400, 300))
     machine = tmp_path / "predict.json"
