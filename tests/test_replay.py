@@ -65,7 +65,11 @@ def again(folder, step, item, *more):
     return image, mask, json.loads((folder / "replay.json").read_text())
 
 
-@pytest.mark.parametrize("options", WAYS, ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(way, marks=[pytest.mark.slow] * (place % 2)) for place, way in enumerate(WAYS)],
+    ids=str,
+)
 def test_a_sample_drawn_again_is_bit_for_bit_what_training_saw(run_folder, options):
     folder, seen = run_folder(**options), []
     batches = training_data(folder, 12)

@@ -171,12 +171,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tables, unbroken, tmp_
     assert verify_resume.differences(folder, unbroken) == []
 
 
+@pytest.mark.slow
 def test_before_the_first_checkpoint_it_begins_again(tables, unbroken, tmp_path, at):
     folder = killed(tables, tmp_path / "run", at, 2)
     assert train.main(["--resume", folder]) == 0
     assert verify_resume.differences(folder, unbroken) == []
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_on(tables, tmp_path, at, capsys):
     patience = ("--patience", 2, "--learning_rate", "1e-9", "--epochs", 9)
     whole, folder = tmp_path / "whole", tmp_path / "run"
@@ -246,6 +248,7 @@ def test_other_manifests_are_refused(tables, unbroken, tmp_path, capsys):
     assert len(pd.read_csv(unbroken / HISTORY)) == 4
 
 
+@pytest.mark.slow
 def test_force_goes_on_with_another_config(tables, unbroken, tmp_path, at, capsys):
     folder = killed(tables, tmp_path / "run", at, 7, "--save_every", 3)
     words = ["--resume", folder, "--batch_size", 2, "--force"]

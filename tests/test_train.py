@@ -102,6 +102,7 @@ def test_every_way_of_balancing_trains_on_the_sample_data(
     assert ("warning: balance uniform draws" in printed) == ("--loss_weights subset" in options)
 
 
+@pytest.mark.slow
 def test_loss_weights_change_the_training_and_not_the_validation_loss(one_convolution, tables, tmp_path):
     def history(name, *options):
         assert run(tables, tmp_path / name, "--learning_rate", "1e-12", *options) == DONE
@@ -166,6 +167,7 @@ def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
     assert scores["iou"] == pytest.approx(json.loads((finished / "metrics.json").read_text())["iou"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_identical_weights(tables, finished, tmp_path):
     assert run(tables, tmp_path / "again", "--transforms", '{"c": "strong"}') == DONE
     first, again = (weights(folder / LAST) for folder in (finished, tmp_path / "again"))
