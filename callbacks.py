@@ -7,6 +7,7 @@ from pathlib import Path
 
 from checkpoints import checkpoint_name, save_checkpoint
 from errors import InputError
+from freezing import EncoderFreezing
 from ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from legacy_keras import tf
 from model import read_variables, save_weights, training_variables, write_variables
@@ -289,6 +290,7 @@ def run_callbacks(config, network, plan, stream, folder, resumption, digests, st
         *([] if waited is None else [WaitingShare(waited)]),
         RunRecorder(network, folder, state["history"], state["seconds"]),
         LedgerWriter(plan, stream, folder, state["ledger"]),
+        *([EncoderFreezing(network, config.freeze_epochs)] if config.freeze_epochs else []),
     ]
     if config.log == "tensorboard":
         logs = str(Path(folder, "tensorboard"))

@@ -8,9 +8,11 @@ from typing import Literal
 
 import yaml
 
+from architectures import ARCHITECTURES, DECODER_FILTERS, WITH_DECODER_FILTERS, size_problem
 from balancing import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
 from command import parse_options
 from errors import InputError
+from loss_terms import DEFAULT_LOSS, loss_terms
 from manifest import write_atomically
 from pair_cache import KINDS
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -19,7 +21,6 @@ from trust import trusted_transforms
 
 CONFIG = "config.yaml"
 THRESHOLD = 0.5  # probability above which a pixel counts as found
-STRIDE = 32  # the encoders halve the picture five times
 SEEDS = 2**32  # what NumPy and TensorFlow take as a seed
 # What train.py fills in, so that every run has it.
 RESOLVED = ("data_root", "working_size", "steps_per_epoch", "transforms")
@@ -42,7 +43,7 @@ class TrainConfig:
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         work_dir: Folder of the run; runs/<date>-<time> by default.
-        image_size: Side of the model's input in pixels, a multiple of 32.
+        image_size: Side of the model's input in pixels, a multiple of 32, or of 48 for architecture pspnet.
         working_size: Long side of photos after decoding, before augmentation; smaller ones stay as they are.
             Twice image_size by default, 0 leaves all as they are.
         cache: Where decoded pairs are kept: `ram`, `disk` (in the user's cache folder, for later runs too;
@@ -59,9 +60,17 @@ class TrainConfig:
         learning_rate: Highest learning rate, after the warm-up and before the cosine decay.
         warmup_epochs: Epochs over which the learning rate rises from 0.
         weight_decay: Of AdamW, for all weights but biases and normalisation.
+        freeze_epochs: For so many epochs the decoder learns alone; the encoder and its normalisation stay as
+            encoder_weights are.
+        unfreeze_learning_rate: Takes learning_rate's place when the encoder begins to learn; a tenth of it by
+            default.
+        loss: `dice`, `jaccard`, `focal`, `bce` (binary cross-entropy), `tversky`, or a sum of them, with
+            factors or without, as in 0.5*dice+1*focal.
+        architecture: U-Net, FPN, LinkNet or PSPNet of segmentation-models.
         backbone: Encoder, any of segmentation-models'.
         encoder_weights: `imagenet` (downloaded at first use), `none`, or a weights file.
-        decoder_filters: Channels of the decoder's five stages, from the deepest up.
+        decoder_filters: Channels of the decoder's five stages, from the deepest up, 256 128 64 32 16 by
+            default. For architecture unet alone: the others have no such stages, or take the encoder's.
         mixed_precision: `auto` is float16 on a GPU and off on a CPU; True is float16, False is off.
         device: Numbers of the GPUs; without a GPU the CPU is used.
         balance: How images are drawn. `uniform`: every subset the same share. `none`: shares by size.
@@ -109,9 +118,13 @@ class TrainConfig:
     learning_rate: float = 0.001
     warmup_epochs: float = 1.0
     weight_decay: float = 0.0001
+    freeze_epochs: int = 0
+    unfreeze_learning_rate: float | None = None
+    loss: str = DEFAULT_LOSS
+    architecture: Literal[tuple(ARCHITECTURES)] = "unet"
     backbone: str = "efficientnetb4"
     encoder_weights: str = "imagenet"
-    decoder_filters: list[int] = field(default_factory=lambda: [256, 128, 64, 32, 16])
+    decoder_filters: list[int] = field(default_factory=list)
     mixed_precision: bool | Literal["auto", "float16", "bfloat16"] = "auto"
     device: list[int] = field(default_factory=lambda: [0])
     balance: Literal[STRATEGIES] = "uniform"
@@ -141,29 +154,29 @@ class TrainConfig:
                 named = {str(subset): value for subset, value in getattr(self, name).items()}
                 object.__setattr__(self, name, named)
         object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
+        if self.architecture in WITH_DECODER_FILTERS and not self.decoder_filters:
+            object.__setattr__(self, "decoder_filters", list(DECODER_FILTERS))
 
     def _problems(self):
         for name in (
             "image_size", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "patience", "cache_gb",
-            "save_every",
+            "save_every", "unfreeze_learning_rate",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f"{name} must be greater than 0, got {value}"
-        for name in ("learning_rate", "warmup_epochs", "weight_decay", "cache_gb"):
-            if not math.isfinite(getattr(self, name)):
+        for name in ("learning_rate", "warmup_epochs", "weight_decay", "cache_gb", "unfreeze_learning_rate"):
+            if not math.isfinite(getattr(self, name) or 0):
                 yield f"{name} must be a finite number, got {getattr(self, name)}"
         for name in (
-            "warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start", "max_bad_files"
+            "warmup_epochs", "weight_decay", "seed", "num_workers", "decay_start", "max_bad_files",
+            "freeze_epochs",
         ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
         if self.seed >= SEEDS:
             yield f"seed must be less than {SEEDS}, got {self.seed}"
-        if self.image_size > 0 and self.image_size % STRIDE:
-            below = self.image_size // STRIDE * STRIDE
-            tries = " or ".join(str(size) for size in (below, below + STRIDE) if size)
-            yield f"image_size must be a multiple of {STRIDE}, got {self.image_size}; try {tries}"
+        yield size_problem(self.architecture, self.backbone, self.image_size)
         if self.working_size and self.working_size < self.image_size:
             yield (
                 f"working_size must be at least image_size {self.image_size}, or 0 for photos as they are; "
@@ -174,11 +187,27 @@ class TrainConfig:
         if self.encoder_weights not in ("imagenet", "none") and not Path(self.encoder_weights).is_file():
             yield f"encoder_weights {self.encoder_weights!r} is neither imagenet, none nor a file"
         yield pixel_limit_problem(self.max_pixels)
-        if len(self.decoder_filters) != 5 or min(self.decoder_filters) <= 0:
-            yield f"decoder_filters must be five numbers greater than 0, got {self.decoder_filters}"
+        yield from self._network_problems()
         if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
             yield f"device must be different GPU numbers from 0 on, got {self.device}"
         yield from option_problems(self)
+
+    def _network_problems(self):
+        filters = self.decoder_filters
+        if filters and self.architecture not in WITH_DECODER_FILTERS:
+            wanted = " or ".join(WITH_DECODER_FILTERS)
+            yield (
+                f"decoder_filters means something with architecture {wanted} only, got architecture "
+                f"{self.architecture}; leave decoder_filters out"
+            )
+        elif filters and (len(filters) != len(DECODER_FILTERS) or min(filters) <= 0):
+            yield f"decoder_filters must be five numbers greater than 0, got {filters}"
+        if self.unfreeze_learning_rate is not None and not self.freeze_epochs:
+            yield "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"
+        try:
+            loss_terms(self.loss)
+        except InputError as error:
+            yield str(error)
 
 
 def parse_config(options_class, argv, *, prog, description):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from config import BACKBONES, STRIDE
+from architectures import COMMON_STEP, LEAST_STEP
+from config import BACKBONES
 from errors import InputError
 
 DESCRIPTION = "export.json"
@@ -70,8 +71,8 @@ class ExportDescription:
         for name, values in (known | {"backbone": BACKBONES}).items():
             if getattr(self, name) not in values:
                 yield f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}"
-        for name, step in (("image_size", STRIDE), ("working_size", 1)):
-            side, least = getattr(self, name), STRIDE if name == "image_size" else 0
+        for name, step, least in (("image_size", COMMON_STEP, LEAST_STEP), ("working_size", 1, 0)):
+            side = getattr(self, name)
             # A bool is an int to isinstance.
             if type(side) is not int or not least <= side <= LARGEST_SIDE or side % step:
                 yield f"{name} must be a multiple of {step} from {least} to {LARGEST_SIDE}, got {side!r}"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from config import STRIDE, TrainConfig
+from architectures import largest_size
+from config import TrainConfig
 from loader_profile import CACHED_READ, OWN_STAGES, READING, REST
 from pair_cache import GB
 from ram_cache import BYTES_A_PLACE, FULLEST, WORDS
@@ -159,7 +160,7 @@ def training_rate(loader, model, shared):
     return 1 / (1 / loader + 1 / model) if shared else min(loader, model)
 
 
-def weigh(stages, rates, attempts, image_size, shared):
+def weigh(stages, rates, attempts, image_size, shared, architecture="unet", backbone=None):
     """What each setting would bring, from measured numbers alone.
 
     Args:
@@ -169,6 +170,7 @@ def weigh(stages, rates, attempts, image_size, shared):
         attempts: {name: Attempt}.
         image_size: pixels.
         shared: True where model and loader share the cores.
+        architecture, backbone: of the model, which decide on the sizes that it takes.
 
     Returns:
         list of Advice, the largest gain first.
@@ -184,7 +186,7 @@ def weigh(stages, rates, attempts, image_size, shared):
         advice(attempt.setting, f"{cause(name, stages)}; {attempt.remark}", rates[name], model)
         for name, attempt in attempts.items()
     ]
-    smaller = image_size * 2 // 3 // STRIDE * STRIDE
+    smaller = largest_size(architecture, backbone, image_size * 2 // 3)
     if smaller and model is not None and model < rates["loader"]:
         reason = "the step's time goes with the number of pixels (not measured), at some cost in detail"
         faster = model * (image_size / smaller) ** 2

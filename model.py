@@ -1,19 +1,21 @@
-"""U-Net from segmentation-models: uint8 photos in, float32 probabilities out."""
+"""A network of segmentation-models: uint8 photos in, float32 probabilities out."""
 
 from pathlib import Path
 
 import numpy as np
 
 from errors import InputError
+from freezing import freeze_normalisation
 from legacy_keras import sm, tf
-from losses import SegmentationLoss, pixel_weights
+from loss_terms import DEFAULT_LOSS
+from losses import pixel_weights, segmentation_loss
 from metrics import SubsetCounts, scores
+from optimizer import adamw
 from weight_files import weights_problem
 
-DECODER_FILTERS = (256, 128, 64, 32, 16)
+BUILDERS = {"unet": sm.Unet, "fpn": sm.FPN, "linknet": sm.Linknet, "pspnet": sm.PSPNet}
 # From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
 SCRATCH_MOMENTUM = 0.9
-NOT_DECAYED = ["gamma", "beta", "bias"]
 # The randomness of dropout is then kept in variables, which checkpoints hold; else nobody could save it.
 tf.keras.backend.experimental.enable_tf_random_generator()
 
@@ -56,16 +58,26 @@ def input_scaling(backbone):
     )
 
 
-def build_network(backbone, image_size, *, encoder_weights=None, decoder_filters=DECODER_FILTERS):
-    """U-Net with a segmentation-models encoder and a sigmoid.
+def build_network(
+    backbone,
+    image_size,
+    *,
+    architecture="unet",
+    encoder_weights=None,
+    decoder_filters=None,
+    freeze_encoder=False,
+):
+    """A segmentation-models network with a sigmoid.
 
     Under mixed precision the logits are cast to float32 before the sigmoid.
 
     Args:
         backbone: a name of segmentation-models, such as efficientnetb4.
-        image_size: pixels, a multiple of 32.
+        image_size: pixels, one that `architectures.size_problem` has nothing against.
+        architecture: a key of ARCHITECTURES.
         encoder_weights: `imagenet`, a path to a weights file, or None for random weights.
-        decoder_filters: five numbers, from the deepest stage up.
+        decoder_filters: five numbers, from the deepest stage up, for a U-Net; None for the usual ones.
+        freeze_encoder: whether its layers are not trainable; `network.trainable = True` changes that.
 
     Returns:
         tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1].
@@ -73,28 +85,33 @@ def build_network(backbone, image_size, *, encoder_weights=None, decoder_filters
     Raises:
         InputError: the encoder's weights cannot be had.
     """
-    unet = _unet(backbone, image_size, encoder_weights, decoder_filters)
+    options = {"decoder_filters": decoder_filters} if decoder_filters else {}
+    options["encoder_freeze"] = freeze_encoder
+    inner = _with_encoder_weights(BUILDERS[architecture], backbone, image_size, encoder_weights, **options)
+    if freeze_encoder:
+        freeze_normalisation(inner)
     if encoder_weights is None:
-        for layer in unet.layers:
+        for layer in inner.layers:
             if isinstance(layer, tf.keras.layers.BatchNormalization):
                 layer.momentum = SCRATCH_MOMENTUM
     photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="photo")
-    logits = unet(input_scaling(backbone)(photo))
+    logits = inner(input_scaling(backbone)(photo))
     probability = tf.keras.layers.Activation("sigmoid", dtype="float32", name="probability")
     return tf.keras.Model(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
 
 
-def _unet(backbone, image_size, encoder_weights, decoder_filters):
+def _with_encoder_weights(build, backbone, image_size, encoder_weights, **options):
     problem = None if encoder_weights in (None, "imagenet") else weights_problem(encoder_weights)
     if problem:
         raise InputError(_does_not_fit(backbone, encoder_weights, problem))
     try:
-        return sm.Unet(
+        return build(
             backbone,
             input_shape=(image_size, image_size, 3),
+            classes=1,
             activation="linear",
             encoder_weights=encoder_weights,
-            decoder_filters=decoder_filters,
+            **options,
         )
     except Exception as error:  # Keras raises a bare Exception for a failed download
         if encoder_weights is None:
@@ -203,43 +220,13 @@ def _for_replica(loss):
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
-class Delayed(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that begins at step `start`; before, its first value."""
-
-    def __init__(self, schedule, start):
-        super().__init__()
-        self.schedule, self.start = schedule, start
-
-    def __call__(self, step):
-        """Learning rate at a step of the run."""
-        return self.schedule(tf.maximum(tf.cast(step, tf.int64) - self.start, 0))
-
-    def get_config(self):
-        """What rebuilds the schedule."""
-        return {"schedule": self.schedule, "start": self.start}
-
-
-def compile_model(model, *, learning_rate, steps, warmup_steps, weight_decay=1e-4, decay_start=0):
-    """Gives `model` its loss and AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
-
-    AdamW stands in for the tutorial's RectifiedAdam, which came from TensorFlow Addons and has ended; the
-    warm-up does what the rectification did.
+def compile_model(model, *, loss=DEFAULT_LOSS, **options):
+    """Gives `model` its loss, as `losses.segmentation_loss` takes it, and its optimiser.
 
     Args:
-        learning_rate: the highest, reached after `warmup_steps` and decayed to 0 at `steps`.
-        decay_start: step at which the decay begins, with `warmup_steps` from there on.
+        options: as `optimizer.adamw` takes them.
     """
-    schedule = tf.keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else learning_rate,
-        decay_steps=max(steps - decay_start - warmup_steps, 1),
-        warmup_target=learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
-    if decay_start:
-        schedule = Delayed(schedule, decay_start)
-    optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
-    model.compile(optimizer=optimizer, loss=SegmentationLoss(), weighted_metrics=[])
+    model.compile(optimizer=adamw(**options), loss=segmentation_loss(loss), weighted_metrics=[])
 
 
 def training_variables(model):
@@ -252,7 +239,8 @@ def training_variables(model):
         tf.train.Checkpoint of weights, the optimizer's state and that of each dropout.
     """
     optimizer = model.optimizer
-    optimizer.build(model.network.trainable_variables)
+    # Those of a frozen encoder too: a checkpoint numbers the optimizer's variables by their place here.
+    optimizer.build([variable for variable in model.network.variables if variable.trainable])
     random = {
         layer.name: layer._random_generator._generator
         for layer in model.network.submodules

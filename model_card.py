@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from architectures import ARCHITECTURES
 from errors import InputError
 from exported_model import MODEL_NAMES
 from manifest import by_type
@@ -33,8 +34,9 @@ def model_card(config, manifest, description, check):
     """
     run = Path(config.work_dir)
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
+    network = f"{description.backbone} {ARCHITECTURES[config.architecture]}"
     parts = {
-        f"Segmentation model, {description.backbone} U-Net": _summary(run, description, check),
+        f"Segmentation model, {network}": _summary(run, description, check),
         "Use": f"```python\n{usage(description)}```\n\n{_notes(description)}",
         "Data": _data(config, manifest),
         "Scores": _scores(metrics, evaluation),

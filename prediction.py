@@ -21,7 +21,12 @@ def load_network(work_dir):
         InputError: the folder holds no run, or the weights do not fit its config.
     """
     config = load_config(work_dir)
-    network = build_network(config.backbone, config.image_size, decoder_filters=tuple(config.decoder_filters))
+    network = build_network(
+        config.backbone,
+        config.image_size,
+        architecture=config.architecture,
+        decoder_filters=tuple(config.decoder_filters),
+    )
     load_weights(network, Path(work_dir, BEST))
     return network
 

@@ -7,6 +7,7 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
+from architectures import ARCHITECTURES
 from charts import FRAME, history_charts, threshold_charts
 from config import CONFIG, THRESHOLD, TrainConfig
 from errors import InputError
@@ -120,6 +121,7 @@ def report_page(config, manifest, figures, predict):
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
+        architecture=ARCHITECTURES[config.architecture],
         subsets=evaluation["subsets"],
         weakest=known[0] if len(known) > 1 else None,
         notes=list(report_notes(config, figures, same_rows)),

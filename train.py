@@ -138,6 +138,8 @@ def _print_plan(config, manifest, plan):
     print(format_plan(table))
     for note in [*manifest.notes, *plan.notes(draws)]:
         print(note if note.startswith("warning: ") else f"note: {note}")
+    if config.freeze_epochs and config.encoder_weights == "none":
+        print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
 
 
 def prepare_tensorflow(config):
@@ -244,8 +246,10 @@ def build_model(config, subsets, plan):
     network = build_network(
         config.backbone,
         config.image_size,
+        architecture=config.architecture,
         encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
         decoder_filters=tuple(config.decoder_filters),
+        freeze_encoder=config.freeze_epochs > 0,
     )
     loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
     model = SegmentationModel(network, subsets, loss_weights)
@@ -260,6 +264,9 @@ def build_model(config, subsets, plan):
         warmup_steps=warmup,
         weight_decay=config.weight_decay,
         decay_start=config.decay_start,
+        freeze_steps=config.freeze_epochs * config.steps_per_epoch,
+        unfreeze_learning_rate=config.unfreeze_learning_rate,
+        loss=config.loss,
     )
     return model
 
@@ -285,7 +292,7 @@ def _print_scores(manifest, folder):
 
 @command
 def main(argv):
-    """Trains a U-Net on the manifests."""
+    """Trains a network on the manifests."""
 
     def parse(words):
         return parse_config(TrainOptions, words, prog="train.py", description=__doc__)

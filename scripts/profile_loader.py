@@ -99,7 +99,16 @@ class Profile:
 
     def weighed(self):
         """What each setting would bring: list of Advice, the largest gain first."""
-        return weigh(self.stages, self.rates, self.attempts, self.config.image_size, self.shared)
+        config = self.config
+        return weigh(
+            self.stages,
+            self.rates,
+            self.attempts,
+            config.image_size,
+            self.shared,
+            config.architecture,
+            config.backbone,
+        )
 
 
 def stage_table(stages):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from legacy_keras import sm, tf
-from losses import SegmentationLoss, dice_loss, focal_loss, pixel_weights
+from loss_terms import DEFAULT_LOSS, LOSSES
+from losses import TERMS, SegmentationLoss, dice_loss, focal_loss, pixel_weights, segmentation_loss
 
 DICE = SegmentationLoss([(1.0, dice_loss)])
 FOCAL = SegmentationLoss([(1.0, focal_loss)])
@@ -27,6 +28,23 @@ def reference(mask, probability, weight=None):
     right = np.where(mask == 1, probability, 1 - probability).clip(1e-7, 1 - 1e-7)
     focal = np.where(mask == 1, 0.25, 0.75) * (1 - right) ** 2 * -np.log(right)
     return dice, (weight * focal).mean()
+
+
+def references(mask, probability, weight=None):
+    """{name: loss} of every term, in float64."""
+    dice, focal = reference(mask, probability, weight)
+    mask, probability = mask.astype(np.float64), probability.astype(np.float64)
+    weight = np.broadcast_to(1.0 if weight is None else weight.astype(np.float64), mask.shape)
+    shared, union = (weight * mask * probability).sum(), (weight * np.maximum(mask, probability)).sum()
+    wrong, missed = (weight * (1 - mask) * probability).sum(), (weight * mask * (1 - probability)).sum()
+    right = np.where(mask == 1, probability, 1 - probability).clip(1e-7, 1 - 1e-7)
+    return {
+        "dice": dice,
+        "focal": focal,
+        "jaccard": 1 - (shared + 1e-5) / (union + 1e-5),
+        "tversky": 1 - (shared + 1e-5) / (shared + 0.3 * wrong + 0.7 * missed + 1e-5),
+        "bce": (weight * -np.log(right)).mean(),
+    }
 
 
 def extremes():
@@ -57,6 +75,65 @@ def test_a_hand_calculation():
     # Focal: pixels 1 and 3 give (0.25 + 0.75) * 0.5^2 * ln 2 = 0.173287, the others 0; a quarter of it.
     assert float(FOCAL(mask, probability)) == pytest.approx(0.0433217, abs=1e-6)
     assert float(BOTH(mask, probability)) == pytest.approx(0.2933217, abs=3e-6)
+
+
+def test_every_loss_by_hand():
+    mask = np.array([1, 1, 0, 0], np.uint8).reshape(1, 2, 2, 1)
+    probability = np.array([0.5, 1.0, 0.25, 0.0], np.float32).reshape(1, 2, 2, 1)
+    # Shared 0.5 + 1 = 1.5; too much 0.25; missed 0.5; the mask has 2, the probabilities 1.75.
+    expected = {
+        "dice": 1 - 2 * 1.5 / (2 + 1.75),
+        "jaccard": 1 - 1.5 / (2 + 1.75 - 1.5),
+        "tversky": 1 - 1.5 / (1.5 + 0.3 * 0.25 + 0.7 * 0.5),
+        # Pixels 1 and 3 give -ln 0.5 and -ln 0.75, the others 0; a quarter of it.
+        "bce": (0.693147 + 0.287682) / 4,
+        # 0.25 * 0.5^2 and 0.75 * 0.25^2 of the same.
+        "focal": (0.0625 * 0.693147 + 0.046875 * 0.287682) / 4,
+    }
+    assert set(expected) == set(LOSSES) == set(TERMS)
+    for name, value in expected.items():
+        assert float(segmentation_loss(name)(mask, probability)) == pytest.approx(value, abs=3e-6), name
+    both = 0.5 * expected["jaccard"] + 3 * expected["bce"]
+    loss = segmentation_loss("0.5*jaccard + 3*bce")
+    assert float(loss(mask, probability)) == pytest.approx(both, abs=1e-5)
+
+
+@pytest.mark.parametrize("mask, probability", [*(batch(seed, size=64) for seed in range(2)), *extremes()])
+@pytest.mark.parametrize("shape", [None, (3,), "pixel"], ids=["no", "image", "pixel"])
+def test_every_loss_equals_numpy_with_weights_too(mask, probability, shape):
+    rng, weight = np.random.default_rng(2), None
+    if shape is not None:
+        weight = rng.uniform(0.1, 5, mask.shape if shape == "pixel" else shape).astype(np.float32)
+    pixels = weight if weight is None or weight.ndim == 4 else weight[:, None, None, None]
+    for name, value in references(mask, probability, pixels).items():
+        if name == "focal" and np.isin(probability, (0, 1)).all():
+            continue  # its float32 logarithm of 1e-7 is the library's, see above, and 1 % off
+        own = segmentation_loss(name)(mask, probability, weight)
+        assert own.dtype == tf.float32
+        np.testing.assert_allclose(own, value, rtol=2e-5, atol=2e-7, err_msg=name)
+
+
+def test_every_loss_feels_the_weights():
+    mask, probability = batch(1)
+    weight = np.random.default_rng(2).uniform(0, 5, mask.shape).astype(np.float32)
+    plain, weighted = references(mask, probability), references(mask, probability, weight)
+    assert min(abs(plain[name] - weighted[name]) for name in LOSSES) > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_jaccard_and_bce_equal_the_librarys(seed):
+    mask, probability = batch(seed)
+    for name, library in {"jaccard": sm.losses.JaccardLoss(), "bce": sm.losses.BinaryCELoss()}.items():
+        expected = library(mask.astype(np.float32), probability)
+        np.testing.assert_allclose(segmentation_loss(name)(mask, probability), expected, rtol=1e-5)
+
+
+def test_the_default_loss_is_dice_and_focal_to_the_last_bit():
+    mask, probability = batch(size=64)
+    arguments = tf.cast(mask, tf.float32), tf.constant(probability), tf.ones((3, 1, 1, 1))
+    expected = float(dice_loss(*arguments) + focal_loss(*arguments))
+    for text in (DEFAULT_LOSS, "dice+focal", "1*dice + 1.0*focal"):
+        assert float(segmentation_loss(text)(mask, probability)) == expected
 
 
 def test_weights_by_hand():
@@ -160,12 +237,21 @@ def test_a_batch_without_images_has_loss_zero():
     assert float(BOTH(nothing, nothing)) == 0
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("mask, probability", list(extremes()))
-def test_gradients_are_finite_at_the_edges(mask, probability):
+def test_every_loss_is_a_number_at_0_and_1_in_half_precision_too(mask, probability, dtype):
+    for name in LOSSES:
+        loss = segmentation_loss(name)(mask, probability.astype(dtype))
+        assert loss.dtype == tf.float32 and 0 <= float(loss) < 20, name
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "dice+focal"])
+@pytest.mark.parametrize("mask, probability", list(extremes()))
+def test_gradients_are_finite_at_the_edges(mask, probability, name):
     probability = tf.constant(probability)
     with tf.GradientTape() as tape:
         tape.watch(probability)
-        loss = BOTH(mask, probability)
+        loss = segmentation_loss(name)(mask, probability)
     gradient = tape.gradient(loss, probability).numpy()
     assert np.isfinite(gradient).all()
     # More probability must never look worse on foreground, where it is not yet certain.

@@ -13,6 +13,7 @@ import pytest
 from config import BACKBONES
 from errors import InputError
 from legacy_keras import sm, tf
+from loss_terms import LOSSES
 from losses import SegmentationLoss, pixel_weights
 from model import (
     SCRATCH_MOMENTUM,
@@ -301,6 +302,17 @@ def test_float16_gradients_are_scaled_and_scaled_back(policy, monkeypatch):
     half = gradients_of_one_step(model, monkeypatch)
     assert spy.calls == 1
     assert np.linalg.norm(half - full) < 0.02 * np.linalg.norm(full)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_in_half_precision(loss, policy):
+    policy("mixed_float16")
+    model = small_model(loss=loss)
+    before = flat_weights(model)
+    steps = [float(model.train_step(photos(4))["loss"]) for _ in range(3)]
+    assert np.isfinite(steps).all() and np.isfinite(flat_weights(model)).all()
+    assert not np.array_equal(flat_weights(model), before)
+    assert steps[-1] < steps[0], "the mean of the steps so far falls"
 
 
 class Spy:

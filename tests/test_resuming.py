@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
@@ -31,8 +32,13 @@ def network():
     def build(backbone, image_size, **options):
         photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
         x = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
-        x = tf.keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
-        x = tf.keras.layers.Dropout(0.3)(tf.keras.layers.BatchNormalization()(x))
+        for layer in (
+            tf.keras.layers.Conv2D(4, 3, padding="same", use_bias=False),
+            tf.keras.layers.BatchNormalization(),
+        ):
+            layer.trainable = not options.get("freeze_encoder")
+            x = layer(x)
+        x = tf.keras.layers.Dropout(0.3)(x)
         return tf.keras.Model(photo, tf.keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -120,6 +126,44 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(moment, tables, unbroken, 
     assert "going on at step" in capsys.readouterr().out
     assert verify_resume.differences(folder, unbroken) == []
     assert list(pd.read_csv(folder / HISTORY)["epoch"]) == [1, 2, 3], "no gap, no double"
+
+
+FROZEN = ("--freeze_epochs", 2)
+
+
+@pytest.fixture(scope="module")
+def frozen(tables, network, tmp_path_factory):
+    """Folder of a run whose encoder was frozen for two of three epochs, which no test may change."""
+    folder = tmp_path_factory.mktemp("frozen") / "run"
+    assert train.main(options(tables, folder, *FROZEN)) == 0
+    return folder
+
+
+FREEZING_MOMENTS = {
+    "while the encoder is frozen": {"step": STEPS + 2},
+    "in the validation before it learns": {"validation": 4},
+    "at the last step of the frozen epochs": {"step": 2 * STEPS},
+    "at the first step in which it learns": {"step": 2 * STEPS + 1},
+    "while it learns": {"step": 2 * STEPS + 3},
+}
+
+
+@pytest.mark.parametrize("moment", FREEZING_MOMENTS)
+def test_freezing_goes_on_as_if_nothing_had_been(moment, tables, frozen, tmp_path, at, capsys):
+    folder = tmp_path / "run"
+    undo = at(sent(signal.SIGTERM), **FREEZING_MOMENTS[moment])
+    assert train.main(options(tables, folder, *FROZEN)) == 143
+    undo()
+    assert train.main(["--resume", folder]) == 0
+    assert "epoch 3: the encoder learns too" in capsys.readouterr().out
+    assert verify_resume.differences(folder, frozen) == []
+
+
+def test_freezing_changes_the_run_from_its_first_epoch_on(whole, frozen):
+    before, after = (pd.read_csv(folder / HISTORY) for folder in (whole, frozen))
+    assert (before["loss"] != after["loss"]).all() and (before["val_loss"] != after["val_loss"]).all()
+    # A tenth of the cosine decay's learning rate, in the third epoch alone.
+    np.testing.assert_allclose(after["learning_rate"] / before["learning_rate"], [1, 1, 0.1], rtol=1e-5)
 
 
 def test_the_comparison_sees_a_difference(tables, unbroken, tmp_path):
@@ -220,16 +264,15 @@ def test_more_epochs_begin_a_new_decay(tables, unbroken, capsys):
             ["--batch_size", 2, "--seed", 5],
             r"(?s)another config.*batch_size: 4 in the run, 2 now.*seed: 0 in .*--force",
         ),
-        (["--epochs", 1], "--epochs 1: the run has finished 2 epochs already"),
+        (["--epochs", 1], "--epochs 1: the run has finished 3 epochs already"),
         (["--work_dir", "elsewhere"], "goes on in that folder; leave --work_dir elsewhere out"),
     ],
 )
-def test_what_may_not_change(more, message, tables, finished, tmp_path, capsys):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert train.main(["--resume", folder, *more]) == 2
+def test_what_may_not_change(more, message, unbroken, capsys):
+    before = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
+    assert train.main(["--resume", unbroken, *more]) == 2
     assert re.search(message, capsys.readouterr().err)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")} == before
 
 
 def test_other_manifests_are_refused(tables, unbroken, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Training through `main(argv)`: a tiny network, a few steps, everything that a run leaves behind."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -116,6 +117,18 @@ def test_loss_weights_change_the_training_and_not_the_validation_loss(one_convol
     np.testing.assert_allclose(pixel["val_loss"], plain["val_loss"], rtol=1e-5)
 
 
+def test_the_loss_is_that_of_the_option(one_convolution, tables, tmp_path):
+    histories = []
+    for number, loss in enumerate(["jaccard", "2*jaccard", "2*jaccard+bce"]):
+        words = ["--loss", loss, "--learning_rate", "1e-12"]
+        assert run(tables, tmp_path / str(number), *words) == DONE
+        histories.append(pd.read_csv(tmp_path / f"{number}/history.csv"))
+    for column in ("loss", "val_loss"):
+        plain, doubled, more = (history[column] for history in histories)
+        np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
+        assert (more > doubled + 0.1).all()
+
+
 def test_every_epoch_says_how_long_it_waited_for_data(one_convolution, tables, tmp_path, capsys):
     assert run(tables, tmp_path / "run") == DONE
     printed = capsys.readouterr().out
@@ -176,6 +189,38 @@ def test_the_same_seed_gives_identical_weights(tables, finished, tmp_path):
     pd.testing.assert_frame_equal(
         pd.read_csv(finished / "history.csv")[columns], pd.read_csv(tmp_path / "again/history.csv")[columns]
     )
+
+
+def test_another_architecture_and_loss_with_a_frozen_encoder(tables, tmp_path, capsys):
+    from prediction import load_network
+
+    words = " ".join(TINY).replace("--decoder_filters 16 8 8 4 4 ", "").replace("size 32", "size 48").split()
+    folder = tmp_path / "run"
+    more = "--architecture pspnet --loss 0.5*bce+tversky --freeze_epochs 1 --unfreeze_learning_rate 0.0002"
+    assert train.main([*words, "--csv_dir", tables, "--work_dir", folder, *more.split()]) == DONE
+    printed = capsys.readouterr().out
+    assert "warning: freeze_epochs keeps an encoder of random weights" in printed
+    assert "epoch 2: the encoder learns too" in printed
+    config, history = load_config(folder), pd.read_csv(folder / "history.csv")
+    assert (config.architecture, config.loss, config.decoder_filters) == ("pspnet", "0.5*bce+tversky", [])
+    assert np.isfinite(history.to_numpy()).all() and (history["loss"] > 0).all()
+    # Cosine decay at the last of 6 steps, with 0.0002 in the place of the learning rate.
+    assert history["learning_rate"][1] == pytest.approx(0.0001 * (1 + math.cos(math.pi * 5 / 6)), rel=1e-5)
+    network = load_network(folder)
+    inner = next(layer for layer in network.layers if hasattr(layer, "layers"))
+    assert {layer.name for layer in inner.layers} >= {"psp_concat", "final_upsampling"}
+    assert network(np.zeros((1, 48, 48, 3), np.uint8)).shape == (1, 48, 48, 1)
+
+
+def test_a_run_from_before_there_were_architectures_is_a_unet(finished, tmp_path):
+    settings = yaml.safe_load((finished / "config.yaml").read_text())
+    for name in ("architecture", "loss", "freeze_epochs", "unfreeze_learning_rate"):
+        del settings[name]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    config = load_config(tmp_path)
+    assert config == load_config(finished)
+    assert (config.architecture, config.loss, config.freeze_epochs) == ("unet", "dice+focal", 0)
+    assert config.decoder_filters == [16, 8, 8, 4, 4]
 
 
 def weights(path):
@@ -311,6 +356,19 @@ WRONG = [
     ("--backbone resnet19", "backbone 'resnet19' is unknown; known: vgg16"),
     ("--encoder_weights nowhere.h5", "encoder_weights 'nowhere.h5' is neither imagenet, none nor a file"),
     ("--decoder_filters 8 8", "decoder_filters must be five numbers greater than 0, got [8, 8]"),
+    ("--architecture segnet", "architecture"),
+    ("--architecture pspnet --image_size 400",
+     "image_size must be a multiple of 48 for architecture pspnet, got 400; try 384 or 432"),
+    ("--backbone inceptionv3", "at least 96 for backbone inceptionv3, got 32; try 96"),
+    ("--architecture linknet",
+     "decoder_filters means something with architecture unet only, got architecture linknet; leave"),
+    ("--freeze_epochs -1", "freeze_epochs must not be negative, got -1"),
+    ("--unfreeze_learning_rate 0.1",
+     "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"),
+    ("--freeze_epochs 1 --unfreeze_learning_rate 0", "unfreeze_learning_rate must be greater than 0, got 0"),
+    ("--freeze_epochs 1 --unfreeze_learning_rate .inf", "unfreeze_learning_rate must be a finite number"),
+    ("--loss dise", "loss 'dise': 'dise' is unknown; expected one of dice, jaccard, focal, bce, tversky"),
+    ("--loss dice+0*focal", "the factor of focal must be a number greater than 0, got '0'"),
     ("--device 0 0", "device must be different GPU numbers from 0 on, got [0, 0]"),
     ("--batch_size many", "batch_size"),
     ("--no_such_option 3", "no_such_option"),
@@ -372,6 +430,7 @@ def test_the_tutorials_command_line_works_as_it_stands():
     assert (defaults.batch_size, defaults.epochs, defaults.learning_rate, defaults.image_size) == (
         32, 100, 0.001, 384
     )  # fmt: skip
+    assert defaults.decoder_filters == [256, 128, 64, 32, 16]
     assert (defaults.backbone, defaults.encoder_weights, defaults.balance) == (
         "efficientnetb4", "imagenet", "uniform"
     )  # fmt: skip
