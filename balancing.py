@@ -110,7 +110,7 @@ class BalancePlan:
             total = int(self.pass_lengths.sum())
             yield f"one pass of oversample is {total} draws, {total / draws_per_epoch:.2f} epochs"
         if self.weighting == "pixel":
-            yield "foreground and background count in the loss inversely to how much of a batch they cover"
+            yield "classes count in the loss inversely to how much of a batch they cover"
         if self.augment == "copies":
             often = draws_per_epoch * self.shares / self.sizes
             seldom = [self.subsets[place] for place in drawn if often[place] <= ABOUT_ONCE]

@@ -12,7 +12,7 @@ from ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from legacy_keras import tf
 from model import read_variables, save_weights, training_variables, write_variables
 from resuming import STATE_VERSION, versions
-from run_folder import BEST, LAST, history_row, write_history
+from run_folder import BEST, LAST, history_row, main_score, write_history
 
 EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, beside the best weights
 
@@ -70,7 +70,7 @@ class WaitingShare(tf.keras.callbacks.Callback):
 
 
 class RunRecorder(tf.keras.callbacks.Callback):
-    """Writes history.csv and the last weights each epoch, the best weights by validation IoU.
+    """Writes history.csv and the last weights each epoch, the best weights by their main score.
 
     Args:
         network: whose weights are saved.
@@ -84,7 +84,7 @@ class RunRecorder(tf.keras.callbacks.Callback):
         self.network = network
         self.folder = folder
         self.rows = list(rows)
-        self.best = max((row["val_iou"] for row in rows), default=-math.inf)
+        self.best = max((row[main_score(row)] for row in rows), default=-math.inf)
         self.taken, self.started = seconds, 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -99,8 +99,8 @@ class RunRecorder(tf.keras.callbacks.Callback):
         """Records the epoch; adds the learning rate to the logs of the callbacks that follow."""
         optimizer = self.model.optimizer
         logs["learning_rate"] = float(optimizer.learning_rate)
-        if logs["val_iou"] > self.best:
-            self.best = logs["val_iou"]
+        if logs[main_score(logs)] > self.best:
+            self.best = logs[main_score(logs)]
             save_weights(self.network, Path(self.folder, BEST))
         save_weights(self.network, Path(self.folder, LAST))
         self.rows.append(history_row(epoch + 1, logs, self.seconds()))
@@ -298,5 +298,6 @@ def run_callbacks(config, network, plan, stream, folder, resumption, digests, st
     if config.log == "wandb":
         callbacks.append(WandbLogger(folder, dataclasses.asdict(config), state["wandb"]))
     if config.patience is not None:
-        callbacks.append(tf.keras.callbacks.EarlyStopping("val_iou", mode="max", patience=config.patience))
+        score = "val_balanced_accuracy" if config.is_classification else "val_iou"
+        callbacks.append(tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.patience))
     return [*callbacks, Checkpointer(config, stream, folder, callbacks, resumption, digests, stop)]

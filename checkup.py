@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from appearance import look_at_pairs
+from class_table import read_classes
 from comparison import check_copies, check_masks, check_sizes
 from data_processing import ManifestOptions
 from duplicates import groups
 from errors import InputError
 from inspection import inspect_pairs
 from manifest import read_description, read_manifest
-from mask_encoding import SEVERAL, MaskEncoding, has_fringes, mask_families, read_classes, usual_encoding
+from mask_encoding import MOST_VALUES, SEVERAL, MaskEncoding, has_fringes, mask_families, usual_encoding
 from pairs import find_folders, find_pairs, likely_suffix
-from splitting import split_names, subset_names
+from splitting import BY_CLASS, split_names, subset_names
 
 STRANGERS = {SEVERAL: "mask_with_several_values", "colours": "mask_with_colours"}
 
@@ -29,7 +30,9 @@ class CheckupOptions:
         csv_dir: Folder of its manifests, whose split and subsets then count. Without it: those of the
             data's own folders, or the split that data_processing.py would make.
         mask_suffix: What masks' names have behind their image's; the manifests' own by default.
-        classes: CSV table id,name,colour for masks whose meaning is not plain; the manifests' own by default.
+        classes: CSV table id,name,colour for masks of several classes, or whose meaning is not plain; the
+            manifests' own by default.
+        ignore_index: Id in that table of pixels that count nowhere.
         smallest: Pixels of a photo's shorter side below which it counts as very small.
         largest: Megapixels above which a photo counts as very large.
     """
@@ -38,6 +41,7 @@ class CheckupOptions:
     csv_dir: str | None = None
     mask_suffix: str | None = None
     classes: str | None = None
+    ignore_index: int | None = None
     smallest: int = 32  # the network's encoder halves five times
     largest: float = 50.0  # 150 MB decoded, for each photo that is read at the same time
 
@@ -83,11 +87,15 @@ def examine_data(options, diagnosis):
         diagnosis.add("layout", str(error))
         return examined
     search = _search(options, stored, examined, folders, diagnosis)
-    facts = inspect_pairs(examined.data_root, search.pairs, search.findings)
+    table = read_classes(options.classes, options.ignore_index) if options.classes else None
+    most_values = (
+        table.most_values if table else max(MOST_VALUES, len(manifest.encoding.ids) if manifest else 0)
+    )
+    facts = inspect_pairs(examined.data_root, search.pairs, search.findings, most_values=most_values)
     diagnosis.take(search.findings, examined.pairs.keys() | search.unpaired.keys())
     if not facts:
         return examined
-    given = read_classes(options.classes)[0] if options.classes else None
+    given = table and table.encoding([fact.mask for fact in facts.values()])
     if given is None and manifest is not None and stored.get("classes"):
         given = manifest.encoding
     _find_encoding(given, facts, examined, diagnosis)
@@ -217,7 +225,10 @@ def _divide(examined, manifest, stored, diagnosis):
 
 def _of_split(stored):
     names = ("subset_by", "subset_bins", "valid_fraction", "seed", "group_by")
-    return {name: stored[name] for name in names if name in stored}
+    options = {name: stored[name] for name in names if name in stored}
+    if options.get("subset_by", "").startswith(BY_CLASS):  # the rows here know no classes
+        del options["subset_by"]
+    return options
 
 
 def _look(facts, examined, diagnosis):

@@ -10,6 +10,7 @@ import yaml
 
 from architectures import ARCHITECTURES, DECODER_FILTERS, WITH_DECODER_FILTERS, size_problem
 from balancing import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
+from classes import TASKS, Classes, checked_classes
 from command import parse_options
 from errors import InputError
 from loss_terms import DEFAULT_LOSS, loss_terms
@@ -40,6 +41,7 @@ class TrainConfig:
     Args:
         data_root: Folder of the data; the one in manifest.json by default.
         csv_dir: Folder of the manifests.
+        task: `segmentation` or `classification`; what the manifests are for by default.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         work_dir: Folder of the run; runs/<date>-<time> by default.
@@ -64,8 +66,9 @@ class TrainConfig:
             encoder_weights are.
         unfreeze_learning_rate: Takes learning_rate's place when the encoder begins to learn; a tenth of it by
             default.
-        loss: `dice`, `jaccard`, `focal`, `bce` (binary cross-entropy), `tversky`, or a sum of them, with
-            factors or without, as in 0.5*dice+1*focal.
+        loss: `dice`, `jaccard`, `focal`, `bce` (cross-entropy, binary or of several classes), `tversky`, or
+            a sum of them, with factors or without, as in 0.5*dice+1*focal. dice+focal by default, bce for
+            classification.
         architecture: U-Net, FPN, LinkNet or PSPNet of segmentation-models.
         backbone: Encoder, any of segmentation-models'.
         encoder_weights: `imagenet` (downloaded at first use), `none`, or a weights file.
@@ -93,15 +96,19 @@ class TrainConfig:
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
         report: Write report.html at the end, after an evaluation of the best weights.
-        patience: Stop after so many epochs without a better validation IoU; never by default.
+        patience: Stop after so many epochs without a better validation IoU (balanced accuracy); never
+            by default.
         save_every: Steps between two checkpoints, besides those at the end of each epoch.
         decay_start: Step at which the decay of the learning rate begins; filled in where a run goes on for
             another number of epochs.
         fingerprint: Of the training rows; filled in by train.py, compared when a sample is drawn again.
+        classes: Their names by id; filled in by train.py, empty for background and foreground alone.
+        class_colours: Their colours; filled in by train.py.
     """
 
     data_root: str | None = None
     csv_dir: str = "csv_file"
+    task: Literal[TASKS] | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     work_dir: str | None = None
@@ -120,7 +127,7 @@ class TrainConfig:
     weight_decay: float = 0.0001
     freeze_epochs: int = 0
     unfreeze_learning_rate: float | None = None
-    loss: str = DEFAULT_LOSS
+    loss: str | None = None
     architecture: Literal[tuple(ARCHITECTURES)] = "unet"
     backbone: str = "efficientnetb4"
     encoder_weights: str = "imagenet"
@@ -144,6 +151,8 @@ class TrainConfig:
     save_every: int | None = None
     decay_start: int = 0
     fingerprint: str | None = None
+    classes: list[str] = field(default_factory=list)
+    class_colours: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         problems = [problem for problem in self._problems() if problem]
@@ -154,8 +163,26 @@ class TrainConfig:
                 named = {str(subset): value for subset, value in getattr(self, name).items()}
                 object.__setattr__(self, name, named)
         object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
+        if self.fingerprint is not None:  # of a run, perhaps from before there was a choice
+            object.__setattr__(self, "task", self.task or TASKS[0])
+            object.__setattr__(self, "loss", self.loss or DEFAULT_LOSS)
         if self.architecture in WITH_DECODER_FILTERS and not self.decoder_filters:
             object.__setattr__(self, "decoder_filters", list(DECODER_FILTERS))
+
+    @property
+    def class_list(self):
+        """Classes, or None for background and foreground alone."""
+        return Classes(tuple(self.classes), tuple(self.class_colours)) if self.classes else None
+
+    @property
+    def outputs(self):
+        """Probabilities that the network gives for each pixel: one, or one for each class."""
+        return len(self.classes) or 1
+
+    @property
+    def is_classification(self):
+        """Whether an image as a whole has a class, instead of each of its pixels."""
+        return self.task == "classification"
 
     def _problems(self):
         for name in (
@@ -205,7 +232,9 @@ class TrainConfig:
         if self.unfreeze_learning_rate is not None and not self.freeze_epochs:
             yield "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"
         try:
-            loss_terms(self.loss)
+            loss_terms(self.loss or DEFAULT_LOSS)
+            if self.classes or self.class_colours:
+                checked_classes(self.classes, self.class_colours, "classes")
         except InputError as error:
             yield str(error)
 

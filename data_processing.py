@@ -11,6 +11,8 @@ from typing import Literal
 
 import pandas as pd
 
+from class_shares import class_shares, class_table, printed_class_table
+from class_table import read_classes
 from command import command, parse_options
 from errors import InputError, listing, visible
 from inspection import inspect_pairs
@@ -29,10 +31,10 @@ from manifest import (
     write_json,
     write_tables,
 )
-from mask_encoding import decide_encoding, read_classes
+from mask_encoding import MOST_VALUES, decide_encoding
 from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from splitting import check_subset_names, one_group, split_names, subset_names
+from splitting import BY_CLASS, check_subset_names, one_group, split_names, subset_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class ManifestOptions:
             or Images/<subset>/ with Masks/<subset>/.
         csv_dir: Folder for the manifests.
         subset_by: `folder` (first folder below the images folder), `coverage` (quantiles of the foreground
-            fraction), or a regular expression on the image's path with one group, the subset's name.
+            fraction), `class:<name>` (images with and without that class), or a regular expression on the
+            image's path with one group, the subset's name.
         subset_bins: Number of quantiles of `--subset_by coverage`.
         valid_fraction: Fraction of every subset that is held out where the data has no valid folder.
         seed: Seed of that split.
@@ -53,7 +56,9 @@ class ManifestOptions:
         duplicates: What to do about byte-identical images on both sides of the data's own split.
         mask_suffix: What masks' names have behind their image's, such as _mask in photo_mask.png.
         unpaired: What to do about images without mask and masks without image.
-        classes: CSV table id,name,colour for masks whose meaning is not plain.
+        classes: CSV table id,name,colour for masks of several classes, or whose meaning is not plain.
+        ignore_index: Id in masks or in that table, such as 255, of pixels that count neither in the loss nor
+            in any score.
         allow_outside: Follow symbolic links that lead out of the data root.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         overwrite: Replace manifests of another data root, and CSV files edited by hand.
@@ -71,6 +76,7 @@ class ManifestOptions:
     mask_suffix: str = ""
     unpaired: Literal["error", "skip"] = "error"
     classes: str | None = None
+    ignore_index: int | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
@@ -85,8 +91,16 @@ class ManifestOptions:
             raise InputError(f"seed must not be negative, got {self.seed}; try 0")
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
-        if self.subset_by not in ("folder", "coverage"):
-            one_group("--subset_by", self.subset_by, "folder, coverage or a regular expression")
+        if self.ignore_index is not None:
+            if self.classes is None:
+                raise InputError("ignore_index needs --classes, the table of what the other ids mean")
+            if not 0 <= self.ignore_index <= 255:
+                raise InputError(f"ignore_index must lie between 0 and 255, got {self.ignore_index}")
+        by_class = self.subset_by.startswith(BY_CLASS)
+        if by_class and self.classes is None:
+            raise InputError(f"subset_by {self.subset_by} needs --classes, the table with the class's name")
+        if self.subset_by not in ("folder", "coverage") and not by_class:
+            one_group("--subset_by", self.subset_by, "folder, coverage, class:<name> or a regular expression")
         if self.group_by is not None:
             one_group("--group_by", self.group_by, "a regular expression")
 
@@ -95,7 +109,7 @@ def make_csv_file(options):
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
     Returns:
-        DataFrame of all rows, the COLUMNS and `split`.
+        DataFrame of all rows, the COLUMNS, `split`, and of several classes their shares (class_shares.py).
 
     Raises:
         InputError: everything that is wrong with the data, at once; no manifest is written then.
@@ -110,6 +124,7 @@ def make_csv_file(options):
     _check_names(rows["type"].unique())
     split = _split_described(rows, options)
     rows["split"] = split_names(rows, options)
+    shares = class_table(rows)
     description = {
         "version": VERSION,
         "data_root": str(data_root),
@@ -119,6 +134,7 @@ def make_csv_file(options):
         "counts": _counts(rows),
         "masks_without_foreground": int((rows["coverage"] == 0).sum()),
         **left_out,
+        **({"class_shares": shares} if shares else {}),
         "duplicates": _duplicates(rows, options),
         "fingerprint": _fingerprint(rows),
     }
@@ -151,22 +167,35 @@ def _read_data(data_root, folders, options):
     Returns:
         (DataFrame of rows, and for manifest.json: what the masks hold, what was left out)
     """
+    table = read_classes(options.classes, options.ignore_index) if options.classes else None
     search = find_pairs(data_root, folders, options.mask_suffix, options.allow_outside)
     findings = search.findings
     if options.unpaired == "error":
         _report_unpaired(search, options, findings)
     if not search.outside and not any(pair.split in (None, "train") for pair in search.pairs):
         findings.add("data without a single pair to train on", str(data_root), EXPECTED_LAYOUT)
-    facts = inspect_pairs(data_root, search.pairs, findings, max_pixels=options.max_pixels)
+    most_values = table.most_values if table else MOST_VALUES
+    facts = inspect_pairs(
+        data_root, search.pairs, findings, max_pixels=options.max_pixels, most_values=most_values
+    )
     findings.raise_if_any()
-    encoding, found, names = _encoding(options, facts)
+    encoding, found = _encoding(options, facts, table)
+    rows, names = _rows(facts, encoding), table.classes.names if table else ("background", "foreground")
     masks = {
         "mask_encoding": encoding.to_dict(),
         "mask_encoding_found": found,
-        "classes": {str(class_id): name for class_id, name in sorted(names.items())},
+        "classes": _by_id(names),
     }
+    if table and not table.is_binary:
+        masks |= {"class_colours": _by_id(table.classes.colours), "ignore_index": table.ignore_index}
+        shares = class_shares([fact.mask for fact in facts.values()], encoding, table.classes)
+        rows = pd.concat([rows, shares], axis=1)
     left_out = {"unpaired": sorted(search.unpaired), "other_files": search.others}
-    return _rows(facts, encoding), masks, left_out
+    return rows, masks, left_out
+
+
+def _by_id(values):
+    return {str(class_id): value for class_id, value in enumerate(values)}
 
 
 def _report_unpaired(search, options, findings):
@@ -181,13 +210,12 @@ def _report_unpaired(search, options, findings):
         )
 
 
-def _encoding(options, facts):
-    """(MaskEncoding, what was found, {class id: name}), from --classes or from the masks themselves."""
+def _encoding(options, facts, table):
+    """(MaskEncoding, what was found), from the ClassTable or, without one, from the masks themselves."""
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
-    if options.classes is None:
-        encoding, found = decide_encoding(summaries)
-        return encoding, found, {0: "background", 1: "foreground"}
-    encoding, names = read_classes(options.classes)
+    if table is None:
+        return decide_encoding(summaries)
+    encoding = table.encoding(summaries.values())
     strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
     if strays:
         raise InputError(
@@ -195,7 +223,7 @@ def _encoding(options, facts):
             f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
             "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
         )
-    return encoding, encoding.describe(), names
+    return encoding, encoding.describe()
 
 
 def _unnamed(summary, encoding):
@@ -313,6 +341,8 @@ def _print_report(rows, options):
     shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format).replace("nan%", "-")
     print(shown.rename(columns=lambda name: name.replace("_", " ")).to_string(index=False))
     description = read_description(options.csv_dir)
+    if description.get("class_shares"):
+        print(f"\n{printed_class_table(description['class_shares'])}")
     print(f"\nsplit: {description['split']}")
     empty = description["masks_without_foreground"]
     print(f"masks: {description['mask_encoding_found']}; {empty} of them empty")

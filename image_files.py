@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ImageOps
 
 from data_root import is_within
 from errors import InputError
@@ -125,6 +126,28 @@ def read_image(path, max_pixels=MAX_PIXELS):
 def read_grey(path, max_pixels=MAX_PIXELS):
     """Reads a file as uint8 (H, W), turned upright by its EXIF tag. Raises OSError like `read_image`."""
     return decode_grey(Path(path).read_bytes(), path, max_pixels)
+
+
+def read_indices(path, max_pixels=MAX_PIXELS):
+    """Reads a file with a palette as uint8 (H, W), each pixel's place in the palette; turned upright.
+
+    OpenCV knows the colours alone.
+
+    Raises:
+        OSError: as `read_image`, or the file has no palette.
+    """
+    content = read_bytes(path)
+    check_pixels(content, max_pixels, path)
+    try:
+        picture = open_lazily(content)
+        if picture.mode != "P":
+            raise OSError(f"{path} has no palette")
+        picture.load()
+    except OSError:
+        raise
+    except Exception as error:  # whatever Pillow raises on a damaged file
+        raise OSError(f"{path} cannot be decoded: {error}") from error
+    return np.asarray(ImageOps.exif_transpose(picture))
 
 
 def decode_colour(content, name="the file", max_pixels=MAX_PIXELS):

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 import image_files
-from mask_encoding import MaskSummary, is_grey, summarise_colours, summarise_grey
+from mask_encoding import MOST_VALUES, MaskSummary, is_grey, summarise_colours, summarise_grey
 from pixel_limit import MAX_PIXELS, TooManyPixels, claimed_size, pixel_advice
 from workers import worker_pool
 
@@ -34,17 +34,18 @@ class PairFacts(NamedTuple):
     mask: MaskSummary
 
 
-def inspect_pairs(data_root, pairs, findings, workers=None, max_pixels=MAX_PIXELS):
+def inspect_pairs(data_root, pairs, findings, workers=None, max_pixels=MAX_PIXELS, most_values=MOST_VALUES):
     """Reads every file of `pairs` once, in parallel, and collects what is wrong in `findings`.
 
     Args:
         workers: number of processes, 0 for threads in this one; by default what is faster.
         max_pixels: of a file, by its header; one with more is a finding and not decoded.
+        most_values: of a mask, up to which they are counted.
 
     Returns:
         {Pair: PairFacts} of the pairs without a finding, in the order of `pairs`.
     """
-    facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root), max_pixels)
+    facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root), max_pixels, most_values)
     progress = tqdm(total=len(pairs), desc="reading", unit="pair", delay=2)
     with progress, _pool(usual_workers(len(pairs)) if workers is None else workers) as pool:
         blocks = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
@@ -70,7 +71,7 @@ def _pool(workers):
     return worker_pool(workers) if workers else ThreadPoolExecutor(os.cpu_count())
 
 
-def _inspect(data_root, max_pixels, pair):
+def _inspect(data_root, max_pixels, most_values, pair):
     """(PairFacts, problems) of one pair; a problem is (headline, place, advice)."""
     problems, contents, pictures = [], [], []
     for path in (pair.image, pair.mask):
@@ -95,7 +96,12 @@ def _inspect(data_root, max_pixels, pair):
         return None, problems
     lossy = image_files.is_lossy(contents[1], mask)
     pixels = decoded_mask(contents[1], mask, pixels, lossy, max_pixels)
-    summary = summarise_grey(pixels, lossy) if pixels.ndim == 2 else summarise_colours(pixels)
+    if pixels.ndim == 2:
+        summary = summarise_grey(pixels, lossy, most_values)
+    else:
+        summary = summarise_colours(pixels, most_values)
+    if mask.mode == "P":
+        summary = summary._replace(indices=_filled_places(mask.histogram()))
     # Few greys, like a mask's; comparing every clean mask would cost its decoding again.
     clean = pixels.ndim == 2 and summary.values is not None
     if contents[0] == contents[1] or not clean and _is_copy(contents[0], pixels, max_pixels):
@@ -103,6 +109,10 @@ def _inspect(data_root, max_pixels, pair):
         return None, [("masks that are a copy of their image", f"{pair.mask} = {pair.image}", advice)]
     hashes = [hashlib.sha256(content).hexdigest() for content in contents]
     return PairFacts(*image_files.upright_size(image), *hashes, summary), []
+
+
+def _filled_places(histogram):
+    return tuple((place, count) for place, count in enumerate(histogram) if count)
 
 
 def _reason(error):

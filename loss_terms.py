@@ -6,6 +6,7 @@ from errors import InputError
 
 LOSSES = ("dice", "jaccard", "focal", "bce", "tversky")
 DEFAULT_LOSS = "dice+focal"
+CLASSIFICATION_LOSS = "bce"
 
 
 def loss_terms(text):

@@ -84,19 +84,21 @@ def pixel_weights(mask, classes=2):
     """Weight of each pixel, inverse to how much of the batch its class covers.
 
     scikit-learn's "balanced" over the pixels: pixels / (classes present * pixels of the class), so the mean
-    is 1; but at most 20, for a few stray pixels must not rule a batch.
+    is 1; but at most 20, for a few stray pixels must not rule a batch. Ignored pixels weigh nothing.
 
     Args:
-        mask: class ids 0..classes-1 of any integer type, (B, H, W, 1).
+        mask: class ids 0..classes-1 or IGNORED of any integer type, (B, H, W, 1).
 
     Returns:
         float32 (B, H, W, 1).
     """
-    counts = tf.stack([tf.math.count_nonzero(tf.equal(tf.cast(mask, tf.int32), k)) for k in range(classes)])
+    ids = tf.cast(mask, tf.int32)
+    counts = tf.stack([tf.math.count_nonzero(tf.equal(ids, k)) for k in range(classes)])
     present = tf.cast(tf.math.count_nonzero(counts), tf.float32)
-    pixels = tf.cast(tf.size(mask), tf.float32)
+    pixels = tf.cast(tf.reduce_sum(counts), tf.float32)
     weights = tf.math.divide_no_nan(pixels, present * tf.cast(counts, tf.float32))
-    return tf.gather(tf.minimum(weights, LARGEST_PIXEL_WEIGHT), tf.cast(mask, tf.int32))
+    weights = tf.concat([tf.minimum(weights, LARGEST_PIXEL_WEIGHT), [0.0]], axis=0)  # the last of IGNORED
+    return tf.gather(weights, tf.minimum(ids, classes))
 
 
 class SegmentationLoss(tf.keras.losses.Loss):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from classes import TASKS, Classes, checked_classes
 from data_root import DataRoot
 from errors import Findings, InputError
 from manifest_rows import AGAIN, COLUMNS, NUMBERS, RANGES, check_rows, fill_numbers, fill_paths
@@ -20,7 +21,16 @@ from pixel_limit import MAX_PIXELS
 MANIFEST = "manifest.json"
 VERSION = 1
 # What readers look up in manifest.json, with its type.
-DESCRIBED = {"data_root": str, "fingerprint": str, "options": dict, "files": dict, "mask_encoding": dict}
+DESCRIBED = {
+    "data_root": str,
+    "fingerprint": str,
+    "options": dict,
+    "files": dict,
+    "mask_encoding": dict,
+    "task": str,
+    "classes": dict,
+    "class_colours": dict,
+}
 KINDS = {str: "text", dict: "names with values"}
 
 
@@ -168,6 +178,8 @@ def read_description(csv_dir):
     for name, kind in DESCRIBED.items():
         if not isinstance(description.get(name, kind()), kind):
             raise InputError(f"{path}: {name} is {description[name]!r}, expected {KINDS[kind]}. {AGAIN}")
+    if description.get("task", TASKS[0]) not in TASKS:
+        raise InputError(f"{path}: task is {description['task']!r}, expected {' or '.join(TASKS)}. {AGAIN}")
     if not isinstance(description.get("options", {}).get("mask_suffix", ""), str):
         raise InputError(f"{path}: mask_suffix among the options is no text. {AGAIN}")
     return description
@@ -186,6 +198,8 @@ class Manifest:
         notes: lines worth showing.
         lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
         valid_file, valid_numbers: the same of `valid`.
+        task: one of TASKS.
+        classes: Classes; None where there are foreground and background alone, and nothing is ignored.
     """
 
     data_root: Path
@@ -197,6 +211,8 @@ class Manifest:
     lines: dict
     valid_file: Path
     valid_numbers: pd.Index
+    task: str = TASKS[0]
+    classes: Classes | None = None
 
     def training_fingerprint(self):
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
@@ -282,7 +298,37 @@ def read_manifest(
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
     fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
-    return Manifest(root, encoding, train, valid, fingerprint, tuple(notes), lines, valid_file, valid_numbers)
+    classes = described_classes(description)
+    encoding.check_ids(len(classes) if classes else None)
+    return Manifest(
+        root,
+        encoding,
+        train,
+        valid,
+        fingerprint,
+        tuple(notes),
+        lines,
+        valid_file,
+        valid_numbers,
+        description.get("task", TASKS[0]),
+        classes,
+    )
+
+
+def described_classes(description):
+    """The Classes of a manifest.json, None where it describes foreground and background alone.
+
+    Raises:
+        InputError: names and colours do not fit each other.
+    """
+    if "class_colours" not in description:
+        return None
+    tables = [description.get(key, {}) for key in ("classes", "class_colours")]
+    ids = [str(number) for number in range(len(tables[0]))]
+    if any(list(table) != ids or not all(isinstance(v, str) for v in table.values()) for table in tables):
+        raise InputError(f"{MANIFEST}: classes and class_colours do not name the same ids from 0 on. {AGAIN}")
+    names, colours = (tuple(table.values()) for table in tables)
+    return checked_classes(names, colours, MANIFEST)
 
 
 def _changed(path, description):

@@ -4,7 +4,6 @@ Plain encodings are found without help: 0/255, 0/1, {0, v}, grey-fringed (JPEG o
 at half) and black with one colour. Anything else needs a table of the classes.
 """
 
-import csv
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from errors import Findings, InputError, listing
-from image_files import read_grey, read_image
+from classes import IGNORED
+from errors import InputError, listing
+from image_files import read_grey, read_image, read_indices
 from pixel_limit import MAX_PIXELS
 
 HALF = 128
@@ -32,9 +32,9 @@ class MaskEncoding:
     """How to turn the pixels of a mask file into class ids.
 
     Args:
-        kind: `threshold` (grey at or above 128 is class 1), `values` (grey value -> id) or `colours`
-            ("#rrggbb" -> id).
-        ids: the table of the last two kinds.
+        kind: `threshold` (grey at or above 128 is class 1), `values` (grey value -> id), `indices` (place
+            in the file's palette -> id) or `colours` ("#rrggbb" -> id).
+        ids: the table of all kinds but the first; an id may be IGNORED.
     """
 
     kind: str = "threshold"
@@ -45,9 +45,9 @@ class MaskEncoding:
         """The inverse of `to_dict`; raises InputError where manifest.json was damaged."""
         try:
             kind, table = stored["kind"], stored.get("ids", {})
-            if kind not in ("threshold", "values", "colours"):
+            if kind not in READERS:
                 raise ValueError(kind)
-            key = int if kind == "values" else str
+            key = str if kind == "colours" else int
             ids = tuple((key(value), int(class_id)) for value, class_id in table.items())
             if kind != "threshold" and not (ids and all(_is_entry(*entry) for entry in ids)):
                 raise ValueError(ids)
@@ -55,17 +55,29 @@ class MaskEncoding:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
-                "values or colours with its ids. Make the manifests again with data_processing.py."
+                "values, indices or colours with its ids. Make the manifests again with data_processing.py."
             ) from None
 
     def to_dict(self):
         """For manifest.json."""
         return {"kind": self.kind} | ({"ids": dict(self.ids)} if self.ids else {})
 
+    def check_ids(self, classes=None):
+        """Raises InputError where an id is none of so many classes; None stands for two, and none ignored."""
+        known = {0, 1} if classes is None else {*range(classes), IGNORED}
+        unknown = {class_id for _, class_id in self.ids} - known
+        if unknown:
+            raise InputError(
+                f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are no classes. "
+                "Make the manifests again with data_processing.py."
+            )
+
     def describe(self):
         """One line for people."""
         if self.kind == "threshold":
             return f"grey, class 1 at or above {HALF}"
+        if len(self.ids) > MOST_VALUES:
+            return f"{len(self.ids)} {self.kind} with an id each"
         return f"{self.kind} " + ", ".join(f"{value} -> {class_id}" for value, class_id in self.ids)
 
     def read(self, path, max_pixels=MAX_PIXELS):
@@ -75,7 +87,7 @@ class MaskEncoding:
             OSError: the file cannot be read, has more than `max_pixels`, or holds a value that the encoding
                 does not name.
         """
-        pixels = (read_image if self.kind == "colours" else read_grey)(path, max_pixels)
+        pixels = READERS[self.kind](path, max_pixels)
         ids = self.decode(pixels)
         if self.kind != "threshold" and UNNAMED in ids:
             raise OSError(f"{path} holds values that are not among the classes ({self.describe()})")
@@ -85,7 +97,7 @@ class MaskEncoding:
         """uint8 (H, W) grey or (H, W, 3) RGB -> uint8 (H, W) of ids, UNNAMED where the table has no entry."""
         if self.kind == "threshold":
             return cv2.threshold(pixels, HALF - 1, 1, cv2.THRESH_BINARY)[1]
-        if self.kind == "values":
+        if self.kind in ("values", "indices"):
             table = np.full(256, UNNAMED, np.uint8)
             for value, class_id in self.ids:
                 table[value] = class_id
@@ -96,10 +108,14 @@ class MaskEncoding:
         return ids
 
 
+# What reads the files of each kind.
+READERS = {"threshold": read_grey, "values": read_grey, "indices": read_indices, "colours": read_image}
+
+
 def _is_entry(value, class_id):
-    """True if a grey value (int) or colour (str) can have this class id."""
+    """True if a value (int) or colour (str) can have this class id."""
     right = 0 <= value <= 255 if isinstance(value, int) else re.fullmatch("#[0-9a-f]{6}", value)
-    return bool(right) and class_id in (0, 1)
+    return bool(right) and (0 <= class_id < UNNAMED or class_id == IGNORED)
 
 
 def pack_colours(pixels):
@@ -116,15 +132,19 @@ class MaskSummary(NamedTuple):
         values: (value, pixels) of each distinct grey value or 0xrrggbb, None if there are too many.
         pixels: number of pixels.
         bright: number of pixels at or above half.
+        indices: (place in the palette, pixels) of a file that has one, else None.
     """
 
     kind: str
     values: tuple | None
     pixels: int
     bright: int = 0
+    indices: tuple | None = None
 
     def named_values(self, encoding):
-        """{value as `encoding` names it: pixels}, or None if there are too many values."""
+        """{value as `encoding` names it: pixels}; None if there are too many values, or none of its kind."""
+        if encoding.kind == "indices":
+            return None if self.indices is None else dict(self.indices)
         if self.values is None:
             return None
         if encoding.kind == "values":
@@ -140,11 +160,22 @@ class MaskSummary(NamedTuple):
         return named is not None and set(named) <= set(dict(encoding.ids))
 
     def coverage(self, encoding):
-        """Fraction of pixels in [0, 1] that are not background under `encoding`, which must fit."""
+        """Fraction of pixels in [0, 1] that are not background under `encoding`, which must fit.
+
+        Ignored pixels are left out; 0 where all are.
+        """
         if encoding.kind == "threshold":
             return self.bright / self.pixels
-        ids = dict(encoding.ids)
-        return sum(n for value, n in self.named_values(encoding).items() if ids[value]) / self.pixels
+        counts = self.class_pixels(encoding)
+        counted = self.pixels - counts.pop(IGNORED, 0)
+        return sum(count for class_id, count in counts.items() if class_id) / max(counted, 1)
+
+    def class_pixels(self, encoding):
+        """{class id: pixels} under an `encoding` with a table, which must fit."""
+        ids, counts = dict(encoding.ids), defaultdict(int)
+        for value, count in self.named_values(encoding).items():
+            counts[ids[value]] += count
+        return counts
 
 
 def is_grey(pixels, lossy):
@@ -156,21 +187,21 @@ def is_grey(pixels, lossy):
     return (spread[visible] > GREY_SPREAD).mean() < 0.2 if visible.any() else True
 
 
-def summarise_colours(pixels):
+def summarise_colours(pixels, most_values=MOST_VALUES):
     """Summary of a colour mask, uint8 (H, W, 3) RGB."""
     values, counts = np.unique(pack_colours(pixels), return_counts=True)
-    few = len(values) <= MOST_VALUES
+    few = len(values) <= most_values
     kept = tuple(zip(values.tolist(), counts.tolist(), strict=True)) if few else None
     return MaskSummary("colours", kept, pixels.shape[0] * pixels.shape[1])
 
 
-def summarise_grey(pixels, lossy=False):
+def summarise_grey(pixels, lossy=False, most_values=MOST_VALUES):
     """Summary of a grey mask, uint8 (H, W); a `lossy` (JPEG) file is never taken for 0/1 or {0, v}."""
     histogram = grey_histogram(pixels)
     values = np.flatnonzero(histogram).tolist()
     counts = histogram[values].tolist()
     kind = _grey_kind(pixels, histogram, values, lossy)
-    kept = tuple(zip(values, counts, strict=True)) if len(values) <= MOST_VALUES else None
+    kept = tuple(zip(values, counts, strict=True)) if len(values) <= most_values else None
     bright = sum(count for value, count in zip(values, counts, strict=True) if value >= HALF)
     return MaskSummary(kind, kept, pixels.size, bright)
 
@@ -335,66 +366,6 @@ def _mapping_needed(family, summaries, paths, examples):
         f"({len(examples)} of them, for example {examples[0]}):\n"
         f"{listing(found, 2 * MOST_VALUES)}\n"
         "Expected black and one other value. Say what each value means with --classes classes.csv, a table "
-        f"with the columns id,name,colour and rows such as 1,nail,{example} (id 0 is background, 1 "
-        "foreground); masks with more values than classes (lossy JPEG) must be saved again as PNG."
+        f"with the columns id,name,colour and rows such as 1,nail,{example} (id 0 is background); masks "
+        "with more values than classes (lossy JPEG) must be saved again as PNG."
     )
-
-
-def read_classes(path):
-    """Reads the table of the classes: a CSV file with the columns id, name, colour.
-
-    `colour` is "#rrggbb" or a grey value 0..255; several colours may stand for one id; id 0 is background
-    and 1 foreground.
-
-    Returns:
-        (MaskEncoding, {id: name})
-
-    Raises:
-        InputError: every row that is wrong, by its line number.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or ()
-            rows = dict([(reader.line_num, row) for row in reader])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--classes {path}: cannot be read ({error}); expected a CSV file") from None
-    missing = {"id", "name", "colour"} - set(header)
-    if missing:
-        found = ", ".join(header) or "nothing"
-        raise InputError(f"--classes {path}: its first line is {found}; expected id,name,colour. {_ADVICE}")
-    findings, table, names = Findings(), {}, {}
-    for line, row in rows.items():
-        problem = _add_class(row, table, names)
-        if problem:
-            findings.add("rows of the classes that are wrong", f"{path} line {line}: {problem}", _ADVICE)
-    findings.raise_if_any()
-    if set(names) != {0, 1}:
-        raise InputError(f"--classes {path}: the ids are {sorted(names)}; expected 0 and 1. {_ADVICE}")
-    kinds = {type(value) for value in table}
-    if len(kinds) > 1:
-        raise InputError(
-            f"--classes {path} mixes grey values and #rrggbb colours; expected one of them. "
-            "Write grey 128 as #808080."
-        )
-    return MaskEncoding("values" if kinds == {int} else "colours", tuple(table.items())), names
-
-
-_ADVICE = "Expected id,name,colour with the ids 0 (background) and 1, as in `1,nail,#ff0000`."
-
-
-def _add_class(row, table, names):
-    class_id, colour = (row.get("id") or "").strip(), (row.get("colour") or "").strip().lower()
-    if class_id not in ("0", "1"):
-        return f"id is {class_id!r}, expected 0 or 1"
-    if colour.isdecimal() and len(colour) <= 3 and int(colour) <= 255:
-        value = int(colour)
-    elif len(colour) == 7 and colour[0] == "#" and all(c in "0123456789abcdef" for c in colour[1:]):
-        value = colour
-    else:
-        return f"colour is {colour!r}, expected #rrggbb or a grey value 0..255"
-    if value in table:
-        return f"colour {colour} stands there twice"
-    table[value] = int(class_id)
-    names.setdefault(int(class_id), (row.get("name") or "").strip())
-    return None

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from class_losses import class_loss
+from classes import TASKS
 from errors import InputError
 from freezing import freeze_normalisation
 from legacy_keras import sm, tf
 from loss_terms import DEFAULT_LOSS
 from losses import pixel_weights, segmentation_loss
-from metrics import SubsetCounts, scores
+from metrics import ClassCounts, SubsetCounts, score_logs
 from optimizer import adamw
 from weight_files import weights_problem
 
@@ -66,10 +68,11 @@ def build_network(
     encoder_weights=None,
     decoder_filters=None,
     freeze_encoder=False,
+    outputs=1,
 ):
-    """A segmentation-models network with a sigmoid.
+    """A segmentation-models network with a sigmoid, or a softmax of several classes.
 
-    Under mixed precision the logits are cast to float32 before the sigmoid.
+    Under mixed precision the logits are cast to float32 before either.
 
     Args:
         backbone: a name of segmentation-models, such as efficientnetb4.
@@ -78,15 +81,16 @@ def build_network(
         encoder_weights: `imagenet`, a path to a weights file, or None for random weights.
         decoder_filters: five numbers, from the deepest stage up, for a U-Net; None for the usual ones.
         freeze_encoder: whether its layers are not trainable; `network.trainable = True` changes that.
+        outputs: number of classes, or 1 for the probability of the foreground.
 
     Returns:
-        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1].
+        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1].
 
     Raises:
         InputError: the encoder's weights cannot be had.
     """
     options = {"decoder_filters": decoder_filters} if decoder_filters else {}
-    options["encoder_freeze"] = freeze_encoder
+    options |= {"encoder_freeze": freeze_encoder, "classes": outputs}
     inner = _with_encoder_weights(BUILDERS[architecture], backbone, image_size, encoder_weights, **options)
     if freeze_encoder:
         freeze_normalisation(inner)
@@ -96,7 +100,8 @@ def build_network(
                 layer.momentum = SCRATCH_MOMENTUM
     photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="photo")
     logits = inner(input_scaling(backbone)(photo))
-    probability = tf.keras.layers.Activation("sigmoid", dtype="float32", name="probability")
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    probability = tf.keras.layers.Activation(activation, dtype="float32", name="probability")
     return tf.keras.Model(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
 
 
@@ -108,7 +113,6 @@ def _with_encoder_weights(build, backbone, image_size, encoder_weights, **option
         return build(
             backbone,
             input_shape=(image_size, image_size, 3),
-            classes=1,
             activation="linear",
             encoder_weights=encoder_weights,
             **options,
@@ -150,21 +154,28 @@ class SegmentationModel(tf.keras.Model):
         network: what `build_network` returns.
         subsets: names of the subsets in the validation data.
         loss_weights: None; `pixel`; or the weight of each training subset, floats.
+        classes: names of the classes; empty for background and foreground alone.
+        task: one of TASKS; with images that have a class as a whole, the subsets are the classes.
     """
 
-    def __init__(self, network, subsets, loss_weights=None):
+    def __init__(self, network, subsets, loss_weights=None, classes=(), task=TASKS[0]):
         super().__init__()
         self.network = network
         self.subsets = list(subsets)
+        self.classes = list(classes)
+        self.task = task
         self.loss_weights = loss_weights
-        self.counts = SubsetCounts(len(self.subsets))
+        if self.classes:
+            self.counts = ClassCounts(len(self.subsets), len(self.classes))
+        else:
+            self.counts = SubsetCounts(len(self.subsets))
         self.mean_loss = tf.keras.metrics.Mean("loss")
         self.first_epoch, self.first_step = 0, 0
         # Every device reports the scores of all; Keras would add them up.
         self.distribute_reduction_method = "first"
 
     def call(self, photo, training=False):
-        """uint8 (B, S, S, 3) -> float32 (B, S, S, 1) in [0, 1]."""
+        """uint8 (B, S, S, 3) -> float32 (B, S, S, C) in [0, 1]."""
         return self.network(photo, training=training)
 
     @property
@@ -198,7 +209,7 @@ class SegmentationModel(tf.keras.Model):
         if self.loss_weights is None:
             return None
         if self.loss_weights == "pixel":
-            return pixel_weights(mask)
+            return pixel_weights(mask, len(self.classes) or 2)
         return tf.gather(tf.constant(self.loss_weights, tf.float32), subset)
 
     def test_step(self, batch):
@@ -207,12 +218,8 @@ class SegmentationModel(tf.keras.Model):
         probability = self.network(photo, training=False)
         self.mean_loss.update_state(self.loss(mask, probability), sample_weight=tf.shape(photo)[0])
         self.counts.update_state(mask, probability, subset)
-        counts = self.counts.result()
-        logs = {"loss": self.mean_loss.result()} | scores(tf.reduce_sum(counts, axis=0))
-        for index, name in enumerate(self.subsets):
-            own = scores(counts[index])
-            logs |= {f"iou_{name}": own["iou"], f"f1_{name}": own["f1"]}
-        return logs
+        scores = score_logs(self.counts.result(), self.subsets, self.classes, self.task)
+        return {"loss": self.mean_loss.result()} | scores
 
 
 def _for_replica(loss):
@@ -221,12 +228,13 @@ def _for_replica(loss):
 
 
 def compile_model(model, *, loss=DEFAULT_LOSS, **options):
-    """Gives `model` its loss, as `losses.segmentation_loss` takes it, and its optimiser.
+    """Gives `model` its loss, as `loss_terms` reads it, and its optimiser.
 
     Args:
         options: as `optimizer.adamw` takes them.
     """
-    model.compile(optimizer=adamw(**options), loss=segmentation_loss(loss), weighted_metrics=[])
+    loss = class_loss(loss) if model.classes else segmentation_loss(loss)
+    model.compile(optimizer=adamw(**options), loss=loss, weighted_metrics=[])
 
 
 def training_variables(model):

@@ -26,6 +26,7 @@ def load_network(work_dir):
         config.image_size,
         architecture=config.architecture,
         decoder_filters=tuple(config.decoder_filters),
+        outputs=config.outputs,
     )
     load_weights(network, Path(work_dir, BEST))
     return network

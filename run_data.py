@@ -9,6 +9,7 @@ import numpy as np
 
 from balancing import balance_plan
 from errors import InputError
+from loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
 from manifest import natural_order
 from pair_cache import PairReader, open_cache
 from skipping import BadFiles
@@ -19,6 +20,11 @@ from transforms import SUBSET_TRANSFORMS, subset_transforms
 
 def resolved(config, manifest, folder):
     """The config with what depends on the data filled in; `folder` is the run's."""
+    if config.task not in (None, manifest.task):
+        raise InputError(
+            f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
+            f"--task out, or make manifests with data_processing.py --task {config.task}."
+        )
     images = sum(len(table) for table in manifest.train.values())
     return dataclasses.replace(
         config,
@@ -29,6 +35,10 @@ def resolved(config, manifest, folder):
         steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
         transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
         fingerprint=manifest.training_fingerprint(),
+        task=manifest.task,
+        loss=config.loss or (CLASSIFICATION_LOSS if manifest.task == "classification" else DEFAULT_LOSS),
+        classes=list(manifest.classes.names) if manifest.classes else [],
+        class_colours=list(manifest.classes.colours) if manifest.classes else [],
     )
 
 

@@ -14,6 +14,9 @@ from manifest import check_writable, write_atomically
 from trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
+POOLED = ("iou", "f1", "precision", "recall")
+POOLED_CLASSIFICATION = ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
+TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall"}
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 
 
@@ -64,16 +67,35 @@ def check_weights(work_dir):
 
 def history_row(epoch, logs, seconds):
     """One row of history.csv from Keras' logs, in the order of the columns."""
-    first = ["loss", "val_loss", "val_iou", "val_f1", "val_precision", "val_recall"]
-    subsets = [name for name in logs if name.startswith(("val_iou_", "val_f1_"))]
+    first = ["loss", "val_loss", *(f"val_{name}" for name in pooled_scores(logs))]
+    parts = tuple(f"val_{name}_" for name in (*part_scores(logs), "class_iou"))
     return (
         {"epoch": epoch}
-        | {name: float(logs[name]) for name in first + subsets}
+        | {name: float(logs[name]) for name in first + [name for name in logs if name.startswith(parts)]}
         | {
             "learning_rate": float(logs["learning_rate"]),
             "seconds": round(seconds, 2),
         }
     )
+
+
+def pooled_scores(history):
+    """Names of the scores of all images together, the one that chooses the best epoch first.
+
+    Args:
+        history: DataFrame of history.csv, or a row of it or logs, with its columns.
+    """
+    return POOLED if f"val_{POOLED[0]}" in history else POOLED_CLASSIFICATION
+
+
+def part_scores(history):
+    """Names of the scores of each subset, which is a class in classification; `history` as above."""
+    return ("iou", "f1") if f"val_{POOLED[0]}" in history else ("recall", "f1")
+
+
+def main_score(history):
+    """The column whose highest value makes the best epoch: val_iou, in classification balanced accuracy."""
+    return f"val_{pooled_scores(history)[0]}"
 
 
 def write_history(rows, folder):
@@ -91,8 +113,8 @@ def read_history(folder):
 
 
 def best_epoch(history):
-    """The row (Series) with the highest validation IoU, the first of several."""
-    return history.loc[history["val_iou"].idxmax()]
+    """The row (Series) with the highest `main_score`, the first of several."""
+    return history.loc[history[main_score(history)].idxmax()]
 
 
 def subset_scores(history, train_sizes, valid_sizes):
@@ -103,7 +125,7 @@ def subset_scores(history, train_sizes, valid_sizes):
         train_sizes, valid_sizes: {subset: images}.
 
     Returns:
-        DataFrame: subset, images, valid, iou, f1; NaN for a subset without validation images.
+        DataFrame: subset, images, valid, iou, f1 (recall, f1); NaN for a subset without validation images.
     """
     best = best_epoch(history)
     names = [*train_sizes, *(name for name in valid_sizes if name not in train_sizes)]
@@ -112,14 +134,23 @@ def subset_scores(history, train_sizes, valid_sizes):
             "subset": names,
             "images": [train_sizes.get(name, 0) for name in names],
             "valid": [valid_sizes.get(name, 0) for name in names],
-            "iou": [best.get(f"val_iou_{name}", float("nan")) for name in names],
-            "f1": [best.get(f"val_f1_{name}", float("nan")) for name in names],
+        }
+        | {
+            score: [best.get(f"val_{score}_{name}", float("nan")) for name in names]
+            for score in part_scores(history)
         }
     )
 
 
+def class_ious(history):
+    """{class: IoU} at the best epoch, NaN where the validation data has none; empty without classes."""
+    best = best_epoch(history)
+    prefix = "val_class_iou_"
+    return {name.removeprefix(prefix): float(best[name]) for name in history if name.startswith(prefix)}
+
+
 def draw_curves(history, folder):
-    """Draws loss, IoU and F1 over the epochs into curves.png."""
+    """Draws loss, IoU (of a classification: recall) and F1 over the epochs into curves.png."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -129,14 +160,14 @@ def draw_curves(history, folder):
     axes[0].plot(history["epoch"], history["loss"], label="training")
     axes[0].plot(history["epoch"], history["val_loss"], label="validation")
     axes[0].set(title="loss", ylim=(0, None))
-    for axis, score in ((axes[1], "iou"), (axes[2], "f1")):
+    for axis, score in zip(axes[1:], part_scores(history), strict=True):
         prefix = f"val_{score}_"
         for name in [column for column in history if column.startswith(prefix)]:
             axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
         axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
-        axis.set(title=f"validation {'IoU' if score == 'iou' else 'F1'}", ylim=(0, 1))
+        axis.set(title=f"validation {TITLES[score]}", ylim=(0, 1))
     best = best_epoch(history)
-    axes[1].plot(best["epoch"], best["val_iou"], "o", color="black", label="best")
+    axes[1].plot(best["epoch"], best[f"val_{part_scores(history)[0]}"], "o", color="black", label="best")
     for axis in axes:
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from errors import InputError, listing
 
+BY_CLASS = "class:"  # begins --subset_by class:<name>, and the column of a class's share in a table of rows
 LONGEST_NAME = 200  # bytes of a subset; train<subset>.csv has a longer temporary name, and 255 is the end
 
 
@@ -30,16 +31,43 @@ def one_group(option, pattern, expected="a regular expression"):
 
 
 def subset_names(rows, options):
-    """The subset of each row, by folder, coverage or regular expression."""
+    """The subset of each row, by folder, coverage, class or regular expression."""
     if options.subset_by == "folder":
         check_subset_names(rows["type"], "--subset_by folder")
         return rows["type"]
     if options.subset_by == "coverage":
         bins = pd.qcut(rows["coverage"], options.subset_bins, labels=False, duplicates="drop")
         return "coverage" + bins.fillna(0).astype(int).astype(str)
+    if options.subset_by.startswith(BY_CLASS):
+        return _subsets_by_class(rows, options.subset_by)
     names = matches("--subset_by", options.subset_by, rows["images"])
     check_subset_names(names, f"--subset_by {options.subset_by!r}")
     return names
+
+
+def _subsets_by_class(rows, column):
+    """`<name>` and `no_<name>`: the subsets of images with and without a class.
+
+    Args:
+        rows: DataFrame with a column `class:<name>` of each class's share, as class_shares.py gives them.
+        column: `class:<name>`.
+
+    Raises:
+        InputError: there is no such class, or all images are on one side.
+    """
+    known = [name for name in rows if name.startswith(BY_CLASS)]
+    name = column.removeprefix(BY_CLASS)
+    if column not in known:
+        names = ", ".join(name.removeprefix(BY_CLASS) for name in known) or "none, as there are only two"
+        raise InputError(f"--subset_by {column}: there is no class {name!r}; expected one of: {names}")
+    subsets = (rows[column] > 0).map({True: name, False: f"no_{name}"})
+    check_subset_names(subsets, f"--subset_by {column}")
+    if subsets.nunique() < 2:
+        raise InputError(
+            f"--subset_by {column}: all {len(rows)} images are {subsets.iloc[0]!r}; expected some with the "
+            "class and some without. Choose another class."
+        )
+    return subsets
 
 
 def check_subset_names(names, source):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from balancing import format_plan
 from checkpoints import remove_others
@@ -36,8 +37,10 @@ from run_folder import (
     HISTORY,
     METRICS,
     best_epoch,
+    class_ious,
     draw_curves,
     new_run_folder,
+    pooled_scores,
     read_history,
     subset_scores,
     write_history,
@@ -250,9 +253,10 @@ def build_model(config, subsets, plan):
         encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
         decoder_filters=tuple(config.decoder_filters),
         freeze_encoder=config.freeze_epochs > 0,
+        outputs=config.outputs,
     )
     loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
-    model = SegmentationModel(network, subsets, loss_weights)
+    model = SegmentationModel(network, subsets, loss_weights, config.classes, config.task)
     steps = config.epochs * config.steps_per_epoch
     warmup = (
         0 if config.decay_start else min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10)
@@ -280,14 +284,21 @@ def _print_scores(manifest, folder):
         {name: len(rows) for name, rows in manifest.train.items()},
         {name: len(rows) for name, rows in valid_tables(manifest).items()},
     )
-    scores = {
-        name.removeprefix("val_"): best[name] for name in ("val_iou", "val_f1", "val_precision", "val_recall")
-    }
+    scores = {name: best[f"val_{name}"] for name in pooled_scores(history)}
     print(f"\nbest epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     print(table.to_string(index=False, float_format="{:.3f}".format))
+    figures = {"epoch": int(best["epoch"])} | scores | {"subsets": _rows(table)}
+    if class_ious(history):
+        classes = pd.DataFrame({"class": class_ious(history).keys(), "iou": class_ious(history).values()})
+        print(classes.to_string(index=False, float_format="{:.3f}".format))
+        figures["classes"] = _rows(classes)
     print(f"best weights: {folder / BEST}")
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    write_json(folder / METRICS, {"epoch": int(best["epoch"])} | scores | {"subsets": rows})
+    write_json(folder / METRICS, figures)
+
+
+def _rows(table):
+    """The rows of a DataFrame for JSON, None for what is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 @command

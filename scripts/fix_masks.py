@@ -15,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pandas as pd
 
+from class_table import read_classes
 from command import command, parse_options
 from data_root import LEADS_OUT
 from errors import Findings, InputError, listing
 from image_files import walk_files
 from inspection import inspect_pairs
 from manifest import check_writable, write_json
-from mask_encoding import has_fringes, read_classes, usual_encoding
+from mask_encoding import has_fringes, usual_encoding
 from mask_fixes import suspects, write_fixes
 from pairs import find_folders, find_pairs
 from sample_data import refuse_filled
@@ -74,13 +75,19 @@ def fix_masks(options):
             "Copies of them would bring what they show into the output. Put the files into the data root."
         )
     pairs, findings = search.pairs, Findings()
+    table = read_classes(options.classes) if options.classes else None
+    if table and not table.is_binary:
+        raise InputError(
+            f"--classes {options.classes} names {len(table.classes)} classes; corrections are made for masks "
+            "of foreground and background alone. scripts/doctor.py shows what is wrong with the others."
+        )
     facts = inspect_pairs(data_root, pairs, findings)
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if not summaries:
         raise InputError(
             f"--data_root {data_root}: no pair of image and mask can be read. scripts/doctor.py lists why."
         )
-    encoding = read_classes(options.classes)[0] if options.classes else usual_encoding(summaries)[0]
+    encoding = table.encoding(summaries.values()) if table else usual_encoding(summaries)[0]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished:

@@ -289,9 +289,10 @@ ONE_GROUP = "with one group in parentheses, as in '/(p[0-9]+)_'"
     "words, message",
     [
         (["--subset_by", "(x"], f"--subset_by '(x' is not a regular expression (missing ), unterminated "
-         f"subpattern at position 0); expected folder, coverage or a regular expression {ONE_GROUP}"),
-        (["--subset_by", "folders"], "--subset_by 'folders' has 0 groups; expected folder, coverage or a "
-         f"regular expression {ONE_GROUP}"),
+         "subpattern at position 0); expected folder, coverage, class:<name> or a regular expression "
+         f"{ONE_GROUP}"),
+        (["--subset_by", "folders"], "--subset_by 'folders' has 0 groups; expected folder, coverage, "
+         f"class:<name> or a regular expression {ONE_GROUP}"),
         (["--group_by", "(a)(b)"], "--group_by '(a)(b)' has 2 groups; expected a regular expression "
          f"{ONE_GROUP}"),
         (["--subset_by", "/([bc])/"], "--subset_by '/([bc])/' does not match 8 of 16 images:\n{a}\n"
@@ -539,12 +540,13 @@ def test_several_colours_need_classes(data_root, refuse, make, tmp_path):
 
 def test_wrong_rows_of_the_classes_are_named(data_root, refuse, tmp_path):
     classes = tmp_path / "classes.csv"
-    classes.write_text("id,name,colour\n0,background,0\n2,nail,255\n1,nail,white\n")
+    classes.write_text("id,name,colour\n0,background,0\n2x,nail,255\n1,nail,white\n")
     assert refuse(data_root, "--classes", classes) == (
         "rows of the classes that are wrong: 2\n"
-        f"  {classes} line 3: id is '2', expected 0 or 1\n"
-        f"  {classes} line 4: colour is 'white', expected #rrggbb or a grey value 0..255\n"
-        "Expected id,name,colour with the ids 0 (background) and 1, as in `1,nail,#ff0000`."
+        f"  {classes} line 3: id is '2x', expected a number from 0 to 253\n"
+        f"  {classes} line 4: colour is 'white', expected #rrggbb, a grey value 0..255 or nothing\n"
+        "Expected id,name,colour with an id for each class from 0 (background) on, as in `1,nail,#ff0000`; "
+        "the id of --ignore_index may be there too."
     )
     assert refuse(data_root, "--classes", "none.csv").startswith("--classes none.csv: cannot be read (")
 

@@ -15,7 +15,6 @@ from mask_encoding import (
     MaskEncoding,
     decide_encoding,
     is_grey,
-    read_classes,
     summarise_colours,
     summarise_grey,
     usual_encoding,
@@ -153,8 +152,8 @@ def test_several_grey_values_show_what_was_found_and_the_way_out():
         "the masks hold several grey values whose meaning is not plain (1 of them, for example 0):\n"
         "  0  50.00% of the pixels\n  128  25.00% of the pixels\n  255  25.00% of the pixels\n"
         "Expected black and one other value. Say what each value means with --classes classes.csv, a table "
-        "with the columns id,name,colour and rows such as 1,nail,255 (id 0 is background, 1 foreground); "
-        "masks with more values than classes (lossy JPEG) must be saved again as PNG."
+        "with the columns id,name,colour and rows such as 1,nail,255 (id 0 is background); masks "
+        "with more values than classes (lossy JPEG) must be saved again as PNG."
     )
 
 
@@ -268,66 +267,6 @@ def test_a_damaged_encoding_is_refused(stored):
         InputError, match=r"^manifest\.json: mask_encoding .* is not understood; expected a kind"
     ):
         MaskEncoding.from_dict(stored)
-
-
-def classes(tmp_path, text):
-    path = tmp_path / "classes.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_classes_name_grey_values_or_colours(tmp_path):
-    table = "id,name,colour\n0,background,0\n1,nail,128\n1,tip,255\n"
-    assert read_classes(classes(tmp_path, table)) == (
-        MaskEncoding("values", ((0, 0), (128, 1), (255, 1))),
-        {0: "background", 1: "nail"},
-    )
-    table = "\ufeffname,colour,id\nbackground,#000000,0\n\nnail, #FF0000 ,1\n"
-    assert read_classes(classes(tmp_path, table)) == (
-        MaskEncoding("colours", (("#000000", 0), ("#ff0000", 1))),
-        {0: "background", 1: "nail"},
-    )
-
-
-def test_every_wrong_row_is_named_by_its_line(tmp_path):
-    rows = "0,background,0\n\n2,hand,9\n1,nail,red\n1,nail,256\n1,nail,#12345g\n1,nail,0\n1\n"
-    path = classes(tmp_path, "id,name,colour\n" + rows)
-    with pytest.raises(InputError) as caught:
-        read_classes(path)
-    assert str(caught.value) == (
-        "rows of the classes that are wrong: 6\n"
-        f"  {path} line 4: id is '2', expected 0 or 1\n"
-        f"  {path} line 5: colour is 'red', expected #rrggbb or a grey value 0..255\n"
-        f"  {path} line 6: colour is '256', expected #rrggbb or a grey value 0..255\n"
-        f"  {path} line 7: colour is '#12345g', expected #rrggbb or a grey value 0..255\n"
-        f"  {path} line 8: colour 0 stands there twice\n"
-        f"  {path} line 9: colour is '', expected #rrggbb or a grey value 0..255\n"
-        "Expected id,name,colour with the ids 0 (background) and 1, as in `1,nail,#ff0000`."
-    )
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("id,name,colour\n1,nail,255\n", r"the ids are \[1\]; expected 0 and 1\. Expected id,name,colour"),
-        (
-            "id,name,colour\n0,background,0\n1,nail,#ff0000\n",
-            "mixes grey values and #rrggbb colours.*#808080",
-        ),
-        ("id;name;colour\n0;background;0\n", "its first line is id;name;colour; expected id,name,colour"),
-        ("", "its first line is nothing; expected id,name,colour"),
-    ],
-)
-def test_a_table_that_is_wrong_as_a_whole_is_refused(text, message, tmp_path):
-    with pytest.raises(InputError, match=f"^--classes .*classes.csv:? {message}"):
-        read_classes(classes(tmp_path, text))
-
-
-def test_a_table_that_cannot_be_read_is_refused(tmp_path):
-    (tmp_path / "latin.csv").write_bytes("id,name,colour\n0,H\xe4nde,0\n".encode("latin-1"))
-    for name in ("none.csv", "latin.csv"):
-        with pytest.raises(InputError, match=f"{name}: cannot be read .* expected a CSV file"):
-            read_classes(tmp_path / name)
 
 
 def test_the_usual_encoding_leaves_out_what_contradicts_it():

@@ -214,7 +214,8 @@ def test_another_architecture_and_loss_with_a_frozen_encoder(tables, tmp_path, c
 
 def test_a_run_from_before_there_were_architectures_is_a_unet(finished, tmp_path):
     settings = yaml.safe_load((finished / "config.yaml").read_text())
-    for name in ("architecture", "loss", "freeze_epochs", "unfreeze_learning_rate"):
+    new = "architecture loss freeze_epochs unfreeze_learning_rate task classes class_colours"
+    for name in new.split():
         del settings[name]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     config = load_config(tmp_path)
