@@ -273,3 +273,33 @@ def subset_weights(sizes, shares):
     weights = np.zeros(len(sizes))
     weights[drawn] = compute_class_weight("balanced", classes=drawn, y=np.repeat(drawn, sizes[drawn]))
     return weights / (shares @ weights)
+
+
+def class_weights(counts):
+    """How much an element of each class counts in the loss, for the `class_weight` of Keras' `fit`.
+
+    scikit-learn's "balanced", elements / (classes * elements of the class); mean 1 over the elements.
+
+    Args:
+        counts: {class: elements}, each at least 1.
+
+    Returns:
+        {class: weight}.
+
+    Raises:
+        InputError: there is no class, or one of no elements.
+    """
+    if not counts or min(counts.values()) < 1:
+        raise InputError(f"class weights need classes of at least one element each, got {counts}")
+    sizes = np.array(list(counts.values()))
+    return dict(zip(counts, subset_weights(sizes, sizes / sizes.sum()).tolist(), strict=True))
+
+
+def balance_dataset(dataset, label_fn=None, strategy="uniform", **options):
+    """Balances the classes of any tf.data.Dataset; see any_dataset.balance_dataset.
+
+    The import waits for the call, for this module is read where TensorFlow is not wanted.
+    """
+    import any_dataset
+
+    return any_dataset.balance_dataset(dataset, label_fn, strategy, **options)
