@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf  # not legacy_keras: a tf.data.Dataset goes with either Keras
 
-from balancing import AUGMENT, STRATEGIES, balance_plan, class_weights, option_problems
+import balancing
+from balancing import AUGMENT, balance_plan, class_weights, option_problems
 from class_loaders import class_loaders, draws, in_step
 from dataset_classes import LabelledElements
 from errors import InputError
+
+STRATEGIES = tuple(name for name in balancing.STRATEGIES if name != "pixel")  # which needs masks
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class ClassBalance:
     """The options of balancing that `balance_plan` reads, with classes for its subsets.
 
     Args:
-        balance: one of balancing.STRATEGIES.
+        balance: one of STRATEGIES.
         balance_alpha: exponent of `power`, 0 (uniform) to 1 (none); 0.5 by default.
         shares: of `shares` or `exact`, {class: share}; 0 leaves a class out, `default` is for the others.
         oversample_only: the classes that `oversample` repeats up to the largest; all by default.
@@ -95,7 +98,7 @@ def balance_dataset(
             `tfds.load(..., as_supervised=True)` or `image_dataset_from_directory` gives.
         label_fn: function of an element's parts that gives its class, one integer or string; see
             LabelledElements. The second of a pair by default.
-        strategy: one of balancing.STRATEGIES.
+        strategy: one of STRATEGIES.
         counts: {class: elements}, by a pass over the dataset if None.
         batch_size: elements a batch; None for single elements. `exact` needs it.
         decode: function of an element's parts that gives the element as it is wanted.

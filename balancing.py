@@ -7,7 +7,8 @@ import pandas as pd
 
 from errors import InputError
 
-STRATEGIES = ("uniform", "none", "power", "shares", "oversample", "exact", "loss")
+STRATEGIES = ("uniform", "none", "power", "shares", "oversample", "exact", "loss", "pixel")
+SHORT_FOR = {"loss": "subset", "pixel": "pixel"}  # strategies that are `none` with these loss weights
 LOSS_WEIGHTS = ("none", "subset", "pixel")
 AUGMENT = ("all", "copies")
 DEFAULT_ALPHA = 0.5
@@ -33,8 +34,12 @@ def option_problems(options):
             yield f"{name} means something with balance {wanted} only, got balance {options.balance}"
     if options.balance == "shares" and options.shares is None:
         yield """balance shares needs the shares, as in --shares '{"0": 0.4, "default": 1}'"""
-    if options.balance == "loss" and options.loss_weights == "pixel":
-        yield "balance loss is short for balance none with loss_weights subset, got loss_weights pixel"
+    short_for = SHORT_FOR.get(options.balance)
+    if short_for and options.loss_weights not in ("none", short_for):
+        yield (
+            f"balance {options.balance} is short for balance none with loss_weights {short_for}, got "
+            f"loss_weights {options.loss_weights}"
+        )
     if options.balance_alpha is not None and not 0 <= options.balance_alpha <= 1:
         yield f"balance_alpha must be from 0 (uniform) to 1 (none), got {options.balance_alpha}"
     for subset, share in (options.shares or {}).items():
@@ -170,7 +175,7 @@ def balance_plan(sizes, options, batch_size=None):
         raise InputError("\n".join(problems))
     pass_lengths = _pass_lengths(sizes, options) if options.balance == "oversample" else None
     weights = counts**0.0 if pass_lengths is None else pass_lengths
-    if options.balance in ("none", "loss"):
+    if options.balance == "none" or options.balance in SHORT_FOR:
         weights = counts
     elif options.balance == "power":
         weights = counts ** (DEFAULT_ALPHA if options.balance_alpha is None else options.balance_alpha)
@@ -182,7 +187,7 @@ def balance_plan(sizes, options, batch_size=None):
             f"balance exact needs at least one place for each of the {np.count_nonzero(shares)} subsets, got "
             f"batch_size {batch_size}. Take a larger --batch_size, or --balance uniform."
         )
-    weighting = "subset" if options.balance == "loss" else options.loss_weights
+    weighting = SHORT_FOR.get(options.balance, options.loss_weights)
     loss_weights = subset_weights(counts, shares) if weighting == "subset" else np.ones(len(subsets))
     return BalancePlan(
         subsets, counts, shares, options.balance, pass_lengths, weighting, loss_weights, options.augment

@@ -23,7 +23,7 @@ def class_loaders(labelled, counts, strategy, kept_elements):
     Args:
         labelled: LabelledElements.
         counts: {class: elements}.
-        strategy: one of balancing.STRATEGIES.
+        strategy: one of any_dataset.STRATEGIES.
         kept_elements: as of `any_dataset.balance_dataset`.
 
     Returns:

@@ -79,7 +79,8 @@ class TrainConfig:
         balance: How images are drawn. `uniform`: every subset the same share. `none`: shares by size.
             `power`: shares by size to the power of balance_alpha. `shares`: those of --shares.
             `oversample`: exact passes in which small subsets are repeated. `exact`: the same number from each
-            subset, or by --shares, in every batch. `loss`: short for `none` with loss_weights `subset`.
+            subset, or by --shares, in every batch. `loss`: short for `none` with loss_weights `subset`;
+            `pixel`: with loss_weights `pixel`.
         balance_alpha: Exponent of balance `power`, 0 (uniform) to 1 (none); 0.5 by default.
         shares: Shares of balance `shares` or `exact`, as in '{"0": 0.4, "default": 1}'; they are normalised,
             and 0 leaves a subset out.
@@ -89,7 +90,7 @@ class TrainConfig:
             A default is for the subsets that neither it nor the two options above name.
         oversample_limit: Most repeats of one image in a pass of `oversample`.
         loss_weights: How images count in the training loss. `subset`: inversely to their subset's
-            frequency. `pixel`: foreground and background inversely to their coverage.
+            frequency. `pixel`: classes inversely to their coverage.
         augment: `all` draws, or `copies`: an image's first draw in an epoch is only resized.
         transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}';
             the dictionary in transforms.py by default.

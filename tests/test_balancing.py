@@ -95,11 +95,12 @@ def test_loss_weights_have_mean_one_over_the_images_as_drawn(balance):
     assert (plan("uniform").loss_weights == 1).all()
 
 
-def test_loss_is_short_for_none_with_subset_weights():
-    short, long = plan("loss"), plan("none", loss_weights="subset")
+@pytest.mark.parametrize(("balance", "weights"), [("loss", "subset"), ("pixel", "pixel")])
+def test_what_is_short_for_none_with_weights(balance, weights):
+    short, long = plan(balance), plan("none", loss_weights=weights)
     np.testing.assert_array_equal(short.shares, long.shares)
     np.testing.assert_array_equal(short.loss_weights, long.loss_weights)
-    assert (short.weighting, long.weighting) == ("subset", "subset")
+    assert (short.weighting, long.weighting) == (weights, weights)
 
 
 def test_the_table_by_hand():
@@ -193,6 +194,10 @@ WRONG = [
     ({"balance": "oversample", "oversample_limit": 0}, "oversample_limit must be at least 1, got 0"),
     ({"balance": "oversample", "oversample_below": 0}, "oversample_below must be at least 1, got 0"),
     ({"balance": "loss", "loss_weights": "pixel"}, "loss is short for balance none with loss_weights subset"),
+    (
+        {"balance": "pixel", "loss_weights": "subset"},
+        "pixel is short for balance none with loss_weights pixel, got",
+    ),
 ]  # fmt: skip
 
 
