@@ -1,23 +1,19 @@
 """The doctor's findings as one HTML page with pictures, which needs no network and runs no script."""
 
-import base64
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import jinja2
 import numpy as np
 
 import image_files
 from diagnosis import SEVERITIES
 from mask_fixes import NotFixable, changed_places, fixed_pair
 from outlines import outlined_photo
+from pages import picture_source, render
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 LONGEST = 240  # pixels of a picture's longer side
 CROP = 48  # pixels of a mask that a close-up shows
 OUTLINE = (60, 230, 60)  # RGB
-QUALITY = 75  # of JPEG
 PLACES_LISTED = 200  # of one kind; the rest is counted
 FIXED_KINDS = ("grey_fringes", "mask_encoding_differs", "mask_with_colours", "exif_rotation")
 PICTURES_OF_ONE = 4  # of a finding about several files
@@ -42,9 +38,6 @@ def gallery_page(diagnosis, examined, facts, most):
         facts: {fact of the environment: text}.
         most: findings of each kind that are shown as pictures.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     sections = [
         {
             "name": name,
@@ -55,7 +48,9 @@ def gallery_page(diagnosis, examined, facts, most):
         }
         for name, (kind, found) in diagnosis.kinds().items()
     ]
-    return environment.get_template("doctor.html").render(
+    return render(
+        "doctor.html",
+        {},
         sections=sections,
         severities=SEVERITIES,
         counts={severity: diagnosis.count(severity) for severity in SEVERITIES},
@@ -159,14 +154,11 @@ def close_ups(pair, before, after):
         factor = max(LONGEST // max(part.shape[:2]), 1)
         large = np.repeat(np.repeat(part, factor, axis=0), factor, axis=1)
         text = f"{pair.mask}, magnified, {name}: {count} pixels change in all"
-        pictures.append(_picture(large, f"{name}: {pair.mask}", text, ".png"))
+        pictures.append(_picture(large, f"{name}: {pair.mask}", text, exact=True))
     return pictures
 
 
-def _picture(pixels, caption, description, extension=".jpg"):
+def _picture(pixels, caption, description, exact=False):
     """Picture of uint8 (H, W, 3) RGB."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if extension == ".jpg" else []
-    content = cv2.imencode(extension, np.ascontiguousarray(pixels[..., ::-1]), options)[1].tobytes()
-    kind = "jpeg" if extension == ".jpg" else "png"
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    source = picture_source(pixels, exact)
     return Picture(source, caption, description, pixels.shape[1], pixels.shape[0])

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-QUALITY = 80  # of WebP
+QUALITY, LOSSLESS = 80, 101  # of WebP; OpenCV takes above 100 for lossless
 
 
 def render(template, figures, **context):
@@ -46,8 +46,8 @@ def pointer_part(name):
     return str(name).replace("~", "~0").replace("/", "~1")
 
 
-def picture_source(pixels):
-    """uint8 (H, W, 3) RGB as the data URI of a WebP picture."""
-    options = [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+def picture_source(pixels, exact=False):
+    """uint8 (H, W, 3) RGB as the data URI of a WebP picture; `exact` keeps every pixel as it is."""
+    options = [cv2.IMWRITE_WEBP_QUALITY, LOSSLESS if exact else QUALITY]
     content = cv2.imencode(".webp", np.ascontiguousarray(pixels[..., ::-1]), options)[1].tobytes()
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
