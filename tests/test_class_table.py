@@ -46,6 +46,13 @@ def test_masks_of_ids_are_known_by_their_values(read):
     assert table.encoding([palette]) == MaskEncoding("indices", ((0, 0), (1, 1), (2, 2)))
 
 
+def test_numbers_may_be_places_in_a_palette(read):
+    table = read("id,name,colour\n0,background,4\n1,nail,5\n", 9)
+    palette = summarise_colours(np.dstack([IDS * 90] * 2 + [IDS]))._replace(indices=((4, 30), (9, 6)))
+    assert table.encoding([palette]) == MaskEncoding("indices", ((9, IGNORED), (4, 0), (5, 1)))
+    assert table.encoding([summarise_grey(IDS % 2 + 4)]).kind == "values"
+
+
 def test_without_colours_the_ids_are_in_the_masks(read):
     table = read("id,name,colour\n0,,\n1,nail,\n2,ring,\n255,void,\n", 255)
     encoding = MaskEncoding("values", ((0, 0), (1, 1), (2, 2), (255, IGNORED)))
