@@ -131,7 +131,7 @@ def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads
         reading = submitted_ahead(readers, read, [path for path, _ in jobs], limit)
         writing, jobs = deque(), iter(jobs)
         while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
-            batch = [(*job, _result(future)) for job, future in batch]
+            batch = [(*job, read_result(future)) for job, future in batch]
             good = [photo.pixels for *_, photo in batch if isinstance(photo, ModelInput)]
             answers = iter(predictor(np.stack(good))[..., 0] if good else ())
             for path, places, photo in batch:
@@ -144,7 +144,8 @@ def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads
             yield _finished(*writing.popleft())
 
 
-def _result(future):
+def read_result(future):
+    """What a future of `read_input` gives: ModelInput or BadPhoto."""
     try:
         return future.result()
     except BadPhoto as bad:

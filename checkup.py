@@ -119,10 +119,16 @@ def _read_manifests(options, data_root, diagnosis):
         )
     try:
         stored = (read_description(options.csv_dir) or {}).get("options", {})
-        return read_manifest(options.csv_dir, data_root), stored
+        manifest = read_manifest(options.csv_dir, data_root)
     except InputError as error:
         diagnosis.add("manifest_refused", str(error))
         return None, {}
+    if manifest.task == "classification":
+        raise InputError(
+            f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
+            "data_processing.py --task classification checks every image."
+        )
+    return manifest, stored
 
 
 def _search(options, stored, examined, folders, diagnosis):

@@ -5,11 +5,14 @@ of a softmax. A classified image is a single pixel. Inside, `truth` is the one-h
 where ignored, and `weight` (B, H, W, 1) is zero there too. All is computed in float32.
 """
 
+import numpy as np
+
 from classes import IGNORED
 from legacy_keras import tf
 from loss_terms import loss_terms
 from losses import ALPHA, FALSE_NEGATIVE, FALSE_POSITIVE, GAMMA, SMOOTH
 
+SMALLEST = float(np.finfo(np.float32).tiny)
 PIXELS = [0, 1, 2]  # axes of a batch's pixels
 
 
@@ -47,7 +50,8 @@ def focal_loss(truth, probability, weight):
 
 
 def _log(probability):
-    return tf.math.log(tf.maximum(probability, tf.keras.backend.epsilon()))
+    # Not above float32's smallest number, below which a softmax that is wrong would have no gradient.
+    return tf.math.log(tf.maximum(probability, SMALLEST))
 
 
 def _mean_of_present(losses, truth, weight):

@@ -69,7 +69,7 @@ class TrainConfig:
         loss: `dice`, `jaccard`, `focal`, `bce` (cross-entropy, binary or of several classes), `tversky`, or
             a sum of them, with factors or without, as in 0.5*dice+1*focal. dice+focal by default, bce for
             classification.
-        architecture: U-Net, FPN, LinkNet or PSPNet of segmentation-models.
+        architecture: U-Net, FPN, LinkNet or PSPNet of segmentation-models; for segmentation alone.
         backbone: Encoder, any of segmentation-models'.
         encoder_weights: `imagenet` (downloaded at first use), `none`, or a weights file.
         decoder_filters: Channels of the decoder's five stages, from the deepest up, 256 128 64 32 16 by
@@ -230,6 +230,13 @@ class TrainConfig:
             )
         elif filters and (len(filters) != len(DECODER_FILTERS) or min(filters) <= 0):
             yield f"decoder_filters must be five numbers greater than 0, got {filters}"
+        if self.is_classification and (
+            self.architecture != "unet" or filters not in ([], [*DECODER_FILTERS])
+        ):
+            yield (
+                "architecture and decoder_filters mean something for segmentation only, which has a decoder; "
+                "leave them out"
+            )
         if self.unfreeze_learning_rate is not None and not self.freeze_epochs:
             yield "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"
         try:

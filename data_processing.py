@@ -1,11 +1,12 @@
 """Folders -> manifests: every file read once and checked, every subset split, nothing lost in silence.
 
 python data_processing.py --data_root D
+python data_processing.py --data_root D --task classification
 """
 
 import hashlib
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,12 @@ import pandas as pd
 
 from class_shares import class_shares, class_table, printed_class_table
 from class_table import read_classes
+from classes import TASKS
 from command import command, parse_options
 from errors import InputError, listing, visible
 from inspection import inspect_pairs
+from label_rows import LABEL_COLUMNS
+from labelled_images import find_labelled, read_labelled
 from manifest import (
     AGAIN,
     COLUMNS,
@@ -36,6 +40,9 @@ from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from splitting import BY_CLASS, check_subset_names, one_group, split_names, subset_names
 
+# Options that classification has nothing to do with.
+OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")
+
 
 @dataclass(frozen=True)
 class ManifestOptions:
@@ -43,7 +50,10 @@ class ManifestOptions:
 
     Args:
         data_root: Folder of the data: train/images/<subset>/ with train/masks/<subset>/ (and valid/...),
-            or Images/<subset>/ with Masks/<subset>/.
+            or Images/<subset>/ with Masks/<subset>/. For classification: train/<class>/ (and valid/<class>/),
+            or <class>/.
+        task: `segmentation`, images with masks; or `classification`, images with a class each, which is then
+            their subset.
         csv_dir: Folder for the manifests.
         subset_by: `folder` (first folder below the images folder), `coverage` (quantiles of the foreground
             fraction), `class:<name>` (images with and without that class), or a regular expression on the
@@ -55,10 +65,12 @@ class ManifestOptions:
             on one side of the split.
         duplicates: What to do about byte-identical images on both sides of the data's own split.
         mask_suffix: What masks' names have behind their image's, such as _mask in photo_mask.png.
-        unpaired: What to do about images without mask and masks without image.
+        unpaired: What to do about images without mask and masks without image, or images without label.
         classes: CSV table id,name,colour for masks of several classes, or whose meaning is not plain.
         ignore_index: Id in masks or in that table, such as 255, of pixels that count neither in the loss nor
             in any score.
+        labels: For classification, CSV table with the columns images (relative to the data root), label and,
+            if need be, split, in place of a folder for each class.
         allow_outside: Follow symbolic links that lead out of the data root.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         overwrite: Replace manifests of another data root, and CSV files edited by hand.
@@ -66,6 +78,7 @@ class ManifestOptions:
     """
 
     data_root: str
+    task: Literal[TASKS] = TASKS[0]
     csv_dir: str = "csv_file"
     subset_by: str = "folder"
     subset_bins: int = 4
@@ -77,6 +90,7 @@ class ManifestOptions:
     unpaired: Literal["error", "skip"] = "error"
     classes: str | None = None
     ignore_index: int | None = None
+    labels: str | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
@@ -91,6 +105,22 @@ class ManifestOptions:
             raise InputError(f"seed must not be negative, got {self.seed}; try 0")
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
+        self._check_task()
+        if self.group_by is not None:
+            one_group("--group_by", self.group_by, "a regular expression")
+
+    def _check_task(self):
+        if self.task == "classification":
+            defaults = {field.name: field.default for field in fields(self)}
+            foreign = [name for name in OF_MASKS if getattr(self, name) != defaults[name]]
+            if foreign:
+                raise InputError(
+                    f"{', '.join(foreign)} means nothing with task classification, where there are no masks "
+                    "and the subset is the class. Leave it out."
+                )
+            return
+        if self.labels is not None:
+            raise InputError("labels is for task classification; add --task classification")
         if self.ignore_index is not None:
             if self.classes is None:
                 raise InputError("ignore_index needs --classes, the table of what the other ids mean")
@@ -101,25 +131,25 @@ class ManifestOptions:
             raise InputError(f"subset_by {self.subset_by} needs --classes, the table with the class's name")
         if self.subset_by not in ("folder", "coverage") and not by_class:
             one_group("--subset_by", self.subset_by, "folder, coverage, class:<name> or a regular expression")
-        if self.group_by is not None:
-            one_group("--group_by", self.group_by, "a regular expression")
 
 
 def make_csv_file(options):
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
     Returns:
-        DataFrame of all rows, the COLUMNS, `split`, and of several classes their shares (class_shares.py).
+        DataFrame of all rows, the COLUMNS, `split`, and of several classes their shares (class_shares.py);
+        of a classification, LABEL_COLUMNS and `split`.
 
     Raises:
         InputError: everything that is wrong with the data, at once; no manifest is written then.
     """
     data_root = Path(options.data_root).resolve()
-    folders = find_folders(data_root)
+    labelled = options.task == "classification"
+    found = find_labelled(data_root, options) if labelled else find_folders(data_root)
     check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
-    rows, masks, left_out = _read_data(data_root, folders, options)
+    rows, meaning, left_out = (read_labelled if labelled else _read_data)(data_root, found, options)
     rows["type"] = subset_names(rows, options)
     _check_names(rows["type"].unique())
     split = _split_described(rows, options)
@@ -129,16 +159,17 @@ def make_csv_file(options):
         "version": VERSION,
         "data_root": str(data_root),
         "options": {k: v for k, v in asdict(options).items() if k not in ("data_root", "csv_dir", "json")},
-        **masks,
+        **meaning,
         "split": split,
         "counts": _counts(rows),
-        "masks_without_foreground": int((rows["coverage"] == 0).sum()),
+        **({} if labelled else {"masks_without_foreground": int((rows["coverage"] == 0).sum())}),
         **left_out,
         **({"class_shares": shares} if shares else {}),
         "duplicates": _duplicates(rows, options),
         "fingerprint": _fingerprint(rows),
     }
-    tables = {f"{split}.csv": rows.loc[rows["split"] == split, COLUMNS] for split in description["counts"]}
+    columns = LABEL_COLUMNS if labelled else COLUMNS
+    tables = {f"{split}.csv": rows.loc[rows["split"] == split, columns] for split in description["counts"]}
     write_tables(options.csv_dir, tables, description)
     remove_stale(options.csv_dir, tables)
     return rows
@@ -150,14 +181,15 @@ def split_data_train(csv_dir):
     Returns:
         {subset: DataFrame}
     """
-    path = Path(csv_dir, "train.csv")
-    train = read_table(path)
+    path, description = Path(csv_dir, "train.csv"), read_description(csv_dir) or {}
+    columns = LABEL_COLUMNS if description.get("task") == "classification" else COLUMNS
+    train = read_table(path, columns=columns)
     if not train["type"].all():
         raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
     check_subset_names(train["type"], f"{path}: the column type")
     subsets = by_type(train)
     tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
-    write_tables(csv_dir, tables, read_description(csv_dir) or {})
+    write_tables(csv_dir, tables, description)
     return subsets
 
 
@@ -295,6 +327,7 @@ def _counts(rows):
 def _fingerprint(rows):
     """Hash of the rows with the bytes of their files, whatever the order."""
     columns = ["images", "masks", "type", "split", "image_hash", "mask_hash"]
+    columns = [name for name in columns if name in rows]  # images with labels have no masks
     fingerprint, separator = hashlib.sha256(), ""
     # A line at a time: all lines at once would be the largest thing in memory.
     for row in sorted(zip(*(rows[name] for name in columns), strict=True), key=lambda row: f"{row[0]}\t"):
@@ -310,7 +343,8 @@ def subset_table(rows):
         rows: what make_csv_file returns.
 
     Returns:
-        list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images.
+        list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images;
+        images with labels have no coverage.
     """
     table, total = [], int((rows["split"] == "train").sum())
     for name, subset in by_type(rows).items():
@@ -320,12 +354,16 @@ def subset_table(rows):
                 "subset": name,
                 "images": len(train),
                 "share": len(train) / total,
-                "mean_coverage": float(train["coverage"].mean()) if len(train) else None,
+                **({"mean_coverage": _mean_coverage(train)} if "coverage" in rows else {}),
                 "sizes": _size_range(subset),
                 "valid": int((subset["split"] == "valid").sum()),
             }
         )
     return table
+
+
+def _mean_coverage(rows):
+    return float(rows["coverage"].mean()) if len(rows) else None
 
 
 def _size_range(rows):
@@ -338,20 +376,25 @@ def _size_range(rows):
 def _print_report(rows, options):
     shown = pd.DataFrame(subset_table(rows))
     shown["share"] = shown["share"].map("{:.1%}".format)
-    shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format).replace("nan%", "-")
+    if "mean_coverage" in shown:
+        shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format).replace("nan%", "-")
     print(shown.rename(columns=lambda name: name.replace("_", " ")).to_string(index=False))
     description = read_description(options.csv_dir)
     if description.get("class_shares"):
         print(f"\n{printed_class_table(description['class_shares'])}")
     print(f"\nsplit: {description['split']}")
-    empty = description["masks_without_foreground"]
-    print(f"masks: {description['mask_encoding_found']}; {empty} of them empty")
+    if options.task == "classification":
+        print(f"classes: {', '.join(description['classes'].values())}; the subsets are the classes")
+    else:
+        empty = description["masks_without_foreground"]
+        print(f"masks: {description['mask_encoding_found']}; {empty} of them empty")
     for key, meaning in (
         ("unpaired", "left out without partner"),
+        ("contradictions", "identical images in several classes"),
         ("other_files", "passed over, no image type"),
         ("duplicates", "identical images on both sides of the split"),
     ):
-        if description[key]:
+        if description.get(key):
             print(f"{meaning}: {len(description[key])}\n{listing([str(item) for item in description[key]])}")
     print(f"wrote {options.csv_dir}: {', '.join(description['files'])}, manifest.json")
 

@@ -24,18 +24,20 @@ def load_data_path(data_root, csv_path, allow_outside=False):
     """The pairs of one manifest.
 
     Returns:
-        (image paths, mask paths), lists of str.
+        (image paths, mask paths), lists of str; of a classification's, (image paths, labels).
 
     Raises:
         InputError: rows lead out of the data root, and `allow_outside` is not set.
     """
     table, findings = read_table(csv_path), Findings()
-    files = table[["images", "masks"]]
+    labelled = "label" in table and not table["masks"].any()
+    files = table[["images"] if labelled else ["images", "masks"]]
     _, outside = unusable_files(DataRoot(data_root, allow_outside), files.to_numpy().ravel().tolist())
     for line, row in files[files.isin(list(outside)).any(axis=1)].iterrows():
         add_outside(findings, f"{csv_path} line {line}", row.to_dict(), outside)
     findings.raise_if_any()
-    return tuple([os.path.join(data_root, path) for path in table[column]] for column in ("images", "masks"))
+    paths = [[os.path.join(data_root, path) for path in files[column]] for column in files]
+    return (*paths, table["label"].tolist()) if labelled else tuple(paths)
 
 
 def subset_draws(index, subsets, position=0):
@@ -111,7 +113,7 @@ def draw_order(plan, seed):
 
 def read_batches(draws, reader, batches_ahead):
     """Dataset of int64 (B,) draws or of the arguments of `reader.read` -> dataset of what that gives."""
-    size = reader.image_size
+    size, mask_size = reader.image_size, reader.mask_size
 
     @plain_graph
     def read(batch, plain=None, step=-1):
@@ -121,7 +123,7 @@ def read_batches(draws, reader, batches_ahead):
             reader.read, [batch, plain, step], [tf.uint8, tf.uint8, tf.int32], stateful=False
         )
         images.set_shape((batch.shape[0], size, size, 3))
-        masks.set_shape((batch.shape[0], size, size, 1))
+        masks.set_shape((batch.shape[0], mask_size, mask_size, 1))
         subsets.set_shape((batch.shape[0],))
         return images, masks, subsets
 
@@ -193,7 +195,8 @@ def training_batches(reader, stream, first_step=0):
     """Endless batches of a DrawStream, read by a BatchReader.
 
     Returns:
-        tf.data.Dataset of uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids and int32 (B,) subsets.
+        tf.data.Dataset of uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids, (B, 1, 1, 1) of labels,
+        and int32 (B,) subsets.
     """
     size = (BATCHES_A_BLOCK, stream.batch_size)
 
@@ -272,7 +275,8 @@ def tf_dataset(
     to the others without a word.
 
     Args:
-        dataset: (image paths, mask paths), as `load_data_path` gives them.
+        dataset: (image paths, mask paths), as `load_data_path` gives them; or (image paths, labels), with a
+            LabelEncoding as `encoding`.
         shuffle: a fresh permutation each pass, else in order.
         batch_size: images a batch; None for single pairs.
         transforms: Compose that delivers `image_size`; resizing alone by default.

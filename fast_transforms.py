@@ -4,7 +4,7 @@ Each function below stands for one library transform. It draws the same paramete
 and delivers the same pixels; only `gauss_noise` delivers other noise, of the same distribution. What is left
 out are the checks, the targets that are not needed here (boxes, key points, volumes) and repeated work.
 
-Images are uint8 (H, W, 3), RGB; masks are uint8 (H, W).
+Images are uint8 (H, W, 3), RGB; masks are uint8 (H, W), or None throughout where an image has none.
 """
 
 import functools
@@ -27,19 +27,35 @@ LEVELS = np.arange(256, dtype=np.uint8)
 
 
 class FastCompose(A.Compose):
-    """Compose that is cheaper for a uint8 RGB image with its mask, and the same for anything else."""
+    """Compose that is cheaper for a uint8 RGB image, alone or with its mask, and else the same."""
 
     def __call__(self, *args, force_apply=False, **data):
-        """image=uint8 (H, W, 3), mask=uint8 (H, W) -> dict of the two."""
-        if args or self.save_applied_params or not is_image_with_mask(data):
+        """image=uint8 (H, W, 3), mask=uint8 (H, W), which may be missing -> dict of the same."""
+        if args or self.save_applied_params or not (is_image(data) or is_image_with_mask(data)):
             return super().__call__(*args, force_apply=force_apply, **data)
         if not force_apply and self.py_random.random() >= self.p:
             return data
         self.preprocess(data)
-        image, mask = data["image"], data["mask"]
+        image, mask = data["image"], data.get("mask")
         for step in self.transforms:
             image, mask = apply_step(step, image, mask)
-        return {"image": image, "mask": mask}
+        return by_name(image, mask)
+
+
+def by_name(image, mask):
+    """The arguments that a library transform takes, and the results that it gives."""
+    return {"image": image} if mask is None else {"image": image, "mask": mask}
+
+
+def is_image(data):
+    """True if the dict holds a uint8 (H, W, 3) image and nothing else."""
+    image = data.get("image")
+    return (
+        len(data) == 1
+        and isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.shape[2:] == (3,)
+    )
 
 
 def is_image_with_mask(data):
@@ -65,33 +81,33 @@ def apply_step(step, image, mask, force=False):
         return image, mask
     if type(step) in FAST_STEPS:
         return FAST_STEPS[type(step)](step, image, mask) if step.should_apply(force) else (image, mask)
-    changed = step(image=image, mask=mask, force_apply=force)
-    return changed["image"], changed["mask"]
+    changed = step(**by_name(image, mask), force_apply=force)
+    return changed["image"], changed.get("mask")
 
 
 def flip_left_right(step, image, mask):
     """As A.HorizontalFlip does."""
-    return cv2.flip(image, 1), cv2.flip(mask, 1)
+    return cv2.flip(image, 1), None if mask is None else cv2.flip(mask, 1)
 
 
 def flip_upside_down(step, image, mask):
     """As A.VerticalFlip does."""
-    return cv2.flip(image, 0), cv2.flip(mask, 0)
+    return cv2.flip(image, 0), None if mask is None else cv2.flip(mask, 0)
 
 
 def affine(step, image, mask):
     """As A.Affine does."""
     if step.fit_output:
         return library(step, image, mask)
-    shape = mask.shape
+    shape = image.shape[:2]
     translate, shear = step._get_translate_params(shape), step._get_shear_params()
     scale = step._get_scale(step.scale, step.keep_ratio, step.balanced_scale, step.py_random)
     matrix = affine_matrix(scale, step.py_random.uniform(*step.rotate), shear, translate, center(shape))
     warp = functools.partial(cv2.warpAffine, M=matrix, dsize=shape[::-1], borderMode=step.border_mode)
-    return (
-        warp(image, flags=step.interpolation, borderValue=extend_value(step.fill, 3)),
-        warp(mask, flags=step.mask_interpolation, borderValue=extend_value(step.fill_mask, 1)),
-    )
+    image = warp(image, flags=step.interpolation, borderValue=extend_value(step.fill, 3))
+    if mask is not None:
+        mask = warp(mask, flags=step.mask_interpolation, borderValue=extend_value(step.fill_mask, 1))
+    return image, mask
 
 
 def affine_matrix(scale, rotate, shear, translate, centre):
@@ -180,16 +196,14 @@ def hue_saturation_value(step, image, mask):
 def resize(step, image, mask):
     """As A.Resize does."""
     size = (step.width, step.height)
-    return (
-        cv2.resize(image, size, interpolation=step.interpolation),
-        cv2.resize(mask, size, interpolation=step.mask_interpolation),
-    )
+    image = cv2.resize(image, size, interpolation=step.interpolation)
+    return image, None if mask is None else cv2.resize(mask, size, interpolation=step.mask_interpolation)
 
 
 def library(step, image, mask):
     """What the library makes of the two once it is settled that the step is applied."""
-    changed = step(image=image, mask=mask, force_apply=True)
-    return changed["image"], changed["mask"]
+    changed = step(**by_name(image, mask), force_apply=True)
+    return changed["image"], changed.get("mask")
 
 
 FAST_STEPS = {

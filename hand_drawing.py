@@ -151,6 +151,11 @@ BACKDROPS = {function.__name__: function for function in (plain, gradient, wood,
 def draw_trinket(canvas, radius, light, rng):
     """A bead, button or coin, as big and as bright as a nail."""
     centre, kind = rng.uniform(0, FRAME, 2), choose(rng, ["bead", "button", "coin"])
+    draw_trinket_at(canvas, centre, kind, radius, light, rng)
+
+
+def draw_trinket_at(canvas, centre, kind, radius, light, rng):
+    """A trinket of this kind, `bead`, `button` or `coin`, at (x, y)."""
     window = canvas.window([centre], 2 * radius)
     along, across = canvas.frame(centre, rng.uniform(0, math.pi), window)
     lit, unlit = canvas.frame(centre, math.atan2(light[1], light[0]), window)

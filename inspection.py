@@ -1,4 +1,4 @@
-"""Pairs inspected: every file read once, on all cores, and checked."""
+"""Pairs and images inspected: every file read once, on all cores, and checked."""
 
 import functools
 import hashlib
@@ -24,6 +24,14 @@ EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 OTHER_MODES = {"I;16": "16-bit grey", "I;16B": "16-bit grey", "I": "32-bit grey", "F": "floating point"}
 
 
+class ImageFacts(NamedTuple):
+    """What one reading of an image's file tells; size in pixels, as displayed, hash of the file's bytes."""
+
+    width: int
+    height: int
+    image_hash: str
+
+
 class PairFacts(NamedTuple):
     """What one reading of a pair's files tells; sizes in pixels, hashes of the files' bytes."""
 
@@ -45,19 +53,31 @@ def inspect_pairs(data_root, pairs, findings, workers=None, max_pixels=MAX_PIXEL
     Returns:
         {Pair: PairFacts} of the pairs without a finding, in the order of `pairs`.
     """
-    facts, inspect = {}, functools.partial(_inspect, os.fspath(data_root), max_pixels, most_values)
-    progress = tqdm(total=len(pairs), desc="reading", unit="pair", delay=2)
-    with progress, _pool(usual_workers(len(pairs)) if workers is None else workers) as pool:
-        blocks = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
+    inspect = functools.partial(_inspect, os.fspath(data_root), max_pixels, most_values)
+    return _inspect_all(inspect, pairs, findings, workers, "pair")
+
+
+def inspect_images(data_root, images, findings, workers=None, max_pixels=MAX_PIXELS):
+    """As `inspect_pairs`, for images without masks: {path: ImageFacts}."""
+    inspect = functools.partial(_inspect_image, os.fspath(data_root), max_pixels)
+    return _inspect_all(inspect, images, findings, workers, "image")
+
+
+def _inspect_all(inspect, items, findings, workers, unit):
+    """{item: facts} of the items in which `inspect`, which returns (facts, problems), finds no problem."""
+    facts = {}
+    progress = tqdm(total=len(items), desc="reading", unit=unit, delay=2)
+    with progress, _pool(usual_workers(len(items)) if workers is None else workers) as pool:
+        blocks = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
         begun = ((block, pool.map(inspect, block, chunksize=CHUNK)) for block in blocks)
         # Each block is handed over before the results of the one before are taken: no worker waits.
         for (block, results), _ in itertools.pairwise(itertools.chain(begun, [None])):
-            for pair, (fact, problems) in zip(block, results, strict=True):
+            for item, (fact, problems) in zip(block, results, strict=True):
                 progress.update()
                 for problem in problems:
                     findings.add(*problem)
                 if not problems:
-                    facts[pair] = fact
+                    facts[item] = fact
     return facts
 
 
@@ -73,21 +93,8 @@ def _pool(workers):
 
 def _inspect(data_root, max_pixels, most_values, pair):
     """(PairFacts, problems) of one pair; a problem is (headline, place, advice)."""
-    problems, contents, pictures = [], [], []
-    for path in (pair.image, pair.mask):
-        content = None
-        try:
-            content = image_files.read_bytes(os.path.join(data_root, path))
-            contents.append(content)
-            picture, pixels = image_files.open_strictly(content, path, max_pixels)
-            pictures.append(picture)
-        except TooManyPixels:
-            place = f"{path}  {_size(claimed_size(content))}"
-            problems.append(("images with too many pixels", place, pixel_advice(max_pixels)))
-        except OSError as error:
-            reason = "the file is empty" if content == b"" else _reason(error)
-            advice = "Replace the damaged files, or move image and mask away."
-            problems.append(("files that cannot be decoded", f"{path}  {reason}", advice))
+    advice = "Replace the damaged files, or move image and mask away."
+    contents, pictures, pixels, problems = _open_files(data_root, (pair.image, pair.mask), max_pixels, advice)
     if problems:
         return None, problems
     image, mask = pictures
@@ -113,6 +120,35 @@ def _inspect(data_root, max_pixels, most_values, pair):
 
 def _filled_places(histogram):
     return tuple((place, count) for place, count in enumerate(histogram) if count)
+
+
+def _inspect_image(data_root, max_pixels, path):
+    """(ImageFacts, problems) of one image without mask."""
+    advice = "Replace the damaged files, or move them away."
+    contents, pictures, _, problems = _open_files(data_root, (path,), max_pixels, advice)
+    if problems:
+        return None, problems
+    size = image_files.upright_size(pictures[0])
+    return ImageFacts(*size, hashlib.sha256(contents[0]).hexdigest()), []
+
+
+def _open_files(data_root, paths, max_pixels, advice):
+    """(bytes, PIL images, pixels of the last as `open_strictly` gives them, problems) of some files."""
+    problems, contents, pictures, pixels = [], [], [], None
+    for path in paths:
+        content = None
+        try:
+            content = image_files.read_bytes(os.path.join(data_root, path))
+            contents.append(content)
+            picture, pixels = image_files.open_strictly(content, path, max_pixels)
+            pictures.append(picture)
+        except TooManyPixels:
+            place = f"{path}  {_size(claimed_size(content))}"
+            problems.append(("images with too many pixels", place, pixel_advice(max_pixels)))
+        except OSError as error:
+            reason = "the file is empty" if content == b"" else _reason(error)
+            problems.append(("files that cannot be decoded", f"{path}  {reason}", advice))
+    return contents, pictures, pixels, problems
 
 
 def _reason(error):

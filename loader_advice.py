@@ -132,12 +132,13 @@ def decoded_photos(tables):
     Args:
         tables: list of DataFrame of the manifest.
     """
-    rows = pd.concat(tables).drop_duplicates(["images", "masks"])
+    rows = pd.concat(tables)
+    rows = rows.drop_duplicates([name for name in ("images", "masks") if name in rows])
     return {(int(w), int(h)): int(n) for (w, h), n in rows.value_counts(["width", "height"]).items()}
 
 
 def decoded_bytes(photos, working_size):
-    """Bytes of pairs as `decoded_photos` counts them, at working size."""
+    """Bytes of pairs as `decoded_photos` counts them, at working size; photos without masks take less."""
     shapes = {size: working_shape(size, working_size) for size in photos}
     return sum(4 * shapes[size][0] * shapes[size][1] * count for size, count in photos.items())
 

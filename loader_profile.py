@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from fast_transforms import FastCompose, apply_step
+from fast_transforms import FastCompose, apply_step, by_name
 from image_files import decode_colour, decode_grey, read_bytes
 from pair_cache import NoCache
 from quiet_albumentations import A
@@ -53,9 +53,8 @@ class TimedStep(A.BaseCompose):
     def __call__(self, **data):
         if not self._fast:
             return self._clock(self._stage, self.transforms[0], **data)
-        pair = data["image"], data["mask"]
-        image, mask = self._clock(self._stage, apply_step, self.transforms[0], *pair)
-        return {"image": image, "mask": mask}
+        pair = data["image"], data.get("mask")
+        return by_name(*self._clock(self._stage, apply_step, self.transforms[0], *pair))
 
 
 def step_names(transform):
@@ -93,23 +92,25 @@ class SampleTimer:
         self._transforms = {}
 
     def sample(self, index, position, plain):
-        """One transformed pair: uint8 (S, S, 3) and (S, S)."""
+        """One transformed pair: uint8 (S, S, 3) and (S, S), or (1, 1) of a label."""
         clock = self.clock
         sample = clock("draw", self.reader.sample, index, position, plain)
         if is_cached(self.reader):
             image, mask = clock(CACHED_READ, self.reader.samples.pair, sample)
         else:
             image, mask = self._read_pair(sample)
+        label = mask if self.reader.mask_size == 1 else None  # which no transform gets to see
         transform = self._transform(index, plain)
         before = sum(clock.seconds.values())
         started = time.perf_counter()
         reseed(transform, sample.seed)
-        changed = transform(image=image, mask=mask)
+        changed = transform(**by_name(image, mask if label is None else None))
         steps = sum(clock.seconds.values()) - before
         clock.seconds["Compose itself"] += time.perf_counter() - started - steps
-        clock(ASSEMBLY, self._keep, changed["image"], changed["mask"])
+        image, mask = changed["image"], changed.get("mask", label)
+        clock(ASSEMBLY, self._keep, image, mask)
         self.samples += 1
-        return changed["image"], changed["mask"]
+        return image, mask
 
     def milliseconds(self):
         """{stage: milliseconds of one core per image}."""
@@ -118,10 +119,14 @@ class SampleTimer:
     def _read_pair(self, sample):
         """As `read_pair` does."""
         clock, samples = self.clock, self.reader.samples
-        files = clock("read", self._read, sample.image, sample.mask)
+        encoding = samples.encodings[sample.subset]
+        labelled = encoding.kind == "labels"
+        files = clock("read", self._read, *([sample.image] if labelled else [sample.image, sample.mask]))
         limits = samples.pairs.working_size, samples.pairs.max_pixels
         image, _ = clock("decode image", decode_photo, files[0], sample.image, *limits)
-        encoding, size = samples.encodings[sample.subset], image.shape[1::-1]
+        if labelled:
+            return image, encoding.read(sample.mask)
+        size = image.shape[1::-1]
         return image, clock("decode mask", self._decode_mask, encoding, files[1], size)
 
     def _read(self, *paths):
@@ -235,7 +240,8 @@ class LentReader:
     """A BatchReader that can be taken back from TensorFlow, which keeps every function that it has called."""
 
     def __init__(self, reader):
-        self.image_size, self.batches_ahead = reader.image_size, reader.batches_ahead
+        self.image_size, self.mask_size = reader.image_size, reader.mask_size
+        self.batches_ahead = reader.batches_ahead
         self._reader = reader
 
     def read(self, *arguments):

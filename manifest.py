@@ -14,6 +14,8 @@ import pandas as pd
 from classes import TASKS, Classes, checked_classes
 from data_root import DataRoot
 from errors import Findings, InputError
+from label_rows import LABEL_COLUMNS, complete_labels
+from labels import LabelEncoding
 from manifest_rows import AGAIN, COLUMNS, NUMBERS, RANGES, check_rows, fill_numbers, fill_paths
 from mask_encoding import MaskEncoding
 from pixel_limit import MAX_PIXELS
@@ -191,9 +193,9 @@ class Manifest:
 
     Args:
         data_root: folder that the paths of the tables are relative to.
-        encoding: how the mask files encode class ids.
-        train: {subset: DataFrame with COLUMNS}.
-        valid: DataFrame with COLUMNS.
+        encoding: how the mask files, or labels, encode class ids.
+        train: {subset: DataFrame with COLUMNS, of a classification with LABEL_COLUMNS}.
+        valid: DataFrame with the same.
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
         lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
@@ -203,7 +205,7 @@ class Manifest:
     """
 
     data_root: Path
-    encoding: MaskEncoding
+    encoding: MaskEncoding | LabelEncoding
     train: dict
     valid: pd.DataFrame
     fingerprint: str
@@ -224,8 +226,9 @@ class Manifest:
 
     def _fingerprint(self, tables):
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
+        second = "label" if self.task == "classification" else "masks"
         for name, table in tables.items():
-            for part in ([name], table["images"].tolist(), table["masks"].tolist()):
+            for part in ([name], table["images"].tolist(), table[second].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
@@ -274,16 +277,22 @@ def read_manifest(
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)
     findings = Findings()
-    tables = {path: read_table(path, findings) for path in paths}
+    classes, task = described_classes(description), description.get("task", TASKS[0])
+    columns = LABEL_COLUMNS if task == "classification" else COLUMNS
+    tables = {path: read_table(path, findings, columns) for path in paths}
     for path in (path for path, frame in tables.items() if not len(frame)):
         advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
-    fill_paths(tables, boundary, description, subset_names)
-    check_rows(tables, boundary, subset_names, missing_train)
-    encoding = fill_numbers(tables, boundary, description, max_pixels)
+    if task == "classification":
+        encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
+    else:
+        fill_paths(tables, boundary, description, subset_names)
+        check_rows(tables, boundary, subset_names, missing_train)
+        encoding = fill_numbers(tables, boundary, description, max_pixels)
+        encoding.check_ids(len(classes) if classes else None)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(valid_file)
@@ -298,8 +307,6 @@ def read_manifest(
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
     fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
-    classes = described_classes(description)
-    encoding.check_ids(len(classes) if classes else None)
     return Manifest(
         root,
         encoding,
@@ -310,7 +317,7 @@ def read_manifest(
         lines,
         valid_file,
         valid_numbers,
-        description.get("task", TASKS[0]),
+        task,
         classes,
     )
 
@@ -354,17 +361,20 @@ def _data_root(csv_dir, data_root, description):
     return Path(root).resolve()
 
 
-def read_table(path, findings=None):
+def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=AGAIN):
     """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
 
     Args:
         findings: collects the wrong rows of several files; by default those of this one are raised.
+        columns: that are there afterwards, empty where the file does not have them.
+        needed: those that the file must have.
+        advice: what to do about a file that is no table.
 
     Returns:
         DataFrame whose index is the line number in the file; empty lines are passed over.
 
     Raises:
-        InputError: the file is no CSV table with a column `images`, or a row is wrong (with its line).
+        InputError: the file is no CSV table with the `needed` columns, or a row is wrong (with its line).
     """
     try:
         content = Path(path).read_bytes()
@@ -375,12 +385,12 @@ def read_table(path, findings=None):
         rows = dict([(reader.line_num, row) for row in reader if any(row)]) if frame is None else {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{path} cannot be read as a CSV table: {error}. Expected UTF-8 text. {AGAIN}"
+            f"{path} cannot be read as a CSV table: {error}. Expected UTF-8 text. {advice}"
         ) from None
-    if "images" not in header or len(set(header)) < len(header):
+    if not set(needed) <= set(header) or len(set(header)) < len(header):
         raise InputError(
-            f"{path}: expected comma-separated columns {', '.join(COLUMNS)}, each once, of which only images "
-            f"must be there; found {', '.join(map(repr, header)) or 'an empty file'}. "
+            f"{path}: expected comma-separated columns {', '.join(columns)}, each once, of which only "
+            f"{' and '.join(needed)} must be there; found {', '.join(map(repr, header)) or 'an empty file'}. "
             "Save it with these names and with commas."
         )
     collected = Findings() if findings is None else findings
@@ -390,10 +400,12 @@ def read_table(path, findings=None):
     if frame is None:
         padded = [(row + [""] * len(header))[: len(header)] for row in rows.values()]
         frame = pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
-    for column in COLUMNS:
+    for column in columns:
         if column not in frame:
             frame[column] = float("nan") if column in NUMBERS else ""
     for column, (low, high) in RANGES.items():
+        if column not in columns:
+            continue
         numbers = pd.to_numeric(frame[column], errors="coerce")
         for line in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
             place = f"{path} line {line}: {column} is {frame.at[line, column]!r}"

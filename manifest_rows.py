@@ -129,6 +129,12 @@ def check_rows(tables, root, subset_names, missing_train=False):
             if problem:
                 advice = "Correct the rows, or make the manifests again with data_processing.py."
                 findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
+    find_shared(tables, findings)
+    findings.raise_if_any()
+
+
+def find_shared(tables, findings):
+    """Adds a finding for each row of train that stands in valid.csv too."""
     held_out = {image for path, frame in tables.items() if path.stem == "valid" for image in frame["images"]}
     for path, frame in tables.items():
         if path.stem != "valid":
@@ -137,7 +143,6 @@ def check_rows(tables, root, subset_names, missing_train=False):
                 findings.add(
                     "rows of train that stand in valid.csv too", place, "Take them out of one of the two."
                 )
-    findings.raise_if_any()
 
 
 def add_outside(findings, row, cells, outside):

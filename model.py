@@ -6,6 +6,7 @@ import numpy as np
 
 from class_losses import class_loss
 from classes import TASKS
+from classifier import classifier
 from errors import InputError
 from freezing import freeze_normalisation
 from legacy_keras import sm, tf
@@ -69,6 +70,7 @@ def build_network(
     decoder_filters=None,
     freeze_encoder=False,
     outputs=1,
+    task=TASKS[0],
 ):
     """A segmentation-models network with a sigmoid, or a softmax of several classes.
 
@@ -82,16 +84,20 @@ def build_network(
         decoder_filters: five numbers, from the deepest stage up, for a U-Net; None for the usual ones.
         freeze_encoder: whether its layers are not trainable; `network.trainable = True` changes that.
         outputs: number of classes, or 1 for the probability of the foreground.
+        task: one of TASKS; a network for `classification` has no decoder, and so neither architecture nor
+            decoder_filters.
 
     Returns:
-        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1].
+        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1], (B, 1, 1, outputs) for
+        classification.
 
     Raises:
         InputError: the encoder's weights cannot be had.
     """
-    options = {"decoder_filters": decoder_filters} if decoder_filters else {}
+    build = classifier if task == "classification" else BUILDERS[architecture]
+    options = {"decoder_filters": decoder_filters} if decoder_filters and build is not classifier else {}
     options |= {"encoder_freeze": freeze_encoder, "classes": outputs}
-    inner = _with_encoder_weights(BUILDERS[architecture], backbone, image_size, encoder_weights, **options)
+    inner = _with_encoder_weights(build, backbone, image_size, encoder_weights, **options)
     if freeze_encoder:
         freeze_normalisation(inner)
     if encoder_weights is None:

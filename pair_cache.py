@@ -15,7 +15,7 @@ import platformdirs
 from errors import InputError
 from pixel_limit import MAX_PIXELS
 from ram_cache import RamCache, key_digest
-from working_size import read_pair, working_shape
+from working_size import read_pair, read_photo, working_shape
 
 KINDS = ("off", "ram", "disk")
 GB = 10**9
@@ -69,13 +69,13 @@ class DiskCache:
         return DiskCache, (self.limit, self.folder)
 
     def get(self, key):
-        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
+        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids or None) to keep and change, or None."""
         with self._file.begin(buffers=True) as reading:
             stored = reading.get(key_digest(key))
             return None if stored is None else _unpacked(stored)
 
     def put(self, key, photo, mask):
-        """Keeps a pair if there is room."""
+        """Keeps a pair, or a photo whose mask is None, if there is room."""
         if self._full:
             return
         try:
@@ -86,8 +86,8 @@ class DiskCache:
 
 
 def _packed(photo, mask):
-    pixels = photo.tobytes() + mask.tobytes()
-    header = np.array((*mask.shape, zlib.crc32(pixels)), HEADER)
+    pixels = photo.tobytes() + (b"" if mask is None else mask.tobytes())
+    header = np.array((*photo.shape[:2], zlib.crc32(pixels)), HEADER)
     return header.tobytes() + pixels
 
 
@@ -96,10 +96,11 @@ def _unpacked(stored):
     height, width, checksum = np.frombuffer(stored, HEADER, 1)[0]
     pixels = np.frombuffer(stored, np.uint8, offset=HEADER.itemsize)
     count = int(height) * int(width)
-    if len(pixels) != 4 * count or zlib.crc32(pixels) != checksum:
+    if len(pixels) not in (3 * count, 4 * count) or zlib.crc32(pixels) != checksum:
         return None
     pixels = pixels.copy()
-    return pixels[: 3 * count].reshape(height, width, 3), pixels[3 * count :].reshape(height, width)
+    mask = pixels[3 * count :].reshape(height, width) if len(pixels) > 3 * count else None
+    return pixels[: 3 * count].reshape(height, width, 3), mask
 
 
 def remove_cache(folder):
@@ -154,19 +155,36 @@ class PairReader:
         self.max_pixels = max_pixels
 
     def read(self, image_path, mask_path, encoding, size=None):
-        """As `read_pair` does."""
+        """As `read_pair` does.
+
+        Args:
+            mask_path: of a LabelEncoding, the label; the mask is then that of its class, uint8 (1, 1).
+        """
+        if encoding.kind == "labels":
+            return self._read_photo(image_path, size), encoding.read(mask_path)
         if isinstance(self.cache, NoCache):
             return read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
         key = (_version(image_path), _version(mask_path), self.working_size, encoding)
         pair = self.cache.get(key)
-        if pair is None or not self._has_size(pair[1], size):
+        if pair is None or not self._has_size(pair[0], size):
             pair = read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
             self.cache.put(key, *pair)
         return pair
 
-    def _has_size(self, mask, size):
+    def _read_photo(self, image_path, size):
+        """The photo of an image without mask, which is kept whatever its label: uint8 (H, W, 3)."""
+        if isinstance(self.cache, NoCache):
+            return read_photo(image_path, self.working_size, self.max_pixels, size)[0]
+        key = (_version(image_path), self.working_size)
+        kept = self.cache.get(key)
+        if kept is None or not self._has_size(kept[0], size):
+            kept = read_photo(image_path, self.working_size, self.max_pixels, size)[0], None
+            self.cache.put(key, *kept)
+        return kept[0]
+
+    def _has_size(self, photo, size):
         """False for what a run with other manifests may have kept."""
-        return not size or not all(size) or mask.shape[::-1] == working_shape(size, self.working_size)
+        return not size or not all(size) or photo.shape[1::-1] == working_shape(size, self.working_size)
 
 
 def _version(path):

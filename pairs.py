@@ -41,14 +41,10 @@ def find_folders(data_root):
     Raises:
         InputError: the data root is missing, or holds neither layout or both.
     """
-    if not os.path.isdir(data_root):
-        raise InputError(f"--data_root {data_root}: there is no such folder")
-    if not _is_utf8(str(data_root)):
-        advice = "Rename the folder; manifests are UTF-8."
-        raise InputError(f"--data_root {ascii(str(data_root))}: the name is not UTF-8. {advice}")
+    check_data_root(data_root)
     flat = _images_and_masks(data_root, "", None)
     divided = []
-    for name in _folder_names(data_root):
+    for name in folder_names(data_root):
         if name.lower() in SPLITS:
             divided += _images_and_masks(data_root, name, SPLITS[name.lower()])
     if flat and divided:
@@ -58,19 +54,53 @@ def find_folders(data_root):
         )
     if flat:
         return flat
-    found = _folder_names(data_root)
+    found = folder_names(data_root)
     if not any(folders.split == "train" for folders in divided):
         names = ", ".join(found[:10]) or "no folders"
-        raise InputError(f"--data_root {data_root}: no images found there. {EXPECTED_LAYOUT} Found: {names}.")
+        raise InputError(
+            f"--data_root {data_root}: no images found there. {EXPECTED_LAYOUT} Found: {names}."
+            f"{_classification_hint(data_root)}"
+        )
     for name in found:
         split = SPLITS.get(name.lower())
-        masks = split and "masks" in map(str.lower, _folder_names(Path(data_root, name)))
+        masks = split and "masks" in map(str.lower, folder_names(Path(data_root, name)))
         if (split == "valid" or masks) and not _images_and_masks(data_root, name, split):
             raise InputError(f"{Path(data_root, name)} has no images folder. {EXPECTED_LAYOUT}")
     return divided
 
 
-def _folder_names(folder):
+def check_data_root(data_root):
+    """Raises InputError where there is no such folder, or where its name cannot stand in a manifest."""
+    if not os.path.isdir(data_root):
+        raise InputError(f"--data_root {data_root}: there is no such folder")
+    if not _is_utf8(str(data_root)):
+        advice = "Rename the folder; manifests are UTF-8."
+        raise InputError(f"--data_root {ascii(str(data_root))}: the name is not UTF-8. {advice}")
+
+
+def _classification_hint(data_root):
+    """A sentence about --task where images lie as a folder for each class, else nothing."""
+    training = [name for name in folder_names(data_root) if SPLITS.get(name.lower()) == "train"]
+    parent = Path(data_root, *training[:1])
+    classes = [name for name in folder_names(parent) if _images_directly_in(Path(parent, name))]
+    if len(classes) < 2:
+        return ""
+    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return (
+        f" If the folders are classes of images ({shown}), make manifests of a classification: "
+        "data_processing.py --task classification."
+    )
+
+
+def _images_directly_in(folder):
+    try:
+        return [name for name in os.listdir(folder) if image_files.is_image_name(name)]
+    except OSError:  # a hint is not worth an error
+        return []
+
+
+def folder_names(folder):
+    """The folders in a folder, sorted; those of operating systems are passed over."""
     return sorted(
         entry.name
         for entry in os.scandir(folder)
@@ -79,8 +109,8 @@ def _folder_names(folder):
 
 
 def _images_and_masks(data_root, parent, split):
-    names = {name.lower(): name for name in _folder_names(Path(data_root, parent))}
-    for name in _folder_names(Path(data_root, parent)):
+    names = {name.lower(): name for name in folder_names(Path(data_root, parent))}
+    for name in folder_names(Path(data_root, parent)):
         if name.lower() in ("images", "masks") and names[name.lower()] != name:
             both = f"{name}/ and {names[name.lower()]}/"
             raise InputError(f"{Path(data_root, parent)} holds both {both}. Expected one of them; join them.")
@@ -131,13 +161,7 @@ def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
         Search
     """
     search, root = Search(), DataRoot(data_root, allow_outside)
-
-    def leads_out(link):
-        real = root.outside(link)
-        if real is not None:
-            search.outside[Path(link).relative_to(root.folder).as_posix()] = real
-        return real is not None
-
+    leads_out = link_guard(root, search.outside)
     for place in folders:
         places = [Path(root.folder, folder) for folder in (place.images, place.masks)]
         if any([leads_out(folder) for folder in places]):
@@ -164,6 +188,22 @@ def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
     return search
 
 
+def link_guard(root, outside):
+    """The `leads_out` of image_files.walk_files: True for a link out of the DataRoot.
+
+    Args:
+        outside: dict that gets {path of the link, relative to the root: where it leads}.
+    """
+
+    def leads_out(link):
+        real = root.outside(link)
+        if real is not None:
+            outside[Path(link).relative_to(root.folder).as_posix()] = real
+        return real is not None
+
+    return leads_out
+
+
 def _other_type(path):
     return f"; {path} is of no type that is read" if path else ""
 
@@ -175,13 +215,9 @@ def _by_stem(search, data_root, folder, suffix, leads_out):
         path = f"{folder}/{relative}"
         stem = relative.rpartition(".")[0]
         key = stem.removesuffix(suffix)
-        if not _is_utf8(path):
-            advice = "Rename the files; manifests are UTF-8."
-            search.findings.add("files whose name is not UTF-8", ascii(path), advice)
-        elif "\r" in path:
-            advice = "Rename the files; in a manifest it would end the row."
-            search.findings.add("files with a carriage return in their name", repr(path), advice)
-        elif not image_files.is_image_name(relative):
+        if has_bad_name(path, search.findings):
+            continue
+        if not image_files.is_image_name(relative):
             search.others.append(path)
         elif not stem.endswith(suffix):
             search.unpaired[path] = f"expected a name that ends in {suffix} (--mask_suffix)"
@@ -191,6 +227,19 @@ def _by_stem(search, data_root, folder, suffix, leads_out):
         else:
             found[key] = path
     return found
+
+
+def has_bad_name(path, findings):
+    """Whether a path cannot stand in a manifest, which is then added to `findings`."""
+    if not _is_utf8(path):
+        advice = "Rename the files; manifests are UTF-8."
+        findings.add("files whose name is not UTF-8", ascii(path), advice)
+    elif "\r" in path:
+        advice = "Rename the files; in a manifest it would end the row."
+        findings.add("files with a carriage return in their name", repr(path), advice)
+    else:
+        return False
+    return True
 
 
 def likely_suffix(unpaired):

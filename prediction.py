@@ -27,6 +27,7 @@ def load_network(work_dir):
         architecture=config.architecture,
         decoder_filters=tuple(config.decoder_filters),
         outputs=config.outputs,
+        task=config.task,
     )
     load_weights(network, Path(work_dir, BEST))
     return network

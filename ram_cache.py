@@ -12,6 +12,7 @@ END, COUNT = range(2)  # words of the header: where the free room begins, how ma
 HEADER = 64  # bytes
 OFFSET, SHAPE = 2, 3  # words of a place, after the two of its key
 WORDS = 4
+ALONE = 2**63  # added to the shape of a photo that has no mask
 
 
 class RamCache:
@@ -54,19 +55,20 @@ class RamCache:
         return int(self._header[COUNT])
 
     def get(self, key):
-        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids) to keep and change, or None."""
+        """(uint8 (H, W, 3) photo, uint8 (H, W) class ids or None) to keep and change, or None."""
         place = self._find(_digest(key))
         offset, shape = (0, 0) if place is None else place[OFFSET:].tolist()
         if not offset:
             return None
-        height, width = divmod(shape, 2**32)
-        pixels = self._bytes[offset : offset + 4 * height * width].copy()
+        height, width = divmod(shape % ALONE, 2**32)
         edge = 3 * height * width
-        return pixels[:edge].reshape(height, width, 3), pixels[edge:].reshape(height, width)
+        pixels = self._bytes[offset : offset + edge + (height * width if shape < ALONE else 0)].copy()
+        mask = pixels[edge:].reshape(height, width) if shape < ALONE else None
+        return pixels[:edge].reshape(height, width, 3), mask
 
     def put(self, key, photo, mask):
-        """Keeps a pair if there is room and nobody else keeps it already."""
-        place, size = self._find(_digest(key)), photo.nbytes + mask.nbytes
+        """Keeps a pair, or a photo whose mask is None, if there is room and nobody else keeps it already."""
+        place, size = self._find(_digest(key)), photo.nbytes + (0 if mask is None else mask.nbytes)
         if place is None or place[0]:
             return
         with self._memory.locked():
@@ -79,9 +81,10 @@ class RamCache:
             self._header[END] += size
             self._header[COUNT] += 1
         self._bytes[start : start + photo.nbytes] = photo.ravel()
-        self._bytes[start + photo.nbytes : start + size] = mask.ravel()
+        if mask is not None:
+            self._bytes[start + photo.nbytes : start + size] = mask.ravel()
         with self._memory.locked():
-            place[SHAPE] = mask.shape[0] * 2**32 + mask.shape[1]
+            place[SHAPE] = photo.shape[0] * 2**32 + photo.shape[1] + (ALONE if mask is None else 0)
             place[OFFSET] = start
 
     def _find(self, digest):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from labels import LabelEncoding
 from mask_encoding import MaskEncoding
 from pair_cache import PairReader
 from skipping import BadFiles, BadPair, SkippedDraw, UnreadablePair
@@ -61,9 +62,9 @@ class Subset:
     Args:
         name: of the subset.
         images: sequence of the photos' paths.
-        masks: sequence of their masks' paths.
+        masks: sequence of their masks' paths, or of their labels.
         transform: Compose that delivers the model's input size.
-        encoding: how the mask files encode class ids.
+        encoding: how the mask files, or labels, encode class ids.
         sizes: int32 (pairs, 2), the width and height that each photo must have, 0 where it may have any; None
             where all may.
         csv_file: that the rows stand in, for messages.
@@ -74,7 +75,7 @@ class Subset:
     images: Sequence
     masks: Sequence
     transform: object
-    encoding: MaskEncoding = THRESHOLD
+    encoding: MaskEncoding | LabelEncoding = THRESHOLD
     sizes: np.ndarray | None = None
     csv_file: str = ""
     lines: Sequence = ()
@@ -89,7 +90,7 @@ class Sample(NamedTuple):
     Args:
         subset: number of the subset.
         image: path of the photo.
-        mask: path of its mask.
+        mask: path of its mask, or its label.
         seed: of the transform.
         plain: True where the pair is only resized.
         size: (width, height) that the photo must have; None or (0, 0) where it may have any.
@@ -109,7 +110,7 @@ class SampleReader:
     Args:
         names: of the subsets.
         transforms: Compose of each subset.
-        encodings: MaskEncoding of each subset.
+        encodings: MaskEncoding of each subset, or LabelEncoding of all.
         image_size: pixels of the output.
         pairs: PairReader.
     """
@@ -118,6 +119,7 @@ class SampleReader:
         self.names = names
         self.encodings = encodings
         self.image_size = image_size
+        self.mask_size = 1 if encodings[0].kind == "labels" else image_size
         self.pairs = pairs
         self._transforms = [*transforms, valid_transform(image_size)]  # the last at PLAIN
         self._own = threading.local()
@@ -129,7 +131,7 @@ class SampleReader:
         self.__dict__.update(state, _own=threading.local())
 
     def pair(self, sample):
-        """The pair of a Sample as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
+        """The pair of a Sample as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) or (1, 1) class ids.
 
         Raises:
             UnreadablePair: of its files, with the path.
@@ -144,13 +146,14 @@ class SampleReader:
         raise UnreadablePair(reason)
 
     def read(self, sample):
-        """As `pair`, but transformed: uint8 (S, S, 3) RGB and uint8 (S, S) class ids."""
+        """As `pair`, but transformed: uint8 (S, S, 3) RGB and uint8 (S, S) or (1, 1) class ids."""
         image, mask = self.pair(sample)
         transform = self._own_transform(PLAIN if sample.plain else sample.subset)
         reseed(transform, sample.seed)
-        image, mask = apply_transform(transform, image, mask)
-        check_sample(f"of subset {self.names[sample.subset]}", image, mask, self.image_size)
-        return image, mask
+        labelled = self.encodings[sample.subset].kind == "labels"
+        image, moved = apply_transform(transform, image, None if labelled else mask)
+        check_sample(f"of subset {self.names[sample.subset]}", image, moved, self.image_size)
+        return image, mask if labelled else moved
 
     def new_transform(self, subset, plain=False):
         """A copy of what a sample goes through, to be reseeded by its owner."""
@@ -183,6 +186,7 @@ class BatchReader:
         self.subsets = subsets
         self.draws = draws
         self.image_size = image_size
+        self.mask_size = 1 if subsets[0].encoding.kind == "labels" else image_size
         self.bad_files = bad_files or BadFiles()
         self.failure = None
         self.samples = SampleReader(
@@ -220,7 +224,7 @@ class BatchReader:
             step: training step, for the record of what is skipped.
 
         Returns:
-            uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) class ids, int32 (B,) subsets.
+            uint8 (B, S, S, 3) images, uint8 (B, S, S, 1) or (B, 1, 1, 1) class ids, int32 (B,) subsets.
 
         Raises:
             InputError: BadFiles stops at a pair that cannot be read, or a transform does not fit.
@@ -262,7 +266,7 @@ class BatchReader:
         return BadPair(pairs.name, image, mask, str(pairs.csv_file), line, reason)
 
     def _read_another(self, draw, sample, reason, step, item):
-        """What takes the place of a draw whose Sample cannot be read: uint8 (S, S, 3) and uint8 (S, S)."""
+        """What takes the place of a draw whose Sample cannot be read, as SampleReader.read gives it."""
         subset, position = self.draws.split(draw)
         start = self.bad_files.position(draw, position)
         bad = first = self._bad_pair(subset, self.draws.row(subset, start), reason)
@@ -283,27 +287,32 @@ class BatchReader:
 
     def _read_on_threads(self, samples):
         """(images, masks, unreadable) of a list of Sample; the last is [(item, reason)]."""
-        count, size = len(samples), self.image_size
-        images, masks = batch_arrays(np.empty(batch_bytes(count, size) + ALIGNMENT, np.uint8), count, size)
+        shape = len(samples), self.image_size, self.mask_size
+        images, masks = batch_arrays(np.empty(batch_bytes(*shape) + ALIGNMENT, np.uint8), *shape)
 
         def fill(item):
             return fill_places(self.samples, images, masks, item, samples[item : item + 1])
 
-        unreadable = list(itertools.chain.from_iterable(self._threads.map(fill, range(count))))
+        unreadable = list(itertools.chain.from_iterable(self._threads.map(fill, range(len(samples)))))
         return images, masks, unreadable
 
 
-def batch_bytes(count, size):
-    """Bytes of `count` images of `size` pixels and their masks, from an aligned address on."""
-    return math.ceil(3 * count * size**2 / ALIGNMENT) * ALIGNMENT + count * size**2
+def batch_bytes(count, size, mask_size=None):
+    """Bytes of `count` images of `size` pixels and their masks, from an aligned address on.
+
+    Args:
+        mask_size: pixels of a side of the masks; `size` by default.
+    """
+    return math.ceil(3 * count * size**2 / ALIGNMENT) * ALIGNMENT + count * (mask_size or size) ** 2
 
 
-def batch_arrays(memory, count, size):
-    """uint8 (count, size, size, 3) images and (count, size, size, 1) masks in uint8 (N,) `memory`."""
+def batch_arrays(memory, count, size, mask_size=None):
+    """uint8 (count, size, size, 3) images and (count, mask_size, mask_size, 1) masks in uint8 `memory`."""
+    mask_size = mask_size or size
     start = -memory.ctypes.data % ALIGNMENT
-    pixels = memory[start : start + batch_bytes(count, size)]
-    images, masks = pixels[: 3 * count * size**2], pixels[len(pixels) - count * size**2 :]
-    return images.reshape(count, size, size, 3), masks.reshape(count, size, size, 1)
+    pixels = memory[start : start + batch_bytes(count, size, mask_size)]
+    images, masks = pixels[: 3 * count * size**2], pixels[len(pixels) - count * mask_size**2 :]
+    return images.reshape(count, size, size, 3), masks.reshape(count, mask_size, mask_size, 1)
 
 
 class BatchMemory:
@@ -355,14 +364,15 @@ class ReadingProcesses:
     def read(self, samples):
         """(images, masks, unreadable) of a list of Sample; the last is [(item, reason)]."""
         count = len(samples)
-        offset, memory = self._memory.take(batch_bytes(count, self._samples.image_size))
+        shape = count, self._samples.image_size, self._samples.mask_size
+        offset, memory = self._memory.take(batch_bytes(*shape))
         a_call = max(1, min(SAMPLES_A_CALL, count // self._count))
 
         def call(first):
             return self._crew.call(offset, count, first, samples[first : first + a_call])
 
         unreadable = list(itertools.chain.from_iterable(self._callers.map(call, range(0, count, a_call))))
-        return *batch_arrays(memory, count, self._samples.image_size), unreadable
+        return *batch_arrays(memory, *shape), unreadable
 
 
 def fill_batch(state, offset, count, first, samples):
@@ -376,8 +386,9 @@ def fill_batch(state, offset, count, first, samples):
         As `fill_places` does.
     """
     reader, shared = state
-    memory = np.frombuffer(shared.part(offset, batch_bytes(count, reader.image_size)), np.uint8)
-    images, masks = batch_arrays(memory, count, reader.image_size)
+    shape = count, reader.image_size, reader.mask_size
+    memory = np.frombuffer(shared.part(offset, batch_bytes(*shape)), np.uint8)
+    images, masks = batch_arrays(memory, *shape)
     return fill_places(reader, images, masks, first, samples)
 
 

@@ -115,7 +115,7 @@ def manifest_digests(manifest):
 
 def _rows_hash(table):
     digest = hashlib.sha256()
-    for column in ("images", "masks", "type"):
+    for column in [name for name in ("images", "masks", "type") if name in table]:  # labels are the type
         digest.update("\n".join([*table[column], ""]).encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
 

@@ -44,7 +44,8 @@ def resolved(config, manifest, folder):
 
 def checked_plan(config, manifest):
     """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
-    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size)
+    with_masks = manifest.task != "classification"
+    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size, with_masks)
     sizes = {name: len(table) for name, table in manifest.train.items()}
     return balance_plan(sizes, config, config.batch_size), transforms
 
@@ -96,11 +97,17 @@ def loader_subsets(manifest, tables, transforms):
     from reading import Paths, Subset
 
     lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
+
+    def masks(table):
+        if manifest.task == "classification":
+            return table["label"].to_numpy()
+        return Paths(manifest.data_root, table["masks"].to_numpy())
+
     return [
         Subset(
             name,
             Paths(manifest.data_root, table["images"].to_numpy()),
-            Paths(manifest.data_root, table["masks"].to_numpy()),
+            masks(table),
             transforms[name],
             manifest.encoding,
             photo_sizes(table),

@@ -58,6 +58,19 @@ def trusted_config(options):
     return dataclasses.replace(config, **own)
 
 
+def need_masks(config, command, instead):
+    """Raises InputError where a run classifies whole images, which `command` has no use for.
+
+    Args:
+        instead: what to do, a sentence.
+    """
+    if config.is_classification:
+        raise InputError(
+            f"{command} is for runs that predict masks, but --work_dir {config.work_dir} classifies whole "
+            f"images. {instead}"
+        )
+
+
 def check_weights(work_dir):
     """Raises InputError where a run has no best weights, before the time for its network is spent."""
     path = Path(work_dir, BEST)

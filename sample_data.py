@@ -126,16 +126,20 @@ def pairs_to_render(scale):
     ]
 
 
-def write_pair(folder, seed, image_size, pair):
+def write_pair(folder, pair, seed, image_size):
     """Renders one pair into its two PNG files below `folder`; returns the mask's coverage in [0, 1]."""
     split, subset, index = pair
     image, mask = render_pair(seed, split, subset, index, image_size)
     for kind, pixels in (("images", cv2.cvtColor(image, cv2.COLOR_RGB2BGR)), ("masks", mask)):
-        path = folder / split / kind / subset / f"hand_{index:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _, data = cv2.imencode(".png", pixels)
-        path.write_bytes(data)
+        write_png(folder / split / kind / subset / f"hand_{index:04d}.png", pixels)
     return np.count_nonzero(mask) / mask.size
+
+
+def write_png(path, pixels):
+    """Writes uint8 (H, W) grey or (H, W, 3) BGR; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".png", pixels)
+    path.write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -169,10 +173,28 @@ def make_sample_data(output, seed=0, scale=1.0, image_size=300, progress=True, w
     Raises:
         InputError: `output` is not empty, is a file, or cannot be made.
     """
+    pairs = pairs_to_render(scale)
+    write = functools.partial(write_pair, seed=seed, image_size=image_size)
+    return summaries(pairs, write_whole_set(output, write, pairs, "pairs", progress, workers))
+
+
+def write_whole_set(output, write, items, unit, progress=True, workers=None):
+    """Writes a set below the folder `output`, or nothing.
+
+    Args:
+        write: importable function of the folder and one of the list `items`.
+        unit: what the progress counts.
+        workers: number of processes; by default as many as the cores and the job warrant.
+
+    Returns:
+        list of what `write` returned.
+
+    Raises:
+        InputError: as `make_sample_data` does.
+    """
     output = Path(output).resolve()
     refuse_filled(output)
-    pairs = pairs_to_render(scale)
-    workers = workers or min(os.cpu_count() or 1, 1 + len(pairs) // 60)
+    workers = workers or min(os.cpu_count() or 1, 1 + len(items) // 60)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
@@ -182,14 +204,13 @@ def make_sample_data(output, seed=0, scale=1.0, image_size=300, progress=True, w
         ) from error
     with unfinished, parallel_map(workers) as ordered_map:
         folder = Path(unfinished.name, output.name)
-        render = functools.partial(write_pair, folder, seed, image_size)
-        coverages = ordered_map(render, pairs)
-        coverages = list(tqdm(coverages, "pairs", len(pairs), delay=2, disable=not progress))
+        results = ordered_map(functools.partial(write, folder), items)
+        results = list(tqdm(results, unit, len(items), delay=2, disable=not progress))
         # Windows does not rename onto a folder, not even an empty one.
         if output.exists():
             output.rmdir()
         folder.rename(output)
-    return summaries(pairs, coverages)
+    return results
 
 
 def summaries(pairs, coverages):

@@ -254,6 +254,7 @@ def build_model(config, subsets, plan):
         decoder_filters=tuple(config.decoder_filters),
         freeze_encoder=config.freeze_epochs > 0,
         outputs=config.outputs,
+        task=config.task,
     )
     loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
     model = SegmentationModel(network, subsets, loss_weights, config.classes, config.task)

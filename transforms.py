@@ -130,7 +130,7 @@ TRANSFORMS = {
 }
 
 
-def subset_transforms(choice, subsets, image_size):
+def subset_transforms(choice, subsets, image_size, with_masks=True):
     """The pipeline of each subset, tried out once.
 
     Args:
@@ -138,6 +138,7 @@ def subset_transforms(choice, subsets, image_size):
             not name, and has no default, gets `train`.
         subsets: names of the subsets.
         image_size: pixels.
+        with_masks: False where the pipelines get images alone.
 
     Returns:
         {subset: Compose}
@@ -151,17 +152,17 @@ def subset_transforms(choice, subsets, image_size):
             f"transforms name unknown subsets {', '.join(unknown)}; known: {', '.join(subsets)}, default"
         )
     names = {subset: choice.get(subset, choice.get("default", "train")) for subset in subsets}
-    pipelines = {name: build_transform(name, image_size) for name in sorted(set(names.values()))}
+    pipelines = {name: build_transform(name, image_size, with_masks) for name in sorted(set(names.values()))}
     return {subset: pipelines[name] for subset, name in names.items()}
 
 
-def build_transform(name, image_size):
+def build_transform(name, image_size, with_mask=True):
     """Builds and tries the pipeline called `name`. Raises InputError as `subset_transforms` does."""
     function = TRANSFORMS.get(name) or _own_function(name)
     try:
         transform = function(image_size)
         # A copy, for a transform may keep what it did last, which would go to every worker process.
-        _try_out(name, copy.deepcopy(transform), image_size)
+        _try_out(name, copy.deepcopy(transform), image_size, with_mask)
     except InputError:
         raise
     except Exception as error:
@@ -189,18 +190,23 @@ def _own_function(name):
         ) from None
 
 
-def _try_out(name, transform, image_size):
+def _try_out(name, transform, image_size, with_mask):
     """Runs the pipeline on two made-up photos, taller and wider than the output."""
     for height, width in ((image_size + 40, image_size + 9), (image_size - 7, image_size + 60)):
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         reseed(transform, 0)
-        check_sample(
-            name, *apply_transform(transform, image, (image[..., 0] > 127).view(np.uint8)), image_size
-        )
+        mask = (image[..., 0] > 127).view(np.uint8) if with_mask else None
+        check_sample(name, *apply_transform(transform, image, mask), image_size)
 
 
 def check_sample(name, image, mask, image_size):
-    """Raises InputError unless a pipeline's output has the shapes and types that batches need."""
+    """Raises InputError unless a pipeline's output has the shapes and types that batches need.
+
+    Args:
+        mask: None where there is none to move with the image.
+    """
+    if mask is None:
+        mask = np.broadcast_to(np.uint8(0), (image_size, image_size))
     wanted = ((image_size, image_size, 3), (image_size, image_size))
     if (image.shape, mask.shape) != wanted:
         raise InputError(
@@ -223,6 +229,8 @@ def reseed(transform, sample_seed):
 
 
 def apply_transform(transform, image, mask):
-    """uint8 (H, W, 3) and (H, W) through a Compose; the mask comes back as (H, W) too."""
+    """uint8 (H, W, 3) and (H, W) or None through a Compose; the mask comes back as (H, W) or None too."""
+    if mask is None:
+        return transform(image=image)["image"], None
     changed = transform(image=image, mask=mask)
     return changed["image"], changed["mask"]

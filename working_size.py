@@ -85,6 +85,24 @@ def shrink_mask(mask, size):
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def read_photo(image_path, working_size=0, max_pixels=MAX_PIXELS, expected_size=None):
+    """Reads a photo at working size: (uint8 (H, W, 3) RGB, its full (width, height)).
+
+    Args:
+        expected_size: as in `read_pair`.
+
+    Raises:
+        OSError: as `read_pair` does.
+    """
+    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size, max_pixels)
+    if expected_size and all(expected_size) and size != tuple(expected_size):
+        raise OSError(
+            f"{image_path} is {size[0]}x{size[1]}, but {expected_size[0]}x{expected_size[1]} in its row; "
+            "it was replaced since the manifests were made, or the row is wrong"
+        )
+    return photo, size
+
+
 def read_pair(image_path, mask_path, encoding, working_size=0, max_pixels=MAX_PIXELS, expected_size=None):
     """Reads a photo and its mask at working size: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
 
@@ -95,12 +113,7 @@ def read_pair(image_path, mask_path, encoding, working_size=0, max_pixels=MAX_PI
         OSError: a file is missing, cannot be decoded or does not fit the encoding, has more than
             `max_pixels`, or the sizes differ.
     """
-    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size, max_pixels)
-    if expected_size and all(expected_size) and size != tuple(expected_size):
-        raise OSError(
-            f"{image_path} is {size[0]}x{size[1]}, but {expected_size[0]}x{expected_size[1]} in its row; "
-            "it was replaced since the manifests were made, or the row is wrong"
-        )
+    photo, size = read_photo(image_path, working_size, max_pixels, expected_size)
     mask = encoding.read(mask_path, max_pixels)
     if mask.shape[::-1] != size:
         raise OSError(

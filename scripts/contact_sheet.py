@@ -16,7 +16,7 @@ from image_files import read_image
 from manifest import check_output, natural_order, read_manifest, write_atomically
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from run_folder import check_weights, trusted_config
+from run_folder import check_weights, need_masks, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -99,6 +99,7 @@ def main(argv):
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
     config = trusted_config(options)
+    need_masks(config, "contact_sheet.py", "scripts/predict.py writes the label of each photo into a table.")
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
     manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)

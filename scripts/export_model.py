@@ -21,7 +21,7 @@ from errors import InputError
 from exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packages
 from manifest import read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from run_folder import check_weights, trusted_config
+from run_folder import check_weights, need_masks, trusted_config
 
 ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
@@ -116,6 +116,8 @@ def main(argv):
     """Writes the export and prints how it compares."""
     options = parse_options(ExportOptions, argv, prog="export_model.py", description=__doc__)
     config = trusted_config(options)
+    instead = "prediction.load_network gives its Keras network, which tf.saved_model.save can write."
+    need_masks(config, "export_model.py", instead)
     check_weights(options.work_dir)
     if options.format == "onnx":
         require_packages(ONNX_PACKAGES)

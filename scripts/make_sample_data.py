@@ -1,13 +1,19 @@
-"""Makes a practice data set: synthetic photos of hands, their nail masks, five subsets of different looks."""
+"""Makes a practice data set: synthetic photos of hands, their nail masks, five subsets of different looks.
+
+With --task classification: photos of four kinds of trinkets, a folder for each kind.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from classes import TASKS
 from command import command, parse_options
 from errors import InputError
+from sample_classes import make_class_data
 from sample_data import LOOKS, make_sample_data
 
 SMALLEST_IMAGE = 64
@@ -19,12 +25,15 @@ class Options:
 
     Args:
         output: Folder to make; it must be new or empty.
+        task: `segmentation`, or `classification`.
         seed: The same seed gives the same files; a whole number from 0.
-        scale: Size of the data set; 1 gives 1105 training and 200 validation pairs.
+        scale: Size of the data set; 1 gives 1105 training and 200 validation pairs, or for classification 178
+            and 100 images.
         image_size: Width and height in pixels.
     """
 
     output: str
+    task: Literal[TASKS] = TASKS[0]
     seed: int = 0
     scale: float = 1.0
     image_size: int = 300
@@ -44,6 +53,12 @@ class Options:
 def main(argv):
     """Renders the set and prints one line for each subset."""
     options = parse_options(Options, argv, prog="make_sample_data.py", description=__doc__)
+    if options.task == "classification":
+        counts = make_class_data(options.output, options.seed, options.scale, options.image_size)
+        print(f"{'class':<8}{'train':>6}{'valid':>7}")
+        for name, found in counts.items():
+            print(f"{name:<8}{found['train']:>6}{found['valid']:>7}")
+        return
     written = make_sample_data(options.output, options.seed, options.scale, options.image_size)
     print(f"{'subset':<8}{'look':<42}{'train':>6}{'valid':>7}{'coverage':>10}")
     for subset, found in written.items():

@@ -5,11 +5,13 @@
 
 Writes <output>/masks/<photo>.png, of the photo's size and upright as the photo is displayed, and
 <output>/predictions.csv. A photo that cannot be read is listed in <output>/failed.csv, and the others go on.
+Of a run that classifies photos, predictions.csv has the label and the probability of each class, and there
+are no masks.
 """
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +30,10 @@ from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import BEST_THRESHOLD, chosen_threshold, threshold_problem
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
+# Options that say nothing about labels.
+OF_MASKS = (
+    "threshold values smooth smooth_size min_object overlay probabilities tile tile_overlap tile_shrink"
+).split()
 COLUMNS = ["image", "mask", "width", "height", "coverage", "objects"]
 
 
@@ -121,11 +127,14 @@ class PredictOptions:
 def planned_jobs(options, choice):
     """list of (path, {kind: Path} of its outputs), of every photo.
 
+    Args:
+        choice: OutputChoice; None where photos have no files of their own.
+
     Raises:
         InputError: a photo has no place, or one would be replaced unasked.
     """
     photos = find_photos(options.images, options.output)
-    jobs = [(photo.path, choice.places(options.output, photo.name)) for photo in photos]
+    jobs = [(photo.path, choice.places(options.output, photo.name) if choice else {}) for photo in photos]
     findings = Findings()
     tables = [Path(options.output, name) for name in (PREDICTIONS, FAILURES)]
     for place in [*tables, *(place for _, places in jobs for place in places.values())]:
@@ -198,8 +207,46 @@ def predict_all(options, jobs, choice, predictor, side):
     return _write_tables(options, rows, failures)
 
 
-def _write_tables(options, rows, failures):
-    tables = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(failures, columns=["image", "reason"])
+def label_all(options, classes):
+    """Predicts the class of every photo and writes the tables, as `predict_all` does for masks.
+
+    Args:
+        classes: names of the run's classes.
+
+    Raises:
+        InputError: options that are for masks.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    foreign = [name for name in OF_MASKS if getattr(options, name) != defaults[name]]
+    if foreign:
+        raise InputError(
+            f"{', '.join(foreign)}: for masks, but {options.work_dir} classifies whole photos; leave them out"
+        )
+    jobs = planned_jobs(options, None)
+    predictor, side = load_predictor(options)
+    from label_prediction import predict_labels, table_columns
+
+    rows, failures = [], []
+    threads = options.threads or os.cpu_count() or 1
+    results = predict_labels(
+        predictor, [path for path, _ in jobs], classes, input_size=side, batch_size=options.batch_size,
+        threads=threads, max_pixels=options.max_pixels,
+    )  # fmt: skip
+    try:
+        for path, outcome in tqdm(results, "predicting", len(jobs), unit="photo", delay=2):
+            if isinstance(outcome, Exception):
+                failures.append((path, str(outcome)))
+            else:
+                rows.append((path, *outcome))
+    except KeyboardInterrupt:
+        results.close()
+        _write_tables(options, rows, failures, table_columns(classes))
+        raise
+    return _write_tables(options, rows, failures, table_columns(classes))
+
+
+def _write_tables(options, rows, failures, columns=COLUMNS):
+    tables = pd.DataFrame(rows, columns=columns), pd.DataFrame(failures, columns=["image", "reason"])
     texts = [table.to_csv(index=False, lineterminator="\n", float_format="%.6g") for table in tables]
     write_together({Path(options.output, PREDICTIONS): texts[0]})
     if failures:
@@ -214,7 +261,13 @@ def main(argv):
     """Predicts masks and says what was written."""
     options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
     if options.work_dir is not None:
-        load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+        config = load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+        if config.is_classification:
+            labels, failures = label_all(options, config.classes)
+            print(labels["label"].value_counts().to_string())
+            print(f"wrote {options.output}: {PREDICTIONS}")
+            _report_failures(options, failures, len(labels) + len(failures))
+            return
     elif not os.path.exists(options.model):
         raise InputError(f"--model {options.model}: there is no such file or folder")
     choice = options.choice(chosen_threshold(options.threshold, options.work_dir))
@@ -224,9 +277,14 @@ def main(argv):
         mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
         print(f"{len(predictions)} masks, mean coverage {mean:.2%}, {objects} objects")
     print(f"wrote {options.output}: {', '.join(sorted(jobs[0][1]))}, {PREDICTIONS}")
+    _report_failures(options, failures, len(jobs))
+
+
+def _report_failures(options, failures, photos):
+    """Prints the photos that could not be read, and ends with status 1 where there are any."""
     if len(failures):
         lines = [f"{image}  {reason}" for image, reason in failures.itertuples(index=False)]
-        headline = f"photos that could not be read: {len(failures)} of {len(jobs)}"
+        headline = f"photos that could not be read: {len(failures)} of {photos}"
         print(f"{headline}\n{listing(lines)}\nAll are in {Path(options.output, FAILURES)}.", file=sys.stderr)
         raise SystemExit(FAILED)
 

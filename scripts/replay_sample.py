@@ -3,6 +3,7 @@
     python scripts/replay_sample.py --work_dir runs/first --step 4213 --item 7
 
 Steps and items are counted from 0. It needs the run folder and the data that its config.yaml names, no more.
+Of a classification there is no mask, and the CSV row tells the label.
 """
 
 import gc
@@ -20,6 +21,7 @@ from PIL import Image
 from command import command, parse_options
 from contact_sheet import label, outlined
 from errors import InputError, visible
+from fast_transforms import by_name
 from ledger import read_skipped
 from manifest import check_output, check_writable, json_text, read_manifest, write_together
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -104,16 +106,22 @@ def replay(reader, index, position, plain):
 
     Returns:
         ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, list of
-        (class name, parameters) of the transforms applied, in their order)
+        (class name, parameters) of the transforms applied, in their order); None for both masks where there
+        are labels.
     """
     sample = reader.sample(index, position, plain)
     image, mask = reader.samples.pair(sample)
+    labelled = reader.mask_size == 1
+    if labelled:
+        mask = None
     transform = reader.samples.new_transform(index, plain)
     transform.save_applied_params = True  # only recorded: no random number is drawn for it
     reseed(transform, sample.seed)
-    applied = transform(image=image.copy(), mask=mask.copy())["applied_transforms"]
+    copies = by_name(image.copy(), None if labelled else mask.copy())
+    applied = transform(**copies)["applied_transforms"]
     # The pixels as training made them: a Compose that records may take another way to the same parameters.
-    return (image, mask), reader.samples.read(sample), applied
+    small, small_mask = reader.samples.read(sample)
+    return (image, mask), (small, None if labelled else small_mask), applied
 
 
 def in_plain_types(value):
@@ -147,9 +155,13 @@ def mask_png(mask):
 
 
 def side_by_side(original, trained):
-    """Both pairs with the outlines of their masks: uint8 (H, 2 S, 3) RGB."""
+    """Both pairs with the outlines of their masks, as far as there are masks: uint8 (H, 2 S, 3) RGB."""
     tile = max(trained[0].shape[0], 256)
-    tiles = [outlined(image, mask, np.zeros_like(mask), tile) for image, mask in (original, trained)]
+    nothing = [np.zeros(image.shape[:2], np.uint8) for image, _ in (original, trained)]
+    tiles = [
+        outlined(image, empty if mask is None else mask, empty, tile)
+        for (image, mask), empty in zip((original, trained), nothing, strict=True)
+    ]
     strips = [label(text, tile) for text in ("as read", "as trained on")]
     return np.concatenate([np.concatenate(strips, axis=1), np.concatenate(tiles, axis=1)])
 
@@ -193,10 +205,10 @@ def report_of(options, config, manifest, reader, draw, applied):
 
 
 def pictures(original, trained, place):
-    """{path: bytes} of the three PNG files whose names begin with `place`."""
+    """{path: bytes} of the PNG files whose names begin with `place`: three, or without a mask two."""
     contents = {
         "image": colour_png(trained[0]),
-        "mask": mask_png(trained[1]),
+        **({} if trained[1] is None else {"mask": mask_png(trained[1])}),
         "comparison": colour_png(side_by_side(original, trained)),
     }
     return {place.with_name(f"{place.name}_{kind}.png"): content for kind, content in contents.items()}

@@ -31,6 +31,7 @@ from bad_input_kit import (
 )
 
 MAKE = "data_processing.py --data_root data --csv_dir new"
+CLASSES = f"{MAKE} --task classification"
 TRAIN = f"train.py {NETWORK} --work_dir new"
 SHEET = "contact_sheet.py --work_dir run --output sheet.png"
 REPLAY = "replay_sample.py --work_dir run --step 0 --item 0 --output new"
@@ -395,6 +396,11 @@ ANSWERS = [
     Case("a report of a run with code", "make_report.py --work_dir run",
          "names transforms that would be imported and run",
          together(WEIGHTS, configure(transforms={"default": "os:getcwd"}))),
+    Case("ways of balancing into a filled folder", "compare_balance.py --output data",
+         "data is not empty; choose another"),
+    Case("a way of balancing that there is not", "compare_balance.py --balances none evenly",
+         r"balances must be different ones of uniform, none, .*; got \['none', 'evenly'\]"),
+    Case("no seeds", "compare_balance.py --seeds 0", "seeds must be at least 1, got 0; try 3"),
     Case("one run to compare", "compare_runs.py run", "two or more runs, got 1"),
     Case("a run to compare with itself", "compare_runs.py run ./run", "a run is named twice"),
     Case("runs to compare that are none", "compare_runs.py run data",
@@ -460,6 +466,17 @@ OTHER_COMMANDS = [
     Case("a demo with a seed below 0", "demo.py --seed -1 --output new", "seed must be from 0 to 4294967295"),
     Case("a demo below a file", "demo.py --output mine.txt/demo",
          r"--output mine\.txt/demo: .*mine\.txt is not a"),
+    Case("classes of data with masks", CLASSES, "data/train holds images/, masks/: images with masks, not"),
+    Case("classes by a table of other columns", f"{CLASSES} --labels csv_file/train.csv",
+         r"expected comma-separated columns images, label, split, .*; found 'images', 'masks'"),
+    Case("labels that contradict each other", f"{CLASSES} --labels labels.csv",
+         r"labels\.csv line 3: train/images/a/0\.png stands in line 2 already",
+         put("labels.csv", "images,label\ntrain/images/a/0.png,a\ntrain/images/a/0.png,b\n")),
+    Case("labels without the task", f"{MAKE} --labels labels.csv", "add --task classification"),
+    Case("manifests of an unknown task", TRAIN, "task is 'detection', expected segmentation or classif",
+         swap(DESCRIPTION, '"version": 1,', '"version": 1, "task": "detection",')),
+    Case("manifests of classes without their names", TRAIN, r"manifest\.json has no classes with their",
+         swap(DESCRIPTION, '"version": 1,', '"version": 1, "task": "classification",')),
     Case("sample data into a filled folder", "make_sample_data.py --output data",
          "is not empty; choose another"),
     Case("sample data into a file", "make_sample_data.py --output mine.txt", "is a file, expected a folder"),

@@ -83,6 +83,26 @@ def sample_tables(tmp_path_factory):
     return folder / "csv_file"
 
 
+@pytest.fixture
+def labelled_root(tmp_path):
+    """A data folder of three classes (cat 12, dog 5, owl 2; 2 of each in valid) in train/<class>/."""
+    from labelled_data import SIZES, VALID, write_labelled
+
+    root = write_labelled(tmp_path / "data", SIZES)
+    return write_labelled(root, VALID, "valid", first=100)
+
+
+@pytest.fixture
+def labelled_manifests(labelled_root, tmp_path):
+    """(data root, folder of its manifests)."""
+    import data_processing
+
+    csv_dir = tmp_path / "csv_file"
+    options = ["--data_root", labelled_root, "--csv_dir", csv_dir, "--task", "classification"]
+    assert data_processing.main(options) == 0
+    return labelled_root, csv_dir
+
+
 @pytest.fixture(scope="session")
 def finished(tables, tmp_path_factory):
     """The folder of a finished run on `tables`, which no test may change."""

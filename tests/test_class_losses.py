@@ -77,6 +77,17 @@ def test_certain_answers_in_half_precision_stay_finite(name, dtype):
         assert (float(loss) < 1e-4) == right
 
 
+@pytest.mark.parametrize("name", ["bce", "focal"])
+def test_a_network_that_is_sure_and_wrong_still_learns(name):
+    logits = tf.Variable([[[[0.0, 40.0, 0.0]]]])
+    with tf.GradientTape() as tape:
+        loss = class_loss(name)(np.zeros((1, 1, 1, 1), np.uint8), tf.nn.softmax(logits))
+    gradient = tape.gradient(loss, logits).numpy().ravel()
+    factor = 1 if name == "bce" else 0.25
+    assert float(loss) == pytest.approx(40 * factor, rel=1e-4)
+    np.testing.assert_allclose(gradient, [-factor, factor, 0], atol=1e-4)
+
+
 def test_shapes_that_do_not_fit_are_an_error():
     with pytest.raises(ValueError, match="incompatible"):
         class_loss("dice")(MASK[:, :, :1], PROBABILITY)

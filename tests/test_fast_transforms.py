@@ -311,7 +311,7 @@ def test_images_that_are_no_block_of_memory():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda image, mask: {"image": image},
+        lambda image, mask: {"image": image.astype(np.float32) / 255},
         lambda image, mask: {"image": image, "mask": None},
         lambda image, mask: {"image": image.astype(np.float32) / 255, "mask": mask},
         lambda image, mask: {"image": image[..., 0].copy(), "mask": mask},
@@ -332,6 +332,18 @@ def test_anything_else_is_left_to_the_library(change):
         assert own.keys() == library.keys()
         for key, wanted in library.items():
             np.testing.assert_array_equal(own[key], wanted)
+
+
+def test_an_image_alone_becomes_what_it_becomes_with_a_mask():
+    image, mask = sample()
+    flips = A.OneOf([A.HorizontalFlip(), A.ElasticTransform()], p=0.5)
+    for steps in (train_transform(32).transforms, [*strong_transform(32).transforms, flips]):
+        transform = FastCompose(steps)
+        for seed in range(60):
+            expected, _ = drawn(transform, seed, image, mask)
+            alone, nothing = drawn(transform, seed, image, None)
+            np.testing.assert_array_equal(alone, expected)
+            assert nothing is None
 
 
 def test_an_image_and_mask_of_two_sizes():

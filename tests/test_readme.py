@@ -9,6 +9,7 @@ import pytest
 import benchmark_predict
 import benchmark_resume
 import clear_cache
+import compare_balance
 import compare_runs
 import contact_sheet
 import doctor
@@ -16,6 +17,7 @@ import evaluate
 import export_model
 import fix_masks
 import make_report
+import make_sample_data
 import predict
 import preview_balance
 import profile_loader
@@ -33,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPTIONS = {
     "data_processing.py": ManifestOptions,
+    "scripts/make_sample_data.py": make_sample_data.Options,
     "train.py": train.TrainOptions,
     "scripts/preview_balance.py": preview_balance.PreviewOptions,
     "scripts/clear_cache.py": clear_cache.ClearOptions,
@@ -42,6 +45,7 @@ OPTIONS = {
     "scripts/doctor.py": doctor.DoctorOptions,
     "scripts/evaluate.py": evaluate.EvaluateOptions,
     "scripts/make_report.py": make_report.ReportOptions,
+    "scripts/compare_balance.py": compare_balance.CompareBalanceOptions,
     "scripts/compare_runs.py": compare_runs.CompareOptions,
     "scripts/predict.py": predict.PredictOptions,
     "scripts/export_model.py": export_model.ExportOptions,

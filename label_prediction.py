@@ -1,0 +1,48 @@
+"""Many photos through a network that classifies: reading and predicting at the same time."""
+
+import itertools
+
+import numpy as np
+
+from batch_prediction import BATCHES_AHEAD, BadPhoto, Threads, read_input, read_result, submitted_ahead
+from pixel_limit import MAX_PIXELS
+
+
+def table_columns(classes):
+    """The columns of predictions.csv for the names of the classes."""
+    return ["image", "label", "probability", *(f"probability_{name}" for name in classes)]
+
+
+def predict_labels(predictor, paths, classes, *, input_size, batch_size, threads, max_pixels=MAX_PIXELS):
+    """Predicts the class of each photo.
+
+    Args:
+        predictor: Predictor (batch_prediction.py) that gives float32 (B, 1, 1, C).
+        paths: list of the photos' paths.
+        classes: names of the classes, by id.
+        input_size: side to which photos are squeezed.
+        batch_size: photos that the network gets at once.
+        threads: that read.
+        max_pixels: of a photo, by its header.
+
+    Yields:
+        (path, BadPhoto or (label, its probability, probability of each class)) in the order of `paths`.
+    """
+
+    def read(path):
+        return read_input(path, input_size, predictor.working_size, max_pixels).pixels
+
+    with Threads(threads) as readers:
+        reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
+        jobs = iter(paths)
+        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
+            batch = [(path, read_result(future)) for path, future in batch]
+            good = [photo for _, photo in batch if not isinstance(photo, BadPhoto)]
+            answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
+            for path, photo in batch:
+                yield path, photo if isinstance(photo, BadPhoto) else _labelled(next(answers), classes)
+
+
+def _labelled(probabilities, classes):
+    found = int(np.argmax(probabilities))
+    return classes[found], float(probabilities[found]), *map(float, probabilities)
