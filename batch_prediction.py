@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mask_output import write_outputs
 from photo_rows import open_rows, read_whole_file
 from pixel_limit import MAX_PIXELS
-from row_bands import stretched_bands
-from tiling import shrunk_rows, stitched_bands, tile_starts
+from row_bands import narrow_bands, stretched_bands
+from tiling import shrunk_rows, stitched_bands, tile_starts, without_single_class
 from working_size import decode_photo
 
 BATCHES_AHEAD = 2  # of small photos waiting for the model, and of its answers waiting to be written
@@ -32,7 +32,7 @@ class Predictor(Protocol):
     working_size: int
 
     def __call__(self, photos):
-        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, 1) in [0, 1]."""
+        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
 
 
 class FlippedMean:
@@ -124,7 +124,7 @@ def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads
 
     def write(places, photo, probability):
         ratio = len(probability) / photo.size[1]
-        bands = stretched_bands([probability], photo.size, ratio, photo.size[0])
+        bands = stretched_bands(narrow_bands(probability), photo.size, ratio, photo.size[0])
         return write_outputs(bands, photo.size, places, choice, photo.content)
 
     with Threads(threads) as readers, Threads(threads) as writers:
@@ -133,7 +133,7 @@ def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads
         while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
             batch = [(*job, read_result(future)) for job, future in batch]
             good = [photo.pixels for *_, photo in batch if isinstance(photo, ModelInput)]
-            answers = iter(predictor(np.stack(good))[..., 0] if good else ())
+            answers = iter(without_single_class(predictor(np.stack(good))) if good else ())
             for path, places, photo in batch:
                 if isinstance(photo, ModelInput):
                     photo = writers.submit(write, places, photo, next(answers))

@@ -119,10 +119,10 @@ def tick_values(low, high, whole=False):
 
 
 def history_charts(history, best):
-    """Charts of loss, IoU, F1 and learning rate over the epochs.
+    """Charts of the scores, loss and learning rate over the epochs.
 
     Args:
-        history: DataFrame of history.csv.
+        history: DataFrame of history.csv, of one foreground, of several classes or of a classification.
         best: its row of the best epoch.
     """
     epochs = history["epoch"].tolist()
@@ -131,11 +131,11 @@ def history_charts(history, best):
         values = [float(value) if math.isfinite(value) else None for value in history[column]]
         return Line(name, epochs, values, strong)
 
-    def scores(score, title):
-        prefix = f"val_{score}_"
+    def scores(score, title, part=None, title_of_all="all"):
+        prefix = f"val_{part or score}_"
         columns = [column for column in history if column.startswith(prefix)]
         lines = [line(column.removeprefix(prefix), column) for column in columns]
-        lines.append(line("all", f"val_{score}", strong=True))
+        lines.append(line(title_of_all, f"val_{score}", strong=True))
         mark = (best["epoch"], best[f"val_{score}"], "best epoch")
         low = tenth_below([value for own in lines for value in own.y])
         return Chart(f"Validation {title}", "epoch", title, lines, (mark,), (low, 1), whole_x=True)
@@ -143,8 +143,14 @@ def history_charts(history, best):
     losses = [line("training", "loss"), line("validation", "val_loss")]
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
     rate = [line("learning rate", "learning_rate")]
+    if "val_iou" not in history:
+        charts = [scores("balanced_accuracy", "recall", "recall", "balanced accuracy")]
+    else:
+        charts = [scores("iou", "IoU")]
+    if any(column.startswith("val_class_iou_") for column in history):
+        charts += [scores("iou", "IoU of the classes", "class_iou", "mean")]
     return [
-        scores("iou", "IoU"),
+        *charts,
         scores("f1", "F1"),
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
         Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, max(rate[0].y)), whole_x=True),

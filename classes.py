@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from errors import InputError
+from errors import InputError, visible
 
 TASKS = ("segmentation", "classification")
 IGNORED = 255  # id of pixels that are left out of the loss and of every score
@@ -52,6 +52,8 @@ def checked_classes(names, colours, source):
         problems.append(f"{len(names)} classes, expected 2 to {MOST_CLASSES}")
     if len(set(names)) < len(names):
         problems.append(f"classes that share a name: {', '.join(names)}")
+    if any(visible(name) != name for name in names):
+        problems.append(f"names with control characters: {', '.join(map(visible, names))}")
     if len(colours) != len(names):
         problems.append(f"{len(colours)} colours for {len(names)} classes")
     wrong = [colour for colour in colours if not re.fullmatch("#[0-9a-f]{6}", colour)]

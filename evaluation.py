@@ -143,20 +143,8 @@ class Evaluation:
 
     def examples(self, subset):
         """The worst, median and best images of a subset, none of them twice: {kind: list of dict}."""
-        order = self.images[self.images["subset"] == subset].sort_values(["iou", "true_coverage"])
-        count, some = len(order), max(1, min(EXAMPLES, len(order) // 3))
-        start = (count - some) // 2
-        places = {
-            "worst": range(some),
-            "median": range(start, start + some),
-            "best": range(count - 1, count - 1 - some, -1),
-        }
-        chosen, shown = {}, set()
-        for kind in ("worst", "best", "median"):
-            own = [place for place in places[kind] if 0 <= place < count and place not in shown]
-            shown |= set(own)
-            chosen[kind] = order.iloc[own].to_dict("records")
-        return {kind: chosen[kind] for kind in places}
+        own = self.images[self.images["subset"] == subset]
+        return spread_examples(own.sort_values(["iou", "true_coverage"]))
 
     def report(self):
         """All scores in plain types, the weakest subset first: what is written as JSON."""
@@ -177,6 +165,23 @@ class Evaluation:
             "worst": worst.to_dict("records"),
             "examples": {name: self.examples(name) for name in self.subsets},
         }
+
+
+def spread_examples(order):
+    """{worst, median, best: list of dict}: the first, middle and last rows of a DataFrame, none twice."""
+    count, some = len(order), max(1, min(EXAMPLES, len(order) // 3))
+    start = (count - some) // 2
+    places = {
+        "worst": range(some),
+        "median": range(start, start + some),
+        "best": range(count - 1, count - 1 - some, -1),
+    }
+    chosen, shown = {}, set()
+    for kind in ("worst", "best", "median"):
+        own = [place for place in places[kind] if 0 <= place < count and place not in shown]
+        shown |= set(own)
+        chosen[kind] = order.iloc[own].to_dict("records")
+    return {kind: chosen[kind] for kind in places}
 
 
 def summary(images):

@@ -57,7 +57,9 @@ def network_input(photos, description):
 
 
 def serving_function(network, description, dtype=tf.uint8):
-    """The tf.function to export: `photo` (B, H, W, 3) -> {output type: (B, H, W, 1)}.
+    """The tf.function to export: `photo` (B, H, W, 3) -> {output type: (B, H, W, C)}.
+
+    C is 1 but for probabilities of several classes; in classification H and W of the answer are 1.
 
     Args:
         network: what `prediction.load_network` returns.
@@ -71,13 +73,20 @@ def serving_function(network, description, dtype=tf.uint8):
         answer = network_input(photo, description) if dynamic else photo
         for layer in network.layers[1:]:  # the model itself would cast to uint8
             answer = layer(answer, training=False) if isinstance(layer, tf.keras.Model) else layer(answer)
-        if dynamic:
+        if dynamic and not description.is_classification:
             answer = tf.image.resize(answer, tf.shape(photo)[1:3], "bilinear")
         if description.output_type == "mask":
-            answer = tf.cast(answer > description.threshold, tf.uint8)
+            answer = found_ids(answer, description)
         return {description.output_type: answer}
 
     return predict
+
+
+def found_ids(probability, description):
+    """float32 (B, H, W, C) -> uint8 (B, H, W, 1) class ids, the most probable of several classes."""
+    if description.class_colours:
+        return tf.cast(tf.argmax(probability, axis=-1, output_type=tf.int32)[..., None], tf.uint8)
+    return tf.cast(probability > description.threshold, tf.uint8)
 
 
 def write_savedmodel(network, description, folder, photos=None, dtype=tf.uint8):

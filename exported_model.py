@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from architectures import COMMON_STEP, LEAST_STEP
+from classes import TASKS, Classes, checked_classes
 from config import BACKBONES
 from errors import InputError
 
@@ -30,6 +31,7 @@ LARGEST_SIDE = 2**15  # pixels
 LARGEST_DESCRIPTION = 2**16  # bytes
 ONNX_KEY = "export"  # of the description among an ONNX file's own metadata
 PHOTO = "photo"  # name of every model's input
+LISTS = ("classes", "class_colours")  # in JSON; tuples here
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class ExportDescription:
         quantize: one of QUANTIZATIONS.
         image_size: side in pixels of what the network sees.
         working_size: long side in pixels that photos are shrunk to before that; 0 for none.
-        threshold: probability above which a pixel is foreground.
+        threshold: probability above which a pixel is foreground; means nothing where there are colours.
         classes: names of the class ids from 0 on.
         backbone: name of the encoder.
+        class_colours: of the classes, "#rrggbb", where the model gives a probability for each; without them
+            it gives that of the second one alone.
+        task: `segmentation`, or `classification` of whole photos.
 
     Raises:
         InputError: every value that is none of these.
@@ -60,6 +65,8 @@ class ExportDescription:
     threshold: float
     classes: tuple
     backbone: str
+    class_colours: tuple = ()
+    task: str = TASKS[0]
 
     def __post_init__(self):
         problems = list(self._problems())
@@ -79,8 +86,22 @@ class ExportDescription:
         if type(self.threshold) not in (int, float) or not 0 <= self.threshold <= 1:
             yield f"threshold must be a number in [0, 1], got {self.threshold!r}"
         names = self.classes
-        if type(names) is not tuple or len(names) != 2 or not all(type(name) is str for name in names):
+        if self.task not in TASKS:
+            yield f"task must be one of {', '.join(TASKS)}, got {self.task!r}"
+        if self.class_colours:
+            yield from _class_problems(names, self.class_colours)
+        elif type(names) is not tuple or len(names) != 2 or not all(type(name) is str for name in names):
             yield f"classes must be the names of two classes, got {names!r}"
+
+    @property
+    def class_list(self):
+        """Classes, or None for background and foreground alone."""
+        return Classes(self.classes, self.class_colours) if self.class_colours else None
+
+    @property
+    def is_classification(self):
+        """Whether the model tells whole photos apart, instead of their pixels."""
+        return self.task == "classification"
 
     @classmethod
     def from_json(cls, text, place):
@@ -89,8 +110,10 @@ class ExportDescription:
             stored = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{place} is no JSON: {error}. Export the model again.") from None
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(stored, dict) or set(stored) != {"version", *names}:
+        fields = dataclasses.fields(cls)
+        names = [field.name for field in fields if field.default is dataclasses.MISSING]
+        given = [field.name for field in fields if isinstance(stored, dict) and field.name in stored]
+        if not isinstance(stored, dict) or set(stored) != {"version", *names, *given}:
             found = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
             raise InputError(
                 f"{place}: expected the entries version, {', '.join(names)}; got {found}. "
@@ -101,17 +124,33 @@ class ExportDescription:
                 f"{place}: expected version {VERSION}, got {stored['version']!r}. Export it again."
             )
         try:
-            classes = stored["classes"]
             return cls(
-                **{name: stored[name] for name in names}
-                | {"classes": tuple(classes) if isinstance(classes, list) else classes}
+                **{
+                    name: tuple(stored[name])
+                    if name in LISTS and isinstance(stored[name], list)
+                    else stored[name]
+                    for name in given
+                }
             )
         except InputError as error:
             raise InputError(f"{place} is damaged: {error}\nExport the model again.") from None
 
     def to_json(self):
-        """For export.json."""
-        return json.dumps({"version": VERSION} | dataclasses.asdict(self), indent=2) + "\n"
+        """For export.json; what is as usual is left out of it."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        stored = {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
+        return json.dumps({"version": VERSION} | stored, indent=2) + "\n"
+
+
+def _class_problems(names, colours):
+    """Yields what is wrong with values that are to be names and colours of classes."""
+    if not all(type(part) is tuple and all(type(text) is str for text in part) for part in (names, colours)):
+        yield f"classes and class_colours must be lists of text, got {names!r} and {colours!r}"
+        return
+    try:
+        checked_classes(names, colours, "classes")
+    except InputError as error:
+        yield str(error)
 
 
 class ExportedModel:
@@ -119,7 +158,7 @@ class ExportedModel:
 
     Args:
         description: ExportDescription.
-        run: function of uint8 (B, H, W, 3) that returns float32 (B, H, W, 1).
+        run: function of uint8 (B, H, W, 3) that returns float32 (B, H, W, C).
 
     Attributes:
         input_size: side in pixels of the photos that it takes; None for photos of any size.
@@ -134,9 +173,10 @@ class ExportedModel:
         self._run = run
 
     def __call__(self, photos):
-        """Photos uint8 (B, H, W, 3) RGB -> float32 (B, H, W, 1), probabilities in [0, 1].
+        """Photos uint8 (B, H, W, 3) RGB -> float32 (B, H, W, C), probabilities in [0, 1].
 
-        A model exported for masks answers 0 and 1.
+        C is 1, or the number of classes; (B, 1, 1, C) in classification. A model exported for masks answers
+        0 and 1.
 
         Raises:
             ValueError: the photos have another type or shape.
@@ -149,17 +189,26 @@ class ExportedModel:
             raise ValueError(
                 f"expected photos of type uint8 and shape {wanted}, got {photos.dtype} {photos.shape}"
             )
-        return self._run(photos)
+        answer = self._run(photos)
+        if self.description.class_colours and self.description.output_type == "mask":
+            return np.eye(len(self.description.classes), dtype=np.float32)[answer[..., 0].astype(np.uint8)]
+        return answer
 
 
 def load_exported(path):
-    """Opens an export for prediction.
+    """The ExportedModel at `path`, ready to predict; arguments and errors as of `find_description`."""
+    description, model = find_description(path)
+    return ExportedModel(description, OPENERS[description.format](model, description))
+
+
+def find_description(path):
+    """What an export says of itself, and where its model lies.
 
     Args:
         path: of the export's folder, or of the model in it. An ONNX file may also stand alone.
 
     Returns:
-        ExportedModel.
+        (ExportDescription, Path)
 
     Raises:
         InputError: there is no export, it is damaged, or a package that runs it is missing.
@@ -179,7 +228,7 @@ def load_exported(path):
         )
     if not model.exists():
         raise InputError(f"{model} does not exist, though {folder / DESCRIPTION} describes it")
-    return ExportedModel(description, OPENERS[description.format](model, description))
+    return description, model
 
 
 def read_description(folder):

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from class_evaluation import confusion_matrix
+from classes import TASKS
 from errors import InputError
 from exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
 from manifest import by_type, check_writable, json_text
@@ -45,8 +47,10 @@ def describe(config, *, format, size, output_type, quantize):
         image_size=config.image_size,
         working_size=config.working_size or 0,
         threshold=THRESHOLD,
-        classes=CLASSES,
+        classes=tuple(config.classes) or CLASSES,
         backbone=config.backbone,
+        class_colours=tuple(config.class_colours),
+        task=config.task or TASKS[0],
     )
 
 
@@ -146,33 +150,52 @@ def compare(network, exported, pairs):
     Returns:
         dict: images; the largest and the mean difference of the probabilities on photos of the input's size,
         and the largest at the photos' own size, where the model resizes (None for masks and for what was
-        not compared); the share of mask pixels that differ; IoU of both over all pixels, and what is lost;
-        the same IoUs by subset. All but the first two are at the photos' own size for a dynamic model.
+        not compared); the share of mask pixels that differ; IoU of both over all pixels (its mean over the
+        classes, if there are several), and what is lost; the same IoUs by subset. All but the first two are
+        at the photos' own size for a dynamic model. In classification a photo counts as one pixel.
     """
-    dynamic, threshold = exported.description.size == "dynamic", exported.description.threshold
+    description = exported.description
+    resized = description.size == "dynamic" and not description.is_classification
     rows = []
     for name, photo, mask in pairs:
         small = as_trained(photo, exported.description)
-        expected = network(small[None], training=False).numpy()[0, ..., 0]
-        found = exported(small[None])[0, ..., 0]
+        expected = network(small[None], training=False).numpy()[0]
+        found = exported(small[None])[0]
         difference = np.abs(expected - found)
         row = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
-        if dynamic:
-            expected = cv2.resize(expected, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            found = exported(photo[None])[0, ..., 0]
+        if resized:
+            expected = at_least_3d(cv2.resize(expected, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+            found = exported(photo[None])[0]
         else:
-            mask = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        masks = expected > threshold, found > threshold
+            mask = cv2.resize(mask, expected.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        masks = [answered_mask(answer, description) for answer in (expected, found)]
         row |= {"resized": np.abs(expected - found).max(), "pixels": mask.size}
         row |= {"differing": (masks[0] != masks[1]).sum()}
-        rows.append(row | {"counts": np.array([confusion(mask > 0, answer) for answer in masks])})
-    return summary(pd.DataFrame(rows), exported.description)
+        classes = len(description.classes)
+        if not description.class_colours:
+            counts = np.array([confusion(mask > 0, answer > 0) for answer in masks])
+        else:
+            counts = np.stack([confusion_matrix(mask, answer, classes) for answer in masks])
+        rows.append(row | {"counts": counts})
+    return summary(pd.DataFrame(rows), description)
+
+
+def at_least_3d(answer):
+    """(H, W) or (H, W, C) -> (H, W, C); OpenCV drops a single channel."""
+    return answer.reshape(*answer.shape[:2], -1)
+
+
+def answered_mask(probability, description):
+    """float32 (H, W, C) probabilities -> uint8 (H, W) class ids."""
+    if description.class_colours:
+        return probability.argmax(axis=-1).astype(np.uint8)
+    return (probability[..., 0] > description.threshold).astype(np.uint8)
 
 
 def summary(rows, description):
     """What `compare` returns, from a DataFrame of one row for each photo."""
     probabilities = description.output_type == "probability"
-    resized = probabilities and description.size == "dynamic"
+    resized = probabilities and description.size == "dynamic" and not description.is_classification
     subsets = rows.groupby("subset", sort=False)["counts"]
     return {
         "images": len(rows),
@@ -191,10 +214,14 @@ def confusion(mask, found):
 
 
 def ious(counts):
-    """IoU of the network and of the export from int64 (2, 3) counts, and what is lost."""
-    from metrics import scores
+    """IoU of the network and of the export, and what is lost.
 
-    keras, export = (float(value) for value in scores(counts)["iou"])
+    Args:
+        counts: int64 (2, 3), or confusion matrices (2, C, C), of which it is the mean over the classes.
+    """
+    from metrics import class_scores, scores
+
+    keras, export = (float(value) for value in (scores if counts.ndim == 2 else class_scores)(counts)["iou"])
     return {"iou_keras": keras, "iou_export": export, "iou_lost": keras - export}
 
 

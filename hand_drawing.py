@@ -1,4 +1,4 @@
-"""Hands on a backdrop, drawn with NumPy: fingers, nails and their mask, rings, buttons and beads.
+"""Hands on a backdrop, drawn with NumPy: fingers, nails, rings, buttons and beads, and which pixel is which.
 
 Lengths are in pixels of a 300 x 300 photo, whatever size is rendered. Colours are RGB in [0, 1]; while a
 photo is drawn, its channels come first: (3, H, W), and a single colour is (3, 1, 1).
@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 FRAME = 300
+# Class ids, in the order of sample_data.CLASSES.
+BACKGROUND, SKIN, NAIL, POLISH, RING, COIN = range(6)
 
 
 def colour(*channels):
@@ -43,14 +45,14 @@ HAND = np.array([
 
 
 class Canvas:
-    """A float32 (3, size, size) image, its bool (size, size) mask, and the coordinates of its pixels."""
+    """A float32 (3, size, size) image, its class ids uint8 (size, size), and its pixels' coordinates."""
 
     def __init__(self, size):
         self.size, self.pixel = size, FRAME / size
         centres = (np.arange(size, dtype=np.float32) + 0.5) * self.pixel
         self.x, self.y = np.meshgrid(centres, centres)
         self.image = np.zeros((3, size, size), np.float32)
-        self.mask = np.zeros((size, size), bool)
+        self.ids = np.full((size, size), BACKGROUND, np.uint8)
 
     def cover(self, distance):
         """Share of each pixel that lies inside a shape, from its signed distance (negative inside)."""
@@ -163,6 +165,7 @@ def draw_trinket_at(canvas, centre, kind, radius, light, rng):
     canvas.paint(BLACK, 0.5 * np.clip(1 - np.maximum(distance, 0) / (0.5 * radius), 0, 1), window)
     coat = choose(rng, METALS if kind == "coin" else POLISHES)
     canvas.paint(coat * (0.8 + 0.25 * lit / radius), canvas.cover(distance), window)
+    canvas.ids[window][distance < 0] = COIN if kind == "coin" else BACKGROUND
     if kind == "bead":
         glint = np.hypot(lit - 0.4 * radius, unlit) / (0.35 * radius)
         canvas.paint(WHITE, 0.85 * bump(glint), window)
@@ -237,7 +240,7 @@ def draw_finger(canvas, finger, skin, light, palm_cover, rng):
     flush = 0.10 * smoothstep((finger.along - 0.8 * finger.length) / (0.3 * finger.length))
     coat = skin * (shade + SKIN_FLUSH * (1 - shade + flush))
     canvas.paint(coat, canvas.cover(finger.distance) * visible, window)
-    canvas.mask[window] &= finger.distance > 0
+    canvas.ids[window][finger.distance <= 0] = SKIN
 
 
 def draw_ring(canvas, finger, light, rng):
@@ -247,6 +250,7 @@ def draw_ring(canvas, finger, light, rng):
     gleam = 0.55 + 0.6 * bump(finger.across / finger.radius - 0.4 * light[0]) - 0.3 * offset / half_width
     band = canvas.cover(np.maximum(offset - half_width, finger.distance - 1))
     canvas.paint(choose(rng, METALS) * np.clip(gleam, 0.2, 1.3), band, finger.window)
+    canvas.ids[finger.window][(offset < half_width) & (finger.distance <= 0)] = RING
 
 
 @dataclass(frozen=True)
@@ -307,7 +311,7 @@ def nail_colours(nails, lengthwise, crosswise, skin):
 
 
 def draw_nail(canvas, finger, nails, side, skin, light):
-    """The nail with the fold around it, its shading and its highlight; marks it in the mask."""
+    """The nail with the fold around it, its shading and its highlight; marks its class."""
     finger = finger.near_tip(canvas)
     lengthwise, crosswise, distance = nail_coordinates(finger, nails, side)
     _, light_across = turn(light, finger.angle)
@@ -322,7 +326,7 @@ def draw_nail(canvas, finger, nails, side, skin, light):
         (WHITE, nails.gloss * streak * canvas.cover(distance + 0.5)),
     ):
         canvas.paint(coat, alpha, finger.window)
-    canvas.mask[finger.window] |= distance < 0
+    canvas.ids[finger.window][distance < 0] = POLISH if nails.painted else NAIL
 
 
 def place_fingers(canvas, look, rng):
@@ -370,7 +374,7 @@ def cast_shadow(canvas, fingers, palm_cover, light, rng):
 
 
 def draw_hand(canvas, look, light, rng):
-    """One hand with its nails; a finger may cover part of its neighbour, nail and mask included."""
+    """One hand with its nails; a finger may cover part of its neighbour, nail and class included."""
     tone = rng.uniform(0, 1) ** 1.3
     skin = PALEST_SKIN * (1 - tone) + DARKEST_SKIN * tone + colour(*rng.normal(0, 0.012, 3))
     nails = choose_nails(look, skin, rng)
@@ -381,6 +385,7 @@ def draw_hand(canvas, look, light, rng):
     texture = skin * mottled
     rounding = np.sqrt(np.clip(-palm / (1.5 * fingers[0].tip_radius), 0.05, 1))
     canvas.paint(texture * (0.6 + 0.35 * rounding), palm_cover)
+    canvas.ids[palm < 0] = SKIN
     ringed = rng.integers(0, 8)
     for number, finger in reversed(list(enumerate(fingers))):
         draw_finger(canvas, finger, texture, light, palm_cover, rng)

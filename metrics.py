@@ -50,8 +50,12 @@ def class_scores(confusion):
         without any pixel.
     """
     confusion = tf.cast(confusion, tf.float64)
-    true = tf.linalg.diag_part(confusion)
     there, found = tf.reduce_sum(confusion, axis=-1), tf.reduce_sum(confusion, axis=-2)
+    return scores_of_sums(tf.linalg.diag_part(confusion), there, found)
+
+
+def scores_of_sums(true, there, found):
+    """What `class_scores` returns, from float64 (..., C): the matrix' diagonal, its row and column sums."""
     none = tf.constant(math.nan, tf.float64)
 
     def ratio(over, under):

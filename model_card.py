@@ -36,10 +36,10 @@ def model_card(config, manifest, description, check):
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
     network = f"{description.backbone} {ARCHITECTURES[config.architecture]}"
     parts = {
-        f"Segmentation model, {network}": _summary(run, description, check),
+        f"{description.task.capitalize()} model, {network}": _summary(run, description, check),
         "Use": f"```python\n{usage(description)}```\n\n{_notes(description)}",
         "Data": _data(config, manifest),
-        "Scores": _scores(metrics, evaluation),
+        "Scores": _class_scores(evaluation) if config.classes else _scores(metrics, evaluation),
         "Compared with the trained network": _comparison(check, description),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(config, metrics, description)),
         "Config": _config(config),
@@ -63,7 +63,7 @@ def read_scores(path):
 
 
 def usage(description):
-    """Python that segments photo.jpg into mask.png with the model in the working directory."""
+    """Python that makes mask.png of photo.jpg, or prints its class, with the model in the same folder."""
     size, name = description.image_size, MODEL_NAMES[description.format]
     fixed, key = description.size == "fixed", description.output_type
     load, run = {
@@ -85,12 +85,19 @@ def usage(description):
         seen = "shrunk"
     taken = f"cv2.resize({seen}, ({size}, {size}))[None]" if fixed else "photo[None]"
     level = " / 256" if description.quantize == "int8" and key == "probability" else ""
-    lines += [f"{key} = {run.replace('PHOTO', taken)}[0, ..., 0]{level}"]
+    if description.is_classification:
+        lines += [f"{key} = {run.replace('PHOTO', taken)}[0, 0, 0]{level}"]
+        found = f"{key}[0]" if key == "mask" else f"{key}.argmax()"
+        return "\n".join([*lines, f"print({list(description.classes)!r}[{found}])"]) + "\n"
+    several = bool(description.class_colours) and key == "probability"
+    lines += [f"{key} = {run.replace('PHOTO', taken)}[0{'' if several else ', ..., 0'}]{level}"]
     if fixed:
         nearest = ", interpolation=cv2.INTER_NEAREST_EXACT" if key == "mask" else ""
         lines += [f"{key} = cv2.resize({key}, photo.shape[1::-1]{nearest})"]
     mask = "mask" if key == "mask" else f'(probability > {description.threshold:g}).astype("uint8")'
-    lines += [f'cv2.imwrite("mask.png", {mask} * 255)']
+    if several:
+        mask = 'probability.argmax(axis=-1).astype("uint8")'
+    lines += [f'cv2.imwrite("mask.png", {mask}{"" if description.class_colours else " * 255"})']
     return "\n".join(lines) + "\n"
 
 
@@ -98,17 +105,26 @@ def _summary(run, description, check):
     with open(run / BEST, "rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     sides = "H, W" if description.size == "dynamic" else ", ".join([str(description.image_size)] * 2)
+    sides_out, channels = sides, 1
     answer = "float32 in [0, 1], the probability of foreground"
     if description.output_type == "mask":
         answer = f"uint8 class ids, 1 where the probability is above {description.threshold:g}"
     elif description.quantize == "int8":
         answer = "uint8, 256 times the probability of foreground"
-    classes = ", ".join(f"{number} {name}" for number, name in enumerate(description.classes))
+    classes = ", ".join(f"{number} {cell(name)}" for number, name in enumerate(description.classes))
+    if description.class_colours:
+        pairs = zip(description.classes, description.class_colours, strict=True)
+        classes = ", ".join(f"{number} {cell(name)} {colour}" for number, (name, colour) in enumerate(pairs))
+        answer = answer.replace("of foreground", "of each class")
+        sides_out = "1, 1" if description.is_classification else sides
+        channels = 1 if description.output_type == "mask" else len(description.classes)
+        if description.output_type == "mask":
+            answer = "uint8 class ids, the most probable of each pixel"
     rows = [
         ("file", f"`{MODEL_NAMES[description.format]}`, {check['megabytes']:.1f} MB"),
         ("format", f"{description.format}, quantisation {description.quantize}"),
         ("input", f"photo: uint8 (B, {sides}, 3), RGB, 0 to 255; normalisation is inside"),
-        ("output", f"{description.output_type}: (B, {sides}, 1), {answer}"),
+        ("output", f"{description.output_type}: (B, {sides_out}, {channels}), {answer}"),
         ("classes", classes),
         ("weights", f"`{BEST}`, SHA-256 {weights}"),
     ]
@@ -162,6 +178,24 @@ def _scores(metrics, evaluation):
     return text
 
 
+def _class_scores(evaluation):
+    if not evaluation:
+        return f"The run has no {EVALUATION}."
+    keys = ("class", "iou", "iou_low", "iou_high", "f1", "precision", "recall", "true_share")
+    everything = evaluation.get("all", {})
+    means = {"class": "mean"} | {name: everything.get(name) for name in keys[1:-1]}
+    head = ["class", "IoU", "from", "to", "F1", "precision", "recall", "true share"]
+    classes = [[row.get(key) for key in keys] for row in [*everything.get("classes", []), means]]
+    names = ("images", "iou", "accuracy", "balanced_accuracy")
+    subsets = [*evaluation.get("subsets", []), {"subset": "all"} | everything]
+    rows = [[row.get(key) for key in ("subset", *names)] for row in subsets]
+    return (
+        f"`{EVALUATION}`, with the IoU's bootstrap interval:\n\n{table(head, classes)}\n\n"
+        f"Of the subsets, means over the classes:\n\n"
+        f"{table(['subset', 'images', 'IoU', 'accuracy', 'balanced accuracy'], rows)}"
+    )
+
+
 def _comparison(check, description):
     keys = ("subset", "images", "iou_keras", "iou_export", "iou_lost")
     rows = [
@@ -179,7 +213,12 @@ def _comparison(check, description):
 
 
 def _limits(config, metrics, description):
-    yield "Two classes, background and one foreground; touching objects come out as one."
+    if description.is_classification:
+        yield f"{len(description.classes)} classes; a photo of anything else gets one of them too."
+    elif description.class_colours:
+        yield f"{len(description.classes)} classes; touching objects of one class come out as one."
+    else:
+        yield "Two classes, background and one foreground; touching objects come out as one."
     yield (
         f"Photos are seen at {config.image_size}x{config.image_size}: detail finer than a pixel of that is "
         "lost, and photos far from square are squeezed."

@@ -1,4 +1,4 @@
-"""Grey PNG files written a few rows at a time, so that no picture need be in memory as a whole."""
+"""Grey PNG files, or with a palette, written a few rows at a time: no picture is in memory as a whole."""
 
 import struct
 import zlib
@@ -6,20 +6,24 @@ import zlib
 import numpy as np
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, UP = 0, 2  # colour type; filter that stores each row as its difference to the one above
+GREY, PALETTE = 0, 3  # colour types
+UP = 2  # filter that stores each row as its difference to the one above
 FASTEST = 1  # level of compression; masks are mostly runs, which all levels find
 
 
 class PngWriter:
-    """Writes grey pixels as a PNG (Portable Network Graphics Specification, third edition, W3C 2025).
+    """Writes a PNG (Portable Network Graphics Specification, third edition, W3C 2025).
+
+    Its pixels are grey, or places in a palette.
 
     Args:
         file: binary file open for writing.
         width, height: pixels.
         bits: 8 or 16 a pixel.
+        palette: uint8 (256 at most, 3) RGB of pixels of 8 bits; None for grey.
     """
 
-    def __init__(self, file, width, height, bits=8):
+    def __init__(self, file, width, height, bits=8, palette=None):
         self._file = file
         self._left = height
         self._above = np.zeros((1, width * bits // 8), np.uint8)
@@ -27,8 +31,11 @@ class PngWriter:
         self._deflate = zlib.compressobj(
             FASTEST, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE
         )
+        kind = GREY if palette is None else PALETTE
         file.write(SIGNATURE)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, GREY, 0, 0, 0))
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+        if palette is not None:
+            self._chunk(b"PLTE", palette.tobytes())
 
     def write(self, rows):
         """Appends uint8 or uint16 (R, W) rows."""

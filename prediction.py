@@ -8,7 +8,9 @@ from config import load_config
 from legacy_keras import tf
 from metrics import THRESHOLD
 from model import build_network, load_weights
+from row_bands import most_probable
 from run_folder import BEST
+from tiling import without_single_class
 from working_size import shrink_photo, working_shape
 
 
@@ -34,7 +36,9 @@ def load_network(work_dir):
 
 
 def predict_mask(network, image, working_size=0):
-    """Photo uint8 (H, W, 3) RGB -> bool (H, W), the network's answer at the photo's own size.
+    """Photo uint8 (H, W, 3) RGB -> the network's answer at the photo's own size.
+
+    It is bool (H, W), or uint8 (H, W) class ids of a network that tells several classes apart.
 
     Args:
         working_size: of the run, so that the network sees what it saw in training.
@@ -42,7 +46,9 @@ def predict_mask(network, image, working_size=0):
     size = network.input_shape[1:3]
     shrunk = shrink_photo(image, working_shape(image.shape[1::-1], working_size))
     small = cv2.resize(shrunk, size[::-1], interpolation=cv2.INTER_LINEAR)
-    probability = network(small[None], training=False).numpy()[0, ..., 0]
+    probability = without_single_class(network(small[None], training=False).numpy()[0])
+    if probability.ndim == 3:
+        return most_probable(probability, image.shape[1::-1])
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > THRESHOLD
 
 
@@ -68,5 +74,5 @@ class RunPredictor:
         )
 
     def __call__(self, photos):
-        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, 1) in [0, 1]."""
+        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
         return self._predict(tf.constant(photos)).numpy()

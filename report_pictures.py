@@ -9,15 +9,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from classes import IGNORED, IGNORED_COLOUR
+from image_files import read_bytes
 from ledger import read_skipped
 from pages import picture_source, pointer_part
+from row_bands import most_probable
 from run_data import checked_plan, training_parts
 from transforms import apply_transform, valid_transform
-from working_size import shrink_mask, shrink_photo, working_shape
+from working_size import decode_photo, shrink_mask, shrink_photo, working_shape
 
 LONGEST = 288  # pixels of a picture's longer side
 SAMPLES = 6  # of each subset's training images
 KINDS = ("worst", "median", "best")
+BACKDROP = 254  # marks pixels that are right; no class has this id
 
 
 class Picture(NamedTuple):
@@ -29,6 +33,8 @@ class Picture(NamedTuple):
         name: of the file, with folders where they are known.
         layers: {`truth`, `found`, `missed`, `extra`: SVG path data in pixels}, as far as there are such.
         pointer: of its row among the figures, None if there is none.
+        parts: of several classes, in place of layers: list of (`truth-class`, `found-class`, `wrong` or
+            `ignored`, colour, SVG path data).
     """
 
     source: str
@@ -37,6 +43,7 @@ class Picture(NamedTuple):
     name: str
     layers: dict
     pointer: str | None = None
+    parts: tuple = ()
 
     @property
     def file(self):
@@ -70,27 +77,79 @@ def compared(photo, mask, probability, threshold, name, pointer):
     return Picture(picture_source(shrink_photo(photo, size)), *size, name, paths, pointer)
 
 
-def gallery(examples, manifest, pairs, predict, image_size, threshold):
+def compared_classes(photo, ids, probability, classes, name, pointer):
+    """Picture of a photo with the outlines of its true and predicted classes, all but the background's.
+
+    Args:
+        photo: uint8 (H, W, 3) RGB.
+        ids: uint8 (H, W) class ids.
+        probability: float32 (S, S, C) of the network.
+        classes: Classes.
+    """
+    size = working_shape(photo.shape[1::-1], LONGEST)
+    true, found = shrink_mask(ids, size), most_probable(probability, size)
+    wrong = np.where(true == IGNORED, true, np.where(true != found, found, BACKDROP))
+    parts = [
+        *class_parts(true, classes),
+        *(
+            (kind, colour, outlines(found == number))
+            for kind, number, colour in _shown("found-class", classes)
+        ),
+        *((kind, colour, outlines(wrong == number)) for kind, number, colour in _shown("wrong", classes, 0)),
+    ]
+    return Picture(picture_source(shrink_photo(photo, size)), *size, name, {}, pointer, tuple(parts))
+
+
+def class_parts(ids, classes):
+    """The outlines of each class in a mask (uint8 (H, W)), and of what is ignored, as parts of a Picture."""
+    shown = _shown("truth-class", classes)
+    parts = [(kind, colour, outlines(ids == number)) for kind, number, colour in shown]
+    return (*parts, ("ignored", IGNORED_COLOUR, outlines(ids == IGNORED)))
+
+
+def _shown(kind, classes, first=1):
+    return [(kind, number, classes.colours[number]) for number in range(first, len(classes))]
+
+
+def gallery(examples, manifest, pairs, predict, image_size, threshold, classes=None):
     """The examples of every subset as pictures.
 
     Args:
         examples: {subset: {kind: rows}} of the evaluation's report.
         manifest: Manifest whose images they are.
         pairs: PairReader.
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, 1) probabilities.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+        threshold: of one foreground.
+        classes: Classes, if there are several.
 
     Returns:
         [(subset, [(kind, list of Picture)])] without subsets that have no images.
     """
     resize = valid_transform(image_size)
+    if manifest.task == "classification":
+        return _sections(examples, lambda row, pointer: thumbnail(manifest, row, pairs, pointer))
 
     def picture(row, pointer):
         paths = [manifest.data_root / row[column] for column in ("images", "masks")]
         photo, mask = pairs.read(*map(str, paths), manifest.encoding)
         small, _ = apply_transform(resize, photo, mask)
-        probability = np.asarray(predict(small[None]))[0, ..., 0]
-        return compared(photo, mask, probability, threshold, row["images"], pointer)
+        probability = np.asarray(predict(small[None]))[0]
+        if classes:
+            return compared_classes(photo, mask, probability, classes, row["images"], pointer)
+        return compared(photo, mask, probability[..., 0], threshold, row["images"], pointer)
 
+    return _sections(examples, picture)
+
+
+def thumbnail(manifest, row, pairs, pointer):
+    """Picture of a photo alone, small; arguments as for `gallery`."""
+    path = manifest.data_root / row["images"]
+    photo, _ = decode_photo(read_bytes(path), path, LONGEST, pairs.max_pixels)
+    return Picture(picture_source(photo), *photo.shape[1::-1], row["images"], {}, pointer)
+
+
+def _sections(examples, picture):
+    """`picture(row, pointer)` of all rows, as `gallery` returns them."""
     sections = []
     for subset, kinds in examples.items():
         start = f"/evaluation/examples/{pointer_part(subset)}"
@@ -120,7 +179,7 @@ def training_samples(config, manifest):
             subset, position = stream.draws.split(draw)
             own = drawn[plan.subsets[subset]]
             if len(own) < SAMPLES:
-                own.append(_sample(reader, reader.sample(subset, position)))
+                own.append(_sample(reader, reader.sample(subset, position), config))
         if all(len(own) == SAMPLES for own in drawn.values()):
             break
     steps.close()
@@ -129,8 +188,12 @@ def training_samples(config, manifest):
     return [(name, config.transforms.get(name, default), own) for name, own in drawn.items()]
 
 
-def _sample(reader, sample):
+def _sample(reader, sample, config):
     image, mask = reader.samples.read(sample)
-    size = working_shape(image.shape[1::-1], LONGEST // 2)
-    layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
-    return Picture(picture_source(shrink_photo(image, size)), *size, Path(sample.image).name, layers)
+    size, layers, parts = working_shape(image.shape[1::-1], LONGEST // 2), {}, ()
+    if not config.classes:
+        layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
+    elif not config.is_classification:
+        parts = class_parts(shrink_mask(mask, size), config.class_list)
+    source = picture_source(shrink_photo(image, size))
+    return Picture(source, *size, Path(sample.image).name, layers, None, parts)

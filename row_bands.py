@@ -9,30 +9,31 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 BAND_PIXELS = 2**18  # of a stretched band: its passes stay in the processor's cache
+NARROW = 4  # rows of a map of several classes that are widened at once, which takes memory for each class
 
 
 def stretched_bands(bands, size, ratio, width):
     """Enlarges a map to the photo's size, bilinearly between pixel centres as cv2.resize does.
 
     Args:
-        bands: iterable of float32 (R, w), a map of h rows from top to bottom.
+        bands: iterable of float32 (R, w), or (R, w, C) with C > 1, a map of h rows from top to bottom.
         size: (W, H) of the result.
         ratio: rows of the map in one row of the result; h / H, or a little more where the map's last row
             reaches beyond the photo.
         width: that w columns become before they are cut to W; W, or a little more likewise.
 
     Yields:
-        float32 (R, W)
+        float32 (R, W) or (R, W, C)
     """
     columns, height = size
     middles = np.maximum((np.arange(height) + 0.5) * ratio - 0.5, 0)
     above = middles.astype(np.int64)
-    below_weight = (middles - above).astype(np.float32)[:, None]
-    kept, first, done = np.empty((0, columns), np.float32), 0, 0
-    step = max(1, BAND_PIXELS // columns)
+    below_weight = (middles - above).astype(np.float32)
+    kept, first, done = None, 0, 0
     for band, is_last in with_last(bands):
         wide = cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_LINEAR)[:, :columns]
-        kept = np.concatenate([kept, wide])
+        kept = wide if kept is None else np.concatenate([kept, wide])
+        step = max(1, BAND_PIXELS // kept[0].size)
         end = first + len(kept) - 1
         ready = height if is_last else int(np.searchsorted(above, end))
         for start in range(done, ready, step):
@@ -40,12 +41,24 @@ def stretched_bands(bands, size, ratio, width):
             upper = kept[np.minimum(above[rows], end) - first]
             lower = kept[np.minimum(above[rows] + 1, end) - first]
             lower -= upper
-            lower *= below_weight[rows]
+            lower *= below_weight[rows].reshape(-1, *[1] * (lower.ndim - 1))
             yield np.add(upper, lower, out=upper)
         done = ready
         if done < height:
             cut = min(int(above[done]), end + 1)  # of a smaller result, rows may be passed over
             kept, first = kept[cut - first :], cut
+
+
+def narrow_bands(probability):
+    """The rows of a map: float32 (S, S) at once, those of (S, S, C) a few at a time."""
+    rows = NARROW if probability.ndim == 3 else len(probability)
+    return [probability[start : start + rows] for start in range(0, len(probability), rows)]
+
+
+def most_probable(probability, size):
+    """Probabilities float32 (S, S, C) -> uint8 (H, W) class ids of a photo of `size` (W, H)."""
+    bands = stretched_bands(narrow_bands(probability), size, len(probability) / size[1], size[0])
+    return np.concatenate([band.argmax(axis=-1).astype(np.uint8) for band in bands])
 
 
 def with_last(items):

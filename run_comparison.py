@@ -10,8 +10,13 @@ from config import load_config
 from errors import Findings, InputError
 from pages import render
 from run_evaluation import read_evaluation
-from run_folder import METRICS, read_history
+from run_folder import METRICS, main_score, read_history
+from run_report import CLASS_TILES, CLASSIFICATION_TILES
 
+SCORES = {
+    "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "boundary_iou": "boundary IoU",
+    "image_iou": "mean IoU of images",
+}  # fmt: skip
 NOT_COMPARED = ("work_dir", "fingerprint")  # options that differ between any two runs, or are told in words
 
 
@@ -35,12 +40,16 @@ def compared_runs(work_dirs):
             findings.add("folders that cannot be compared", error, "Name the folders of finished runs.")
     findings.raise_if_any()
     configs, histories, epochs, evaluations = (list(part) for part in zip(*parts, strict=True))
+    kinds = {(config.is_classification, *config.classes) for config in configs}
+    if len(kinds) > 1:
+        lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
+        raise InputError("the runs are for different classes; expected the same:\n" + "\n".join(lines))
     runs = [
         {
             "name": name,
             "work_dir": str(folder),
             "epoch": epoch,
-            "threshold": evaluation["threshold"],
+            "threshold": evaluation.get("threshold"),
             "fingerprint": evaluation["fingerprint"],
             "all": evaluation["all"],
             "subsets": {row["subset"]: row for row in evaluation["subsets"]},
@@ -51,6 +60,10 @@ def compared_runs(work_dirs):
     ]
     figures = {"runs": runs, "warnings": list(_warnings(runs, configs)), "differences": differences(configs)}
     return figures, configs, histories
+
+
+def _kind(config):
+    return f"{config.task or 'segmentation'}, {', '.join(config.classes) or 'background and foreground'}"
 
 
 def _read_run(folder):
@@ -95,17 +108,30 @@ def differences(configs):
     ]
 
 
-def comparison_page(figures, histories):
-    """The page as text; `figures` and `histories` of `compared_runs`."""
+def comparison_page(figures, configs, histories):
+    """The page as text; all arguments of `compared_runs`."""
     names = [run["name"] for run in figures["runs"]]
+    config, history = configs[0], histories[0]
     subsets = list(dict.fromkeys(name for run in figures["runs"] for name in run["subsets"]))
+    scores = CLASSIFICATION_TILES if config.is_classification else CLASS_TILES if config.classes else SCORES
+    score = "recall" if config.is_classification else "iou"
+    title = {"iou": "Validation IoU", "balanced_accuracy": "Validation balanced accuracy"}
+    main = main_score(history).removeprefix("val_")
     return render(
         "compare.html",
         figures,
         subsets=subsets,
-        best={subset: _best_runs(figures["runs"], subset) for subset in subsets},
+        best={subset: _best_runs([_of_subset(run, subset) for run in figures["runs"]]) for subset in subsets},
+        config=config,
+        scores=scores,
+        main=main,
+        class_score=score,
+        class_best=[
+            _best_runs([run["all"]["classes"][number][score] for run in figures["runs"]])
+            for number in range(len(config.classes))
+        ],
         charts=[
-            overlaid(names, histories, "val_iou", "Validation IoU", up_to_one=True),
+            overlaid(names, histories, main_score(history), title[main], up_to_one=True),
             overlaid(names, histories, "val_f1", "Validation F1", up_to_one=True),
             overlaid(names, histories, "val_loss", "Validation loss"),
             overlaid(names, histories, "loss", "Training loss"),
@@ -114,9 +140,12 @@ def comparison_page(figures, histories):
     )
 
 
-def _best_runs(runs, subset):
-    """Numbers of the runs with the highest IoU of a subset."""
-    scores = [run["subsets"].get(subset, {}).get("iou") for run in runs]
+def _of_subset(run, subset):
+    return run["subsets"].get(subset, {}).get("iou")
+
+
+def _best_runs(scores):
+    """Numbers of the runs with the highest of their scores, None among them."""
     highest = max((score for score in scores if score is not None), default=None)
     return [number for number, score in enumerate(scores) if score is not None and score == highest]
 

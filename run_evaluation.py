@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config import THRESHOLD, load_config
 from errors import InputError
 from manifest import MANIFEST, json_text, natural_order, read_manifest, subset_files
 from pair_cache import PairReader
@@ -15,6 +16,7 @@ from transforms import valid_transform
 
 BEST_THRESHOLD = "best"  # the one that evaluation_valid.json names
 NEEDED = ("threshold", "fingerprint", "all", "subsets")  # by those who read evaluation_valid.json
+NEEDED_OF_CLASSES = ("classes", "task", "fingerprint", "all", "subsets")
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
@@ -31,8 +33,10 @@ def read_evaluation(work_dir):
     way_out = f"python scripts/evaluate.py --work_dir {work_dir}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        float(content["best_threshold"]["threshold"])
-        if missing := [name for name in NEEDED if name not in content]:
+        needed = NEEDED_OF_CLASSES if "classes" in content else NEEDED
+        if needed == NEEDED:
+            float(content["best_threshold"]["threshold"])
+        if missing := [name for name in needed if name not in content]:
             raise ValueError(f"it has no {', '.join(missing)}")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Make it first: {way_out}") from None
@@ -42,10 +46,25 @@ def read_evaluation(work_dir):
 
 
 def chosen_threshold(threshold, work_dir):
-    """The number that an option stands for: itself, or the best one of the validation images."""
+    """The number that an option stands for: itself, or the best one of the validation images.
+
+    Raises:
+        InputError: the run has several classes, of which the most probable one is taken.
+    """
+    classes = load_config(work_dir).classes if work_dir is not None else []
+    if classes and threshold != THRESHOLD:
+        raise InputError(several_classes("threshold", threshold, classes))
     if threshold == BEST_THRESHOLD:
         return float(read_evaluation(work_dir)["best_threshold"]["threshold"])
     return float(threshold)
+
+
+def several_classes(option, value, classes):
+    """What is wrong with an option that means something for background and foreground alone."""
+    return (
+        f"{option} {value} is for one foreground class, but this model tells {len(classes)} apart "
+        f"({', '.join(classes)}), of which a pixel gets the most probable one. Leave --{option} out."
+    )
 
 
 def threshold_problem(threshold):
@@ -66,7 +85,7 @@ def held_out_manifest(config, split, csv=None, data_root=None):
         data_root: what the user says of it; by default the run's, or that of the manifest beside `csv`.
 
     Raises:
-        InputError: there is no such table, or rows of it are wrong.
+        InputError: there is no such table, rows of it are wrong, or it is for other classes.
     """
     path = Path(csv or Path(config.csv_dir, f"{split}.csv"))
     if not path.is_file():
@@ -76,7 +95,20 @@ def held_out_manifest(config, split, csv=None, data_root=None):
     folder = path.parent if other else Path(config.csv_dir)
     own = folder.resolve() == Path(config.csv_dir).resolve()
     root = data_root or (config.data_root if own else None)
-    return read_manifest(folder, root, config.allow_outside, config.max_pixels, held_out=path)
+    manifest = read_manifest(folder, root, config.allow_outside, config.max_pixels, held_out=path)
+    check_classes(config, manifest)
+    return manifest
+
+
+def check_classes(config, manifest):
+    """Raises InputError where the manifests are for other classes than the run."""
+    names = list(manifest.classes.names) if manifest.classes else []
+    if names != config.classes:
+        found, expected = (", ".join(one) or "background and foreground" for one in (names, config.classes))
+        raise InputError(
+            f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
+            "manifests with the classes of the run (data_processing.py --classes)."
+        )
 
 
 def scored_tables(config, manifest):
@@ -89,9 +121,12 @@ def scored_tables(config, manifest):
 def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     """Evaluation of the images of `manifest.valid`, read as the validation of the run reads them.
 
+    Of a run with several classes it is a ClassEvaluation.
+
     Args:
         config: TrainConfig of the run.
         predict: RunPredictor of it.
+        threshold: for background and foreground alone.
         batch_size: the run's by default.
 
     Raises:
@@ -99,6 +134,7 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     """
     from tqdm import tqdm
 
+    from class_evaluation import evaluate_classes
     from dataloader import validation_dataset
     from evaluation import evaluate
     from legacy_keras import tf
@@ -113,6 +149,8 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     steps = int(np.ceil(len(manifest.valid) / batch_size))
     try:
         batches = tqdm(dataset.as_numpy_iterator(), desc="evaluating", unit="batch", total=steps, delay=2)
+        if config.classes:
+            return evaluate_classes(predict, batches, tables, config.class_list, config.task)
         return evaluate(predict, batches, tables, threshold)
     except tf.errors.OpError:
         if reader.failure is None:

@@ -1,6 +1,7 @@
 """report.html of a run: one page that stands alone, made from the run folder and its best weights."""
 
 import dataclasses
+import heapq
 import json
 import math
 import shlex
@@ -24,6 +25,8 @@ HISTORY_COLUMNS = {
     "epoch": ".0f",
     "loss": ".4f",
     "val_loss": ".4f",
+    "val_balanced_accuracy": ".3f",
+    "val_accuracy": ".3f",
     "val_iou": ".3f",
     "val_f1": ".3f",
     "val_precision": ".3f",
@@ -31,6 +34,23 @@ HISTORY_COLUMNS = {
     "learning_rate": ".2e",
     "seconds": ".1f",
 }
+SECTIONS = {
+    "summary": "Summary", "classes": "Classes", "confusion": "Confusion", "subsets": "Subsets",
+    "curves": "Curves", "shares": "Shares", "thresholds": "Thresholds", "gallery": "Gallery",
+    "worst": "Worst images", "training": "Training images", "config": "Config and data",
+}  # fmt: skip
+CLASS_TILES = {
+    "iou": "Mean IoU", "f1": "Mean F1", "precision": "Mean precision", "recall": "Mean recall",
+    "accuracy": "Accuracy of the pixels", "image_iou": "Mean IoU of the images",
+}  # fmt: skip
+CLASSIFICATION_TILES = {
+    "balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "f1": "Mean F1",
+    "precision": "Mean precision", "recall": "Mean recall",
+}  # fmt: skip
+CLASS_COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
+MOST_IN_MATRIX = 20  # classes; of more, only the most frequent confusions are shown
+MOST_CONFUSIONS = 30
+OF_CLASSES = ("classes", "confusion")  # sections that tell several classes apart
 PACKAGES = ("tensorflow", "tf-keras", "segmentation-models", "albumentations", "numpy")
 
 
@@ -106,29 +126,34 @@ def report_page(config, manifest, figures, predict):
     Args:
         config, manifest: as for `write_report`.
         figures: of `run_figures`, with `evaluation`.
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, 1) probabilities.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
     """
     work_dir, evaluation = config.work_dir, figures["evaluation"]
     history = read_history(work_dir)
-    known = [row for row in evaluation["subsets"] if row["iou"] is not None]
+    known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
     same_rows = config.fingerprint == manifest.training_fingerprint()
     pairs = PairReader(working_size=config.working_size, max_pixels=config.max_pixels)
     pictures = gallery(
-        evaluation["examples"], manifest, pairs, predict, config.image_size, evaluation["threshold"]
-    )
+        evaluation["examples"], manifest, pairs, predict, config.image_size, evaluation.get("threshold"),
+        config.class_list,
+    )  # fmt: skip
+    if config.classes:
+        template, own = "class_report.html", class_parts_of_page(config, evaluation)
+    else:
+        template, own = "report.html", {"threshold_charts": threshold_charts(evaluation)}
+        own["weakest"] = known[0] if len(known) > 1 else None
+        own["sections"] = [row for row in SECTIONS.items() if row[0] not in OF_CLASSES]
     return render(
-        "report.html",
+        template,
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
-        architecture=ARCHITECTURES[config.architecture],
+        architecture="classification" if config.is_classification else ARCHITECTURES[config.architecture],
         subsets=evaluation["subsets"],
-        weakest=known[0] if len(known) > 1 else None,
         notes=list(report_notes(config, figures, same_rows)),
         history_charts=history_charts(history, best_epoch(history)),
-        threshold_charts=threshold_charts(evaluation),
         frame=FRAME,
-        columns=HISTORY_COLUMNS,
+        columns={name: form for name, form in HISTORY_COLUMNS.items() if name in history},
         gallery=pictures,
         samples=training_samples(config, manifest) if same_rows else None,
         again=f"python train.py --config {quoted(work_dir, CONFIG)} --work_dir {quoted(f'{work_dir}-again')}",
@@ -139,7 +164,46 @@ def report_page(config, manifest, figures, predict):
             "data when the manifests were made": manifest.fingerprint or "unknown",
         },
         options=config_rows(config),
+        **own,
     )
+
+
+def class_parts_of_page(config, evaluation):
+    """What the page needs for several classes."""
+    classification = config.is_classification
+    score = "recall" if classification else "iou"
+    scored = [row[score] for row in evaluation["all"]["classes"]]
+    known = [number for number, value in enumerate(scored) if value is not None]
+    left_out = ("thresholds", "subsets") if classification else ("thresholds",)
+    return {
+        "sections": [row for row in SECTIONS.items() if row[0] not in left_out],
+        "classes": [
+            {"name": name, "colour": colour}
+            for name, colour in zip(config.classes, config.class_colours, strict=True)
+        ],
+        "class_score": score,
+        "class_columns": {
+            name: text for name, text in CLASS_COLUMNS.items() if name != "iou" or score == "iou"
+        },
+        "class_title": "Recall" if classification else "IoU",
+        "means": CLASSIFICATION_TILES if classification else CLASS_TILES,
+        "what": "images" if classification else "pixels",
+        "share_form": ".1%" if classification else ".2%",
+        "weakest": min(known, key=lambda number: scored[number], default=None),
+        "full_matrix": len(scored) <= MOST_IN_MATRIX,
+        "confusions": frequent_confusions(evaluation["all"]["confusion"]),
+    }
+
+
+def frequent_confusions(confusion):
+    """[(true, found)] of the most frequent confusions, the most frequent first, as ids."""
+    counts = [
+        (count, row, column)
+        for row, line in enumerate(confusion)
+        for column, count in enumerate(line)
+        if row != column and count
+    ]
+    return [(row, column) for _, row, column in heapq.nlargest(MOST_CONFUSIONS, counts)]
 
 
 def quoted(*parts):
@@ -155,12 +219,13 @@ def report_notes(config, figures, same_rows):
     empty = [row["subset"] for row in evaluation["subsets"] if not row["images"]]
     if empty:
         yield f"Without validation images, and so without scores: subset {', '.join(empty)}."
-    trained = figures["metrics"]["iou"]
-    if evaluation["threshold"] == THRESHOLD and not math.isclose(
-        trained, evaluation["all"]["iou"], rel_tol=1e-6
-    ):
+    score = "balanced_accuracy" if config.is_classification else "iou"
+    trained, found = figures["metrics"][score], evaluation["all"][score]
+    usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
+    if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
         why = "mixed precision" if config.mixed_precision else "other validation data"
-        yield f"The IoU differs from that which training measured, as with {why}."
+        name = "balanced accuracy" if config.is_classification else "IoU"
+        yield f"The {name} differs from that which training measured, as with {why}."
 
 
 def config_rows(config):

@@ -1,7 +1,11 @@
-"""The sample data set: rendered photos of hands and their nail masks, five subsets with five looks."""
+"""The sample data set: rendered photos of hands and their masks, five subsets with five looks.
+
+The masks show the nails, or six classes of which some are rare: in pixels, in images, or in both.
+"""
 
 import contextlib
 import functools
+import io
 import math
 import os
 import tempfile
@@ -11,10 +15,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from errors import InputError
-from hand_drawing import BACKDROPS, FRAME, LAMP, Canvas, draw_hand, draw_trinket
+from hand_drawing import BACKDROPS, FRAME, LAMP, NAIL, POLISH, Canvas, draw_hand, draw_trinket
 from memory import keep_freed_memory
 from workers import worker_pool
 
@@ -22,6 +27,12 @@ SUBSET_SIZES = {"0": 749, "1": 144, "2": 126, "3": 52, "4": 34}
 VALIDATION_SIZE = 40
 FEWEST = {"train": 2, "valid": 4}
 SPLITS = tuple(FEWEST)
+CLASSES = {  # {name: colour} in the order of the class ids
+    "background": "#000000", "skin": "#f0b088", "nail": "#ff4fd0", "polish": "#d01c3a", "ring": "#ffd21f",
+    "coin": "#2f9e44",
+}  # fmt: skip
+CLASS_TABLE = "classes.csv"
+MASK_FORMATS = ("ids", "colours", "palette")
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,8 @@ def photograph(pixels, look, rng):
     return np.uint8(np.clip(cv2.imdecode(data, cv2.IMREAD_COLOR) + grain + 0.5, 0, 255))
 
 
-def render_pair(seed, split, subset, index, image_size=300):
-    """One photo and its nail mask: uint8 (H, W, 3) RGB and uint8 (H, W) of 0 and 255.
+def render_classes(seed, split, subset, index, image_size=300):
+    """One photo and what it shows: uint8 (H, W, 3) RGB and uint8 (H, W) of class ids, those of CLASSES.
 
     A pure function of its arguments. Another `image_size` shows the same scene.
     """
@@ -105,11 +116,17 @@ def render_pair(seed, split, subset, index, image_size=300):
     for _ in range(rng.integers(*look.trinkets, endpoint=True)):
         draw_trinket(canvas, rng.uniform(*look.finger_radius) * rng.uniform(0.5, 0.9), light, rng)
     draw_hand(canvas, look, light, rng)
-    return photograph(expose(canvas, look, light, rng), look, rng), np.uint8(255) * canvas.mask
+    return photograph(expose(canvas, look, light, rng), look, rng), canvas.ids
+
+
+def render_pair(seed, split, subset, index, image_size=300):
+    """The same photo and its nail mask, uint8 (H, W) of 0 and 255."""
+    image, ids = render_classes(seed, split, subset, index, image_size)
+    return image, np.uint8(255) * ((ids == NAIL) | (ids == POLISH))
 
 
 class SubsetSummary(NamedTuple):
-    """What was written of one subset: pairs of each part, and the mean share of nail in all their masks."""
+    """What was written of one subset: pairs of each part, and the mean coverage of their masks."""
 
     train: int
     valid: int
@@ -126,13 +143,40 @@ def pairs_to_render(scale):
     ]
 
 
-def write_pair(folder, pair, seed, image_size):
-    """Renders one pair into its two PNG files below `folder`; returns the mask's coverage in [0, 1]."""
+def encoded_mask(ids, mask_format):
+    """Class ids uint8 (H, W) as the bytes of a PNG: the ids themselves, colours, or a palette of these."""
+    colours = np.uint8([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in CLASSES.values()])
+    if mask_format == "palette":
+        picture, file = Image.fromarray(ids, "P"), io.BytesIO()
+        picture.putpalette(colours.tobytes())
+        picture.save(file, "PNG")
+        return file.getvalue()
+    return cv2.imencode(".png", ids if mask_format == "ids" else colours[ids][..., ::-1])[1].tobytes()
+
+
+def write_pair(folder, pair, seed, image_size, mask_format):
+    """Renders one pair into its two PNG files below `folder`; returns the mask's coverage in [0, 1].
+
+    Args:
+        pair: (split, subset, index).
+        mask_format: one of MASK_FORMATS for all classes; None for nails in white.
+    """
     split, subset, index = pair
-    image, mask = render_pair(seed, split, subset, index, image_size)
-    for kind, pixels in (("images", cv2.cvtColor(image, cv2.COLOR_RGB2BGR)), ("masks", mask)):
-        write_png(folder / split / kind / subset / f"hand_{index:04d}.png", pixels)
+    render = render_classes if mask_format else render_pair
+    image, mask = render(seed, split, subset, index, image_size)
+    photo = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    masks = encoded_mask(mask, mask_format) if mask_format else cv2.imencode(".png", mask)[1].tobytes()
+    for kind, content in (("images", photo), ("masks", masks)):
+        path = folder / split / kind / subset / f"hand_{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return np.count_nonzero(mask) / mask.size
+
+
+def class_table():
+    """The text of classes.csv."""
+    rows = [f"{number},{name},{colour}" for number, (name, colour) in enumerate(CLASSES.items())]
+    return "\n".join(["id,name,colour", *rows]) + "\n"
 
 
 def write_png(path, pixels):
@@ -161,11 +205,14 @@ def refuse_filled(output):
         raise InputError(f"{output} is a file, expected a folder; choose another name")
 
 
-def make_sample_data(output, seed=0, scale=1.0, image_size=300, progress=True, workers=None):
+def make_sample_data(
+    output, seed=0, scale=1.0, image_size=300, progress=True, workers=None, mask_format=None
+):
     """Writes the whole set below the folder `output`, or nothing.
 
-    The files depend on `seed` and `image_size` only; `scale` says how many there are, `workers` how many
-    processes render them (by default as many as the cores and the job warrant).
+    The photos depend on `seed` and `image_size` only; `scale` says how many there are, `workers` how many
+    processes render them (by default as many as the cores and the job warrant). The masks show the nails;
+    with a `mask_format`, one of MASK_FORMATS, all CLASSES, and classes.csv names them.
 
     Returns:
         {subset: SubsetSummary}.
@@ -174,17 +221,19 @@ def make_sample_data(output, seed=0, scale=1.0, image_size=300, progress=True, w
         InputError: `output` is not empty, is a file, or cannot be made.
     """
     pairs = pairs_to_render(scale)
-    write = functools.partial(write_pair, seed=seed, image_size=image_size)
-    return summaries(pairs, write_whole_set(output, write, pairs, "pairs", progress, workers))
+    write = functools.partial(write_pair, seed=seed, image_size=image_size, mask_format=mask_format)
+    texts = {CLASS_TABLE: class_table()} if mask_format else {}
+    return summaries(pairs, write_whole_set(output, write, pairs, "pairs", progress, workers, texts))
 
 
-def write_whole_set(output, write, items, unit, progress=True, workers=None):
+def write_whole_set(output, write, items, unit, progress=True, workers=None, texts=None):
     """Writes a set below the folder `output`, or nothing.
 
     Args:
         write: importable function of the folder and one of the list `items`.
         unit: what the progress counts.
         workers: number of processes; by default as many as the cores and the job warrant.
+        texts: {name of a file in the folder: its text}.
 
     Returns:
         list of what `write` returned.
@@ -206,6 +255,8 @@ def write_whole_set(output, write, items, unit, progress=True, workers=None):
         folder = Path(unfinished.name, output.name)
         results = ordered_map(functools.partial(write, folder), items)
         results = list(tqdm(results, unit, len(items), delay=2, disable=not progress))
+        for name, text in (texts or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
         # Windows does not rename onto a folder, not even an empty one.
         if output.exists():
             output.rmdir()

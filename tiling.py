@@ -76,12 +76,12 @@ def stitched_bands(read, size, tile, overlap, predict, batch_size):
         batch_size: tiles that the model gets at once.
 
     Yields:
-        float32 (R, W) in [0, 1], H rows in all.
+        float32 (R, W) in [0, 1], or (R, W, C) of C > 1 classes, H rows in all.
     """
     width, height = size
     columns, rows = (tile_starts(length, tile, overlap) for length in size)
     across, down = tile_weights(columns, tile), tile_weights(rows, tile)
-    pending, top = np.zeros((tile, max(width, tile)), np.float32), 0
+    pending, top = None, 0
     for start, weights in zip(rows.tolist(), down, strict=True):
         if start > top:
             yield np.minimum(pending[: start - top, :width], 1)  # their weights add up to 1 but for rounding
@@ -91,10 +91,18 @@ def stitched_bands(read, size, tile, overlap, predict, batch_size):
         photo = padded(read(start, min(start + tile, height)), tile)
         for first in range(0, len(columns), batch_size):
             places = columns[first : first + batch_size].tolist()
-            found = predict(np.stack([photo[:, x : x + tile] for x in places]))[..., 0]
+            found = without_single_class(predict(np.stack([photo[:, x : x + tile] for x in places])))
+            if pending is None:
+                pending = np.zeros((tile, max(width, tile), *found.shape[3:]), np.float32)
             for x, probability, weight in zip(places, found, across[first : first + batch_size], strict=True):
-                pending[:, x : x + tile] += probability * (weights[:, None] * weight)
+                share = (weights[:, None] * weight).reshape(tile, tile, *[1] * (probability.ndim - 2))
+                pending[:, x : x + tile] += probability * share
     yield np.minimum(pending[: height - top, :width], 1)
+
+
+def without_single_class(probabilities):
+    """(..., 1) -> (...), the probability of the foreground; those of several classes stay as they are."""
+    return probabilities[..., 0] if probabilities.shape[-1] == 1 else probabilities
 
 
 def padded(photo, tile):

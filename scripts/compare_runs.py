@@ -48,10 +48,13 @@ def with_option_name(argv):
 
 def score_table(runs):
     """The printed table."""
+    # Only where pixels have classes there is an IoU of the images.
+    main = "iou" if "image_iou" in runs[0]["all"] else "balanced_accuracy"
+    shown = (main, f"{main}_low", f"{main}_high", "f1", "boundary_iou")
     rows = [
         {"run": run["name"], "images": run["all"]["images"]}
-        | {name: run["all"][name] for name in ("iou", "iou_low", "iou_high", "f1", "boundary_iou")}
-        | {f"iou {name}": row["iou"] for name, row in run["subsets"].items()}
+        | {name: run["all"][name] for name in shown if name in run["all"]}
+        | {f"iou {name}": row["iou"] for name, row in run["subsets"].items() if main == "iou"}
         for run in runs
     ]
     table = pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))
@@ -67,8 +70,8 @@ def main(argv):
     check_output("--output", options.output)
     if options.json:
         check_output("--json", options.json)
-    figures, _, histories = compared_runs(options.work_dirs)
-    files = {Path(options.output): comparison_page(figures, histories)}
+    figures, configs, histories = compared_runs(options.work_dirs)
+    files = {Path(options.output): comparison_page(figures, configs, histories)}
     if options.json:
         files[Path(options.json)] = json_text(figures)
     for warning in figures["warnings"]:

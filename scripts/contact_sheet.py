@@ -1,4 +1,7 @@
-"""Draws validation photos of every subset with true (green) and predicted (magenta) outlines on one sheet."""
+"""Draws validation photos of every subset with true (green) and predicted (magenta) outlines on one sheet.
+
+Of several classes, the photos stand above each other, tinted by their true and by their predicted classes.
+"""
 
 import functools
 import sys
@@ -16,10 +19,13 @@ from image_files import read_image
 from manifest import check_output, natural_order, read_manifest, write_atomically
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
+from run_evaluation import check_classes
 from run_folder import check_weights, need_masks, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)
+OPACITY = 0.5  # of the classes' colours
 
 
 @dataclass(frozen=True)
@@ -64,33 +70,59 @@ def outlined(image, true, predicted, tile):
     return canvas
 
 
+def tinted(image, ids, classes, tile):
+    """The photo in a square of `tile` pixels in the colours of its classes: uint8 (tile, tile, 3)."""
+    canvas = np.full((tile, tile, 3), 255, np.uint8)
+    photo = outlined_photo(image, [], tile)
+    small = cv2.resize(ids, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    shown = (small > 0)[..., None]
+    colours = np.where(shown, (1 - OPACITY) * photo + OPACITY * classes.colour_masks(small), photo)
+    canvas[: photo.shape[0], : photo.shape[1]] = colours.round().astype(np.uint8)
+    return canvas
+
+
+def legend(classes, width):
+    """Strips that name the classes beside their colours: uint8 (H, width, 3)."""
+    strips, strip, left = [], label("", width), 4
+    for name, colour in zip(classes.names[1:], classes.rgb[1:], strict=False):
+        (text_width, _), _ = cv2.getTextSize(name, *FONT[:2], 1)
+        if left > 4 and left + 18 + text_width > width:
+            strips, strip, left = [*strips, strip], label("", width), 4
+        cv2.rectangle(strip, (left, 5), (left + 12, LABEL_HEIGHT - 6), colour.tolist(), -1)
+        cv2.putText(strip, name, (left + 18, LABEL_HEIGHT - 7), *FONT, (40, 40, 40), 1, cv2.LINE_AA)
+        left += 18 + text_width + 16
+    return np.concatenate([*strips, strip])
+
+
 def label(text, width):
     """A white strip with dark text: uint8 (LABEL_HEIGHT, width, 3)."""
     strip = np.full((LABEL_HEIGHT, width, 3), 255, np.uint8)
-    cv2.putText(
-        strip, text, (4, LABEL_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA
-    )
+    cv2.putText(strip, text, (4, LABEL_HEIGHT - 7), *FONT, (40, 40, 40), 1, cv2.LINE_AA)
     return strip
 
 
 def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
-    """One labelled row of photos for each validation subset: uint8 (H, W, 3) RGB.
+    """Labelled rows of photos for each validation subset, one or of several classes two: uint8 (H, W, 3) RGB.
 
     Args:
         predict: function of a photo that returns its mask.
         max_pixels: of a file, by its header.
     """
-    width = columns * tile
-    rows = [label("green: mask    magenta: prediction", width)]
+    width, classes = columns * tile, manifest.classes
+    rows = [legend(classes, width) if classes else label("green: mask    magenta: prediction", width)]
     for name in sorted(manifest.valid["type"].unique(), key=natural_order):
         table = manifest.valid[manifest.valid["type"] == name]
-        row = np.full((tile, width, 3), 255, np.uint8)
+        row = np.full((2 * tile if classes else tile, width, 3), 255, np.uint8)
         for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
             image = read_image(manifest.data_root / pair.images, max_pixels)
             true = manifest.encoding.read(manifest.data_root / pair.masks, max_pixels)
-            drawn = outlined(image, true, predict(image), tile)
+            found = predict(image)
+            if classes:
+                drawn = np.concatenate([tinted(image, ids, classes, tile) for ids in (true, found)])
+            else:
+                drawn = outlined(image, true, found, tile)
             row[:, column * tile : (column + 1) * tile] = drawn
-        rows += [label(f"subset {name}", width), row]
+        rows += [label(f"subset {name}{': masks above, predictions below' if classes else ''}", width), row]
     return np.concatenate(rows)
 
 
@@ -103,6 +135,7 @@ def main(argv):
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
     manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)
+    check_classes(config, manifest)
     check_weights(options.work_dir)
     from prediction import load_network, predict_mask  # TensorFlow, after the input has been checked
 

@@ -33,6 +33,12 @@ from run_evaluation import (
 )
 from run_folder import check_weights, trusted_config
 
+MEANS = {
+    "iou": "mean IoU", "f1": "mean F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
+    "image_iou": "mean IoU of images",
+}  # fmt: skip
+OF_LABELS = ("f1", "accuracy", "balanced_accuracy")  # those of MEANS that say something of a classification
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -43,7 +49,8 @@ class EvaluateOptions:
         split: Images to score, by the manifests that the run's config.yaml names.
         csv: Any other table in the format of the manifests, in place of --split.
         threshold: Probability above which a pixel counts as found, from 0 up to 1; `best` takes the one with
-            the highest IoU on the validation images, from evaluation_valid.json.
+            the highest IoU on the validation images, from evaluation_valid.json. Not for several classes, of
+            which the most probable one is found.
         batch_size: Images at once; the run's by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
@@ -102,8 +109,55 @@ def with_interval(row, name):
     return number(row[name]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
+def class_score_table(rows, scores):
+    """The printed table of the subsets' scores, means over the classes, from a report of several classes."""
+    shown = [
+        {"subset": row["subset"], "images": row["images"]}
+        | {MEANS[name]: with_interval(row, name) for name in scores}
+        for row in rows
+    ]
+    return pd.DataFrame(shown).to_string(index=False)
+
+
+def class_table(rows, with_iou):
+    """The printed table of the classes, from `classes` of a summary in the report."""
+    shown = [
+        {"class": row["class"]}
+        | ({"IoU": with_interval(row, "iou")} if with_iou else {})
+        | {
+            "F1": with_interval(row, "f1"),
+            "precision": number(row["precision"]),
+            "recall": number(row["recall"]),
+            "true share": f"{row['true_share']:.2%}",
+            "found share": f"{row['found_share']:.2%}",
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(shown).to_string(index=False)
+
+
+def describe_classes(report):
+    """What is printed of several classes."""
+    of_images = report["task"] == "classification"
+    yield class_table(report["all"]["classes"], not of_images)
+    everything = {"subset": "all"} | report["all"]
+    rows, scores = ([everything], OF_LABELS) if of_images else ([*report["subsets"], everything], MEANS)
+    yield f"\n{class_score_table(rows, scores)}"
+    yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
+    yield f"without a score: {report['absent_classes']}"
+    yield f"\nworst {len(report['worst'])} images"
+    columns = (
+        ["probability", "label", "found", "images"] if of_images else ["iou", "accuracy", "subset", "images"]
+    )
+    worst = pd.DataFrame(report["worst"], columns=columns)
+    yield worst.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+
+
 def describe(report):
     """What is printed."""
+    if "classes" in report:
+        yield from describe_classes(report)
+        return
     yield score_table([*report["subsets"], {"subset": "all"} | report["all"]])
     yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
     yield f"empty masks: {report['empty_masks']}"

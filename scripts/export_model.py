@@ -21,6 +21,7 @@ from errors import InputError
 from exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packages
 from manifest import read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
+from run_evaluation import check_classes
 from run_folder import check_weights, need_masks, trusted_config
 
 ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
@@ -125,6 +126,7 @@ def main(argv):
     manifest = read_manifest(
         options.csv_dir or config.csv_dir, config.data_root, config.allow_outside, config.max_pixels
     )
+    check_classes(config, manifest)
     description = exporting.describe(
         config,
         format=options.format,

@@ -16,9 +16,16 @@ from config import THRESHOLD
 from errors import InputError
 from manifest import check_output, read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from run_evaluation import chosen_threshold, threshold_problem
+from run_evaluation import check_classes, chosen_threshold, threshold_problem
 from run_folder import check_weights, trusted_config
 from run_report import REPORT, write_report
+
+TITLES = {
+    "iou": "IoU", "f1": "F1", "boundary_iou": "boundary IoU", "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+}  # fmt: skip
+# Scores that are printed, of a classification (True) and else, as far as there are such.
+TOLD = {True: ("balanced_accuracy", "accuracy", "f1"), False: ("iou", "f1", "boundary_iou")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class ReportOptions:
     Args:
         work_dir: Folder of the run.
         threshold: Probability above which a pixel counts as found, from 0 up to 1; `best` takes the one that
-            evaluation_valid.json names.
+            evaluation_valid.json names. Not for several classes.
         batch_size: Images at once; the run's by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
         transforms: The transforms of the run once more, where they are functions (package.module:function):
@@ -66,11 +73,13 @@ def main(argv):
     manifest = read_manifest(
         config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=True
     )
+    check_classes(config, manifest)
     page, evaluation = write_report(
         config, manifest, threshold=threshold, batch_size=options.batch_size, output=options.output
     )
-    scores = {"IoU": "iou", "F1": "f1", "boundary IoU": "boundary_iou"}
-    print(", ".join(f"{text} {evaluation['all'][name]:.3f}" for text, name in scores.items()))
+    scores = {name: evaluation["all"].get(name) for name in TOLD[config.is_classification]}
+    told = [f"{TITLES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
+    print(", ".join(told))
     print(f"wrote {page}")
 
 

@@ -1,4 +1,4 @@
-"""Makes a practice data set: synthetic photos of hands, their nail masks, five subsets of different looks.
+"""Makes a practice data set: synthetic photos of hands, their masks, five subsets of different looks.
 
 With --task classification: photos of four kinds of trinkets, a folder for each kind.
 """
@@ -14,7 +14,7 @@ from classes import TASKS
 from command import command, parse_options
 from errors import InputError
 from sample_classes import make_class_data
-from sample_data import LOOKS, make_sample_data
+from sample_data import CLASS_TABLE, CLASSES, LOOKS, MASK_FORMATS, make_sample_data
 
 SMALLEST_IMAGE = 64
 
@@ -30,6 +30,10 @@ class Options:
         scale: Size of the data set; 1 gives 1105 training and 200 validation pairs, or for classification 178
             and 100 images.
         image_size: Width and height in pixels.
+        classes: 2 for masks of the nails; 6 for background, skin, nail, polish, ring and coin, with a
+            classes.csv for data_processing.py --classes.
+        mask_format: How masks hold six classes: their `ids`, `colours`, or a `palette` of these; `ids` by
+            default.
     """
 
     output: str
@@ -37,6 +41,8 @@ class Options:
     seed: int = 0
     scale: float = 1.0
     image_size: int = 300
+    classes: Literal[2, 6] = 2
+    mask_format: Literal[MASK_FORMATS] | None = None
 
     def __post_init__(self):
         if not 0 < self.scale < float("inf"):
@@ -47,6 +53,8 @@ class Options:
             raise InputError(f"seed must be 0 or greater, got {self.seed}")
         if self.image_size < SMALLEST_IMAGE:
             raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {self.image_size}; try 300")
+        if self.mask_format and self.classes == 2:
+            raise InputError(f"mask_format {self.mask_format} is for masks of six classes; add --classes 6")
 
 
 @command
@@ -59,11 +67,16 @@ def main(argv):
         for name, found in counts.items():
             print(f"{name:<8}{found['train']:>6}{found['valid']:>7}")
         return
-    written = make_sample_data(options.output, options.seed, options.scale, options.image_size)
+    mask_format = None if options.classes == 2 else options.mask_format or "ids"
+    written = make_sample_data(
+        options.output, options.seed, options.scale, options.image_size, mask_format=mask_format
+    )
     print(f"{'subset':<8}{'look':<42}{'train':>6}{'valid':>7}{'coverage':>10}")
     for subset, found in written.items():
         look = LOOKS[subset].description
         print(f"{subset:<8}{look:<42}{found.train:>6}{found.valid:>7}{found.coverage:>10.1%}")
+    if mask_format:
+        print(f"classes {', '.join(CLASSES)}: {Path(options.output, CLASS_TABLE)}")
 
 
 if __name__ == "__main__":

@@ -24,17 +24,16 @@ from command import FAILED, command, parse_options
 from config import load_config
 from errors import Findings, InputError, listing
 from manifest import check_writable, write_together
-from mask_output import MASKS, OutputChoice
+from mask_output import MASKS, OutputChoice, outcome_columns
 from photo_search import find_photos
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
-from run_evaluation import BEST_THRESHOLD, chosen_threshold, threshold_problem
+from run_evaluation import BEST_THRESHOLD, chosen_threshold, several_classes, threshold_problem
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 # Options that say nothing about labels.
 OF_MASKS = (
     "threshold values smooth smooth_size min_object overlay probabilities tile tile_overlap tile_shrink"
 ).split()
-COLUMNS = ["image", "mask", "width", "height", "coverage", "objects"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,16 @@ class PredictOptions:
         work_dir: Folder of the run whose best weights predict.
         model: Exported model, in place of --work_dir.
         threshold: Probability above which a pixel is foreground, from 0 up to 1; `best` takes the one that
-            scripts/evaluate.py found.
-        values: What masks hold: `white` for 0 and 255, `ids` for class ids.
-        smooth: Open and close masks with a disc: specks, spikes and small holes go.
+            scripts/evaluate.py found. Not for several classes, of which the most probable one is found.
+        values: What masks hold: `white` for 0 and 255; `ids` for class ids; `colours` for class ids as places
+            in a palette, so that they are seen in the colours of their classes. White by default, ids of
+            several classes.
+        smooth: Open and close masks with a disc: specks, spikes and small holes go. Not for several classes.
         smooth_size: Diameter of that disc, as a part of the photo's short side; 3 pixels at least.
         min_object: Objects of fewer pixels are not counted; they stay in the mask.
         overlay: Write <output>/overlays too: photos of at most 2048 pixels with the mask on them.
-        probabilities: Write <output>/probabilities too: grey PNGs of 8 or 16 bits; 0 for none.
+        probabilities: Write <output>/probabilities too: grey PNGs of 8 or 16 bits; 0 for none. Of several
+            classes they hold that of the class that was found.
         tile: Predict at the photo's own size, in overlapping tiles of the model's input size, in place of
             the whole photo squeezed into it.
         tile_overlap: What neighbouring tiles share at least, as a part of their side.
@@ -71,7 +73,7 @@ class PredictOptions:
     work_dir: str | None = None
     model: str | None = None
     threshold: float | Literal[BEST_THRESHOLD] = OutputChoice.threshold
-    values: Literal["white", "ids"] = "white"
+    values: Literal["white", "ids", "colours"] | None = None
     smooth: bool = False
     smooth_size: float = 0.01
     min_object: int = 1
@@ -112,11 +114,24 @@ class PredictOptions:
         if self.tile_shrink > 1 and not self.tile:
             yield "tile_shrink is for tiles; add --tile"
 
-    def choice(self, threshold):
-        """OutputChoice of these options with the threshold that was chosen."""
+    def class_problems(self, classes):
+        """Yields what does not fit a model of these classes (Classes, or None for one foreground)."""
+        if classes is None and self.values == "colours":
+            yield "values colours is for several classes, but this model knows one; expected white or ids"
+        if classes is not None:
+            given = {"values": "white" if self.values == "white" else None, "smooth": self.smooth or None}
+            given["threshold"] = self.threshold if self.threshold != OutputChoice.threshold else None
+            for option, value in given.items():
+                if value is not None:
+                    yield several_classes(option, value, classes.names)
+
+    def choice(self, threshold, classes):
+        """OutputChoice of these options with the threshold that was chosen, for a model of these classes."""
         return OutputChoice(
             threshold=threshold,
-            foreground=255 if self.values == "white" else 1,
+            foreground=1 if self.values == "ids" else 255,
+            classes=classes,
+            colours=self.values == "colours",
             smooth=self.smooth_size if self.smooth else 0.0,
             min_object=self.min_object,
             probabilities=self.probabilities,
@@ -146,6 +161,29 @@ def planned_jobs(options, choice):
     findings.raise_if_any()
     check_writable("--output", options.output)
     return jobs
+
+
+def model_classes(options):
+    """Classes of the run or exported model, None for one foreground.
+
+    Raises:
+        InputError: there is no such model, it tells whole photos apart, or options do not fit its classes.
+    """
+    if options.work_dir is not None:
+        model = load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+    elif not os.path.exists(options.model):
+        raise InputError(f"--model {options.model}: there is no such file or folder")
+    else:
+        from exported_model import find_description
+
+        model, _ = find_description(options.model)
+    if model.is_classification:
+        place = options.work_dir or options.model
+        raise InputError(f"{place} tells whole photos apart (task classification) and gives no masks")
+    problems = list(options.class_problems(model.class_list))
+    if problems:
+        raise InputError("\n".join(problems))
+    return model.class_list
 
 
 def load_predictor(options):
@@ -189,9 +227,10 @@ def predict_all(options, jobs, choice, predictor, side):
     """Predicts every photo and writes the tables, also of what an interruption leaves behind.
 
     Returns:
-        (DataFrame with COLUMNS, DataFrame with the columns image and reason)
+        (DataFrame with the columns image, mask and `outcome_columns`, DataFrame with image and reason)
     """
     rows, failures = [], []
+    columns = ["image", "mask", *outcome_columns(choice.classes)]
     places = {path: files[MASKS].relative_to(options.output).as_posix() for path, files in jobs}
     results = outcomes(options, jobs, choice, predictor, side)
     try:
@@ -202,9 +241,9 @@ def predict_all(options, jobs, choice, predictor, side):
                 rows.append((path, places[path], *outcome))
     except KeyboardInterrupt:
         results.close()
-        _write_tables(options, rows, failures)
+        _write_tables(options, rows, failures, columns)
         raise
-    return _write_tables(options, rows, failures)
+    return _write_tables(options, rows, failures, columns)
 
 
 def label_all(options, classes):
@@ -245,7 +284,7 @@ def label_all(options, classes):
     return _write_tables(options, rows, failures, table_columns(classes))
 
 
-def _write_tables(options, rows, failures, columns=COLUMNS):
+def _write_tables(options, rows, failures, columns):
     tables = pd.DataFrame(rows, columns=columns), pd.DataFrame(failures, columns=["image", "reason"])
     texts = [table.to_csv(index=False, lineterminator="\n", float_format="%.6g") for table in tables]
     write_together({Path(options.output, PREDICTIONS): texts[0]})
@@ -261,21 +300,23 @@ def main(argv):
     """Predicts masks and says what was written."""
     options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
     if options.work_dir is not None:
-        config = load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+        config = load_config(options.work_dir)
         if config.is_classification:
             labels, failures = label_all(options, config.classes)
             print(labels["label"].value_counts().to_string())
             print(f"wrote {options.output}: {PREDICTIONS}")
             _report_failures(options, failures, len(labels) + len(failures))
             return
-    elif not os.path.exists(options.model):
-        raise InputError(f"--model {options.model}: there is no such file or folder")
-    choice = options.choice(chosen_threshold(options.threshold, options.work_dir))
+    classes = model_classes(options)
+    choice = options.choice(chosen_threshold(options.threshold, options.work_dir), classes)
     jobs = planned_jobs(options, choice)
     predictions, failures = predict_all(options, jobs, choice, *load_predictor(options))
     if len(predictions):
         mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
         print(f"{len(predictions)} masks, mean coverage {mean:.2%}, {objects} objects")
+        for name in classes.names[1:] if classes else ():
+            mean, objects = predictions[f"coverage_{name}"].mean(), predictions[f"objects_{name}"].sum()
+            print(f"  {name}: mean coverage {mean:.2%}, {objects} objects")
     print(f"wrote {options.output}: {', '.join(sorted(jobs[0][1]))}, {PREDICTIONS}")
     _report_failures(options, failures, len(jobs))
 

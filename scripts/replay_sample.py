@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from command import command, parse_options
-from contact_sheet import label, outlined
+from contact_sheet import label, outlined, tinted
 from errors import InputError, visible
 from fast_transforms import by_name
 from ledger import read_skipped
@@ -145,21 +145,27 @@ def colour_png(image):
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
-def mask_png(mask):
-    """uint8 (H, W) of class ids as the bytes of a PNG whose palette shows 0 black, 1 white, others grey."""
+def mask_png(mask, classes=None):
+    """uint8 (H, W) of class ids as the bytes of a PNG with a palette.
+
+    It shows the colours of `classes` (Classes); without them 0 is black, 1 white.
+    """
+    grey = np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8)
     picture = Image.fromarray(mask)
-    picture.putpalette(np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8).tobytes())
+    picture.putpalette((classes.rgb if classes else grey).tobytes())
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
 
 
-def side_by_side(original, trained):
-    """Both pairs with the outlines of their masks, as far as there are masks: uint8 (H, 2 S, 3) RGB."""
+def side_by_side(original, trained, classes=None):
+    """Both pairs, as far as there are masks with their outlines or `classes`' colours: uint8 (H, 2 S, 3)."""
     tile = max(trained[0].shape[0], 256)
     nothing = [np.zeros(image.shape[:2], np.uint8) for image, _ in (original, trained)]
     tiles = [
-        outlined(image, empty if mask is None else mask, empty, tile)
+        tinted(image, mask, classes, tile)
+        if classes and mask is not None
+        else outlined(image, empty if mask is None else mask, empty, tile)
         for (image, mask), empty in zip((original, trained), nothing, strict=True)
     ]
     strips = [label(text, tile) for text in ("as read", "as trained on")]
@@ -204,12 +210,12 @@ def report_of(options, config, manifest, reader, draw, applied):
     }
 
 
-def pictures(original, trained, place):
+def pictures(original, trained, place, classes=None):
     """{path: bytes} of the PNG files whose names begin with `place`: three, or without a mask two."""
     contents = {
         "image": colour_png(trained[0]),
-        **({} if trained[1] is None else {"mask": mask_png(trained[1])}),
-        "comparison": colour_png(side_by_side(original, trained)),
+        **({} if trained[1] is None else {"mask": mask_png(trained[1], classes)}),
+        "comparison": colour_png(side_by_side(original, trained, classes)),
     }
     return {place.with_name(f"{place.name}_{kind}.png"): content for kind, content in contents.items()}
 
@@ -239,7 +245,8 @@ def main(argv):
         raise InputError(f"{error}. The files must be those that the run read.") from None
     report = report_of(options, config, manifest, reader, draw, applied)
     print("\n".join(map(visible, describe(report))))
-    files = pictures(original, trained, Path(folder, f"step{options.step}_item{options.item}"))
+    place = Path(folder, f"step{options.step}_item{options.item}")
+    files = pictures(original, trained, place, manifest.classes)
     if options.json:
         files[Path(options.json)] = json_text(report)
     write_together(files)

@@ -114,6 +114,70 @@ def finished(tables, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def class_tables(tmp_path_factory):
+    """Folder of the manifests of a rendered set of six classes, which no test may change.
+
+    The data lies in `data` beside it. A corner of each mask is ignored.
+    """
+    import data_processing
+    from sample_data import make_sample_data
+
+    folder = tmp_path_factory.mktemp("classes")
+    root = folder / "data"
+    make_sample_data(root, scale=0.001, image_size=64, progress=False, workers=1, mask_format="ids")
+    for path in root.glob("*/masks/*/*.png"):
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        mask[:12, :20] = 255
+        cv2.imwrite(str(path), mask)
+    options = ["--data_root", root, "--csv_dir", folder / "csv_file", "--classes", root / "classes.csv"]
+    assert data_processing.main([*options, "--ignore_index", "255"]) == 0
+    return folder / "csv_file"
+
+
+@pytest.fixture(scope="session")
+def two_layers():
+    """Puts a network of two layers in place of segmentation-models', for `finished_classes` too."""
+    from legacy_keras import tf
+
+    def build(backbone, image_size, *, outputs=1, **options):
+        photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
+        scaled = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(photo)
+        hidden = tf.keras.layers.Conv2D(16, 3, padding="same", activation="relu")(scaled)
+        logits = tf.keras.layers.Conv2D(outputs, 1)(hidden)
+        return tf.keras.Model(
+            photo, tf.keras.layers.Activation("softmax" if outputs > 1 else "sigmoid")(logits)
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def finished_classes(class_tables, two_layers, tmp_path_factory):
+    """The folder of a finished run on `class_tables`, with `two_layers`, which no test may change."""
+    import prediction
+    import train
+
+    folder = tmp_path_factory.mktemp("runs") / "classes"
+    options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
+    # So that rare classes are found here and there.
+    options += [
+        "--loss_weights",
+        "pixel",
+        "--loss",
+        "bce",
+        "--steps_per_epoch",
+        "15",
+        "--learning_rate",
+        "0.02",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.build_network", two_layers)
+        patch.setattr(prediction, "build_network", two_layers)
+        assert train.main([*TINY, *options]) == 0
+    return folder
+
+
 @pytest.fixture
 def one_convolution(monkeypatch):
     """A network of one layer, built and traced at once, for what does not depend on the architecture."""

@@ -10,6 +10,7 @@ from export_formats import WRITERS, area_weights, network_input, representative,
 from exported_model import DESCRIPTION, ExportDescription, load_exported
 from exporting import as_trained
 from legacy_keras import tf
+from model import input_scaling
 from working_size import shrink_photo, working_shape
 
 FIXED = ExportDescription("tflite", "fixed", "probability", "int8", 32, 40, 0.5, ("a", "b"), "vgg16")
@@ -120,3 +121,56 @@ def test_masks_are_class_ids(small_exports, tmp_path, file_format, quantize, siz
     if file_format == "tflite":
         details = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_output_details()
         assert [output["dtype"] for output in details] == [np.uint8]
+
+
+@pytest.fixture(scope="module")
+def class_network():
+    """A network of two layers that tells four classes apart."""
+    tf.keras.utils.set_random_seed(1)
+    photo = tf.keras.Input((32, 32, 3), dtype=tf.uint8)
+    hidden = tf.keras.layers.Conv2D(6, 3, padding="same", activation="relu")(input_scaling("vgg16")(photo))
+    logits = tf.keras.layers.Conv2D(4, 1, kernel_initializer=tf.keras.initializers.RandomNormal(0, 0.03))(
+        hidden
+    )
+    return tf.keras.Model(photo, tf.keras.layers.Activation("softmax")(logits))
+
+
+@pytest.mark.parametrize("output_type", ["probability", "mask"])
+@pytest.mark.parametrize(
+    ("file_format", "size"), [("savedmodel", "dynamic"), ("tflite", "fixed"), ("onnx", "dynamic")]
+)
+def test_several_classes_are_exported(class_network, tmp_path, file_format, size, output_type):
+    """A mask is read as probabilities of 0 and 1, so that both kinds can be resized and blended."""
+    names, colours = ("a", "b", "c", "d"), ("#000000", "#ff0000", "#00ff00", "#0000ff")
+    description = ExportDescription(
+        file_format, size, output_type, "none", 32, 0, 0.5, names, "vgg16", class_colours=colours
+    )
+    WRITERS[file_format](class_network, description, tmp_path)
+    (tmp_path / DESCRIPTION).write_text(description.to_json())
+    photos = np.random.default_rng(6).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected, found = class_network(photos).numpy(), load_exported(tmp_path)(photos)
+    assert found.shape == (2, 32, 32, 4) and len(np.unique(expected.argmax(-1))) == 4
+    if output_type == "probability":
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    ordered = np.sort(expected, axis=-1)
+    clear = ordered[..., -1] - ordered[..., -2] > 1e-4
+    np.testing.assert_array_equal(found.argmax(axis=-1)[clear], expected.argmax(axis=-1)[clear])
+    if size == "dynamic":
+        assert load_exported(tmp_path)(np.zeros((1, 40, 50, 3), np.uint8)).shape == (1, 40, 50, 4)
+
+
+@pytest.mark.parametrize("output_type", ["probability", "mask"])
+def test_classes_of_whole_photos_are_exported(class_network, tmp_path, output_type):
+    pooled = tf.keras.layers.GlobalAveragePooling2D(keepdims=True)(class_network.layers[-2].output)
+    labels = tf.keras.Model(class_network.input, tf.keras.layers.Activation("softmax")(pooled))
+    names, colours = ("a", "b", "c", "d"), ("#000000", "#ff0000", "#00ff00", "#0000ff")
+    description = ExportDescription(
+        "savedmodel", "dynamic", output_type, "none", 32, 0, 0.5, names, "vgg16", colours, "classification"
+    )
+    WRITERS["savedmodel"](labels, description, tmp_path)
+    (tmp_path / DESCRIPTION).write_text(description.to_json())
+    photos = np.random.default_rng(6).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    found, expected = load_exported(tmp_path)(photos), labels(photos).numpy()
+    assert found.shape == expected.shape == (2, 1, 1, 4)
+    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
+    assert load_exported(tmp_path)(np.zeros((1, 40, 50, 3), np.uint8)).shape == (1, 1, 1, 4)

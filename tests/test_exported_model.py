@@ -138,6 +138,35 @@ def test_everything_that_is_wrong_is_said_at_once():
     assert all(name in message for name in ("size must", "image_size must", "threshold must"))
 
 
+def test_a_description_of_several_classes_comes_back_as_it_was():
+    stored = GOOD | {"classes": ["a", "b", "c"], "class_colours": ["#000000", "#ff0000", "#00ff00"]}
+    description = ExportDescription.from_json(json.dumps(stored), "here")
+    assert json.loads(description.to_json()) == stored
+    assert description.class_list.names == ("a", "b", "c") and not description.is_classification
+    labels = ExportDescription.from_json(json.dumps(stored | {"task": "classification"}), "here")
+    assert labels.is_classification and json.loads(labels.to_json())["task"] == "classification"
+    assert ExportDescription.from_json(json.dumps(GOOD), "here").class_list is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "cooking"}, "task must be one of segmentation, classification, got 'cooking'"),
+        ({"task": []}, r"task must be one of .*, got \[\]"),
+        ({"class_colours": ["#000000"]}, "classes: 1 colours for 2 classes"),
+        ({"class_colours": ["#000000", "red; x"]}, "classes: colours 'red; x', expected #rrggbb"),
+        ({"class_colours": [1, 2]}, r"classes and class_colours must be lists of text, got .* and \(1, 2\)"),
+        ({"class_colours": "#00000"}, "classes and class_colours must be lists of text"),
+        ({"class_colours": ["#000000", "#ff0000"], "classes": ["a", "a"]}, "classes that share a name: a, a"),
+        ({"class_colours": ["#000000", "#ff0000"], "classes": ["a", "\x1b[2J"]}, "control characters: a, "),
+        ({"classes": ["a", "b", "c"]}, "classes must be the names of two classes"),
+    ],
+)
+def test_hostile_classes_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        ExportDescription.from_json(json.dumps(GOOD | changes), "here")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

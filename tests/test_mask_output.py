@@ -4,9 +4,22 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_image
+from PIL import Image
 
+from classes import Classes
 from errors import InputError
-from mask_output import COLOUR, MASKS, OVERLAYS, PROBABILITIES, OutputChoice, disc_side, write_outputs
+from mask_output import (
+    COLOUR,
+    MASKS,
+    OVERLAYS,
+    PROBABILITIES,
+    OutputChoice,
+    disc_side,
+    outcome_columns,
+    write_outputs,
+)
+
+THREE = Classes(("ground", "leaf", "berry"), ("#000000", "#00ff00", "#ff0000"))
 
 
 def probability():
@@ -129,3 +142,51 @@ def test_a_place_that_cannot_be_written_to_is_wrong_input(tmp_path):
     (tmp_path / "masks").write_text("a file")
     with pytest.raises(InputError, match="masks.deep.a.png cannot be written: .*room left"):
         write(tmp_path)
+
+
+def class_probability():
+    """float32 (80, 120, 3): ground, a leaf at the left, two berries of which one lies on the leaf."""
+    found = np.zeros((80, 120, 3), np.float32)
+    found[..., 0] = 0.5
+    found[:, :40, 1] = 0.6
+    berries = np.zeros((80, 120), np.float32)
+    cv2.circle(berries, (20, 40), 8, 0.9, -1)
+    cv2.circle(berries, (90, 40), 12, 0.7, -1)
+    found[..., 2] = berries
+    return found
+
+
+def test_several_classes_give_ids_and_counts_of_each(tmp_path):
+    probability = class_probability()
+    outcome, places = write(tmp_path, bands=np.split(probability, [7, 44]), classes=THREE, probabilities=8)
+    ids = probability.argmax(axis=-1)
+    np.testing.assert_array_equal(read(places[MASKS]), ids)
+    np.testing.assert_allclose(read(places[PROBABILITIES]), probability.max(axis=-1) * 255, atol=0.51)
+    row = dict(zip(outcome_columns(THREE), outcome, strict=True))
+    assert list(row)[4:] == ["coverage_leaf", "objects_leaf", "coverage_berry", "objects_berry"]
+    assert (row["width"], row["height"], row["objects"]) == (120, 80, 3)
+    assert row["coverage"] == pytest.approx((ids > 0).mean())
+    assert row["coverage_leaf"] == (ids == 1).mean() and row["objects_leaf"] == 1
+    assert row["coverage_berry"] == (ids == 2).mean() and row["objects_berry"] == 2
+    assert outcome_columns(None) == ["width", "height", "coverage", "objects"]
+
+
+def test_colours_are_a_palette_of_the_ids(tmp_path):
+    _, places = write(tmp_path, bands=[class_probability()], classes=THREE, colours=True)
+    picture = Image.open(places[MASKS])
+    ids = class_probability().argmax(axis=-1)
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.array(picture), ids)
+    np.testing.assert_array_equal(np.array(picture.convert("RGB")), THREE.colour_masks(ids))
+
+
+def test_an_overlay_of_several_classes_has_their_colours(tmp_path):
+    photo = np.full((80, 120, 3), 120, np.uint8)
+    write_image(tmp_path / "a.png", photo)
+    content = (tmp_path / "a.png").read_bytes()
+    _, places = write(tmp_path / "out", content, bands=[class_probability()], classes=THREE, overlay=True)
+    drawn = cv2.imread(str(places[OVERLAYS]), cv2.IMREAD_COLOR_RGB).astype(int)
+    tinted = {number: 0.65 * 120 + 0.35 * THREE.rgb[number] for number in (1, 2)}
+    assert np.abs(drawn[70, 20] - tinted[1]).max() < 25 and np.abs(drawn[40, 90] - tinted[2]).max() < 25
+    assert np.abs(drawn[10, 100] - 120).max() < 10, "the background stays as it is"
+    assert drawn[40, 101, 0] > drawn[40, 90, 0] + 10, "the outline is stronger"

@@ -10,9 +10,9 @@ from PIL import Image
 from png_stream import PngWriter
 
 
-def written(pixels, cuts, bits=8):
+def written(pixels, cuts, bits=8, palette=None):
     file = io.BytesIO()
-    writer = PngWriter(file, *pixels.shape[::-1], bits=bits)
+    writer = PngWriter(file, *pixels.shape[::-1], bits=bits, palette=palette)
     for rows in np.split(pixels, cuts):
         writer.write(rows)
     writer.close()
@@ -30,6 +30,19 @@ def test_pixels_come_back(bits, cuts):
     picture = Image.open(io.BytesIO(content))
     picture.load()
     np.testing.assert_array_equal(np.array(picture), pixels)
+    Image.open(io.BytesIO(content)).verify()
+
+
+def test_a_palette_shows_its_colours():
+    palette = np.random.default_rng(1).integers(0, 256, (7, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 7, (37, 53), np.uint8)
+    content = written(pixels, [5, 6, 30], palette=palette)
+    picture = Image.open(io.BytesIO(content))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.array(picture), pixels)
+    np.testing.assert_array_equal(np.array(picture.convert("RGB")), palette[pixels])
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(decoded, palette[pixels])
     Image.open(io.BytesIO(content)).verify()
 
 

@@ -26,7 +26,7 @@ class FakeExport:
 
     def __init__(self, input_size=32):
         self.input_size, self.working_size = input_size, 0
-        self.description = types.SimpleNamespace(image_size=32)
+        self.description = types.SimpleNamespace(image_size=32, class_list=None, is_classification=False)
         self.shapes = set()
 
     def __call__(self, photos):
@@ -39,6 +39,7 @@ def export(monkeypatch, tmp_path):
     """Options of a model that tells red from what is not, put in the place of an exported one."""
     model = FakeExport()
     monkeypatch.setattr("exported_model.load_exported", lambda path: model)
+    monkeypatch.setattr("exported_model.find_description", lambda path: (model.description, path))
     (tmp_path / "model.onnx").write_bytes(b"")
     return model
 

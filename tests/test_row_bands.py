@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 import row_bands
-from row_bands import ObjectCounter, disc, smoothed_bands, stretched_bands, with_last
+from row_bands import (
+    ObjectCounter,
+    disc,
+    most_probable,
+    narrow_bands,
+    smoothed_bands,
+    stretched_bands,
+    with_last,
+)
 
 CUTS = [[], [1], [3, 4, 20], list(range(1, 48))]
 
@@ -29,6 +37,32 @@ def test_stretching_is_bilinear(size, cuts, monkeypatch):
     expected = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     assert max(len(part) for part in parts) <= max(1, 700 // size[0])
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(200, 131), (70, 48), (33, 20), (70, 3000)])
+def test_maps_of_several_classes_are_stretched_alike(size, monkeypatch):
+    monkeypatch.setattr(row_bands, "BAND_PIXELS", 3500)
+    small = np.random.default_rng(0).random((48, 70, 5), np.float32)
+    narrow = narrow_bands(small)
+    assert [len(band) for band in narrow] == [row_bands.NARROW] * 12
+    parts = list(stretched_bands(narrow, size, 48 / size[1], size[0]))
+    assert max(len(part) for part in parts) <= max(1, 3500 // (5 * size[0])), "the classes count too"
+    channels = [
+        cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR) for channel in np.moveaxis(small, -1, 0)
+    ]
+    expected = np.stack(channels, axis=-1)
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+    ordered = np.sort(expected, axis=-1)
+    clear = ordered[..., -1] - ordered[..., -2] > 1e-4
+    found = most_probable(small, size)
+    assert found.dtype == np.uint8 and clear.mean() > 0.9
+    np.testing.assert_array_equal(found[clear], expected.argmax(axis=-1)[clear])
+
+
+def test_the_most_probable_class_is_taken_after_resizing():
+    """Between 0.6, 0.4, 0 and 0, 0.4, 0.6 lies 0.3, 0.4, 0.3: the second class, though nowhere before."""
+    small = np.float32([[[0.6, 0.4, 0.0], [0.0, 0.4, 0.6]]])
+    assert most_probable(small, (9, 1)).tolist() == [[0, 0, 0, 0, 1, 2, 2, 2, 2]]
 
 
 @pytest.mark.parametrize("cuts", CUTS)

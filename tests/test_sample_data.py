@@ -9,9 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import sample_data
-from sample_data import LOOKS, SUBSET_SIZES, make_sample_data, render_pair
+from sample_data import (
+    CLASSES,
+    LOOKS,
+    MASK_FORMATS,
+    SUBSET_SIZES,
+    make_sample_data,
+    render_classes,
+    render_pair,
+)
 from scripts.make_sample_data import main
 
 TINY = {"scale": 0.001, "image_size": 96, "progress": False}  # 2 training and 4 validation pairs per subset
@@ -169,6 +178,65 @@ def test_another_image_size_shows_the_same_scene():
     assert abs(difference.mean()) < 8
 
 
+def test_classes_are_imbalanced_in_pixels_and_in_images():
+    masks = np.stack([render_classes(0, "train", s, index, 64)[1] for s in LOOKS for index in range(12)])
+    shares = [(masks == number).mean() for number in range(len(CLASSES))]
+    images = [(masks == number).any(axis=(1, 2)).mean() for number in range(len(CLASSES))]
+    assert set(np.unique(masks)) == set(range(6))
+    assert shares[0] > shares[1] > 5 * max(shares[2:4])  # background, skin, nail and polish
+    assert max(shares[4:]) < 0.005  # ring and coin
+    assert images[:2] == [1, 1]
+    assert all(0.2 < share < 0.8 for share in images[2:5]) and 0.05 < images[5] < 0.3
+
+
+def test_nails_of_both_kinds_are_the_mask_of_two_classes():
+    for index in range(4):
+        image, ids = render_classes(0, "train", "3", index, 96)
+        same, mask = render_pair(0, "train", "3", index, 96)
+        np.testing.assert_array_equal(image, same)
+        np.testing.assert_array_equal(mask == 255, (ids == 2) | (ids == 3))
+
+
+def test_rings_and_coins_have_the_colour_of_metal():
+    differences = []
+    for index in range(20):
+        image, ids = render_classes(0, "train", "03"[index % 2], index, 128)
+        for number in (4, 5):
+            own = image[ids == number].astype(float)
+            if len(own) > 20:
+                differences.append(np.abs(own.mean(0) - image[ids == 1].mean(0)).max())
+    assert len(differences) > 5 and np.mean(differences) > 15
+
+
+@pytest.mark.parametrize("mask_format", MASK_FORMATS)
+def test_every_mask_format_holds_the_same_classes(tmp_path, mask_format):
+    options = ["--output", tmp_path / "data", "--scale", 0.001, "--image_size", 64, "--classes", 6]
+    assert main([*options, "--mask_format", mask_format]) == 0
+    table = (tmp_path / "data" / "classes.csv").read_text().splitlines()
+    assert table[0] == "id,name,colour"
+    assert table[5] == "4,ring,#ffd21f" and len(table) == 7
+    picture = Image.open(tmp_path / "data/train/masks/3/hand_0001.png")
+    assert picture.mode == {"ids": "L", "colours": "RGB", "palette": "P"}[mask_format]
+    stored, (_, ids) = np.array(picture), render_classes(0, "train", "3", 1, 64)
+    if mask_format == "colours":
+        colours = [tuple(bytes.fromhex(row.rpartition("#")[2])) for row in table[1:]]
+        stored = np.array([[colours.index(tuple(pixel.tolist())) for pixel in row] for row in stored])
+    if mask_format == "palette":
+        assert picture.getpalette()[12:15] == list(bytes.fromhex("ffd21f"))
+    np.testing.assert_array_equal(stored, ids)
+    photos = digests(tmp_path / "data" / "train" / "images")
+    make_sample_data(tmp_path / "two", workers=1, **(TINY | {"image_size": 64}))
+    assert photos == digests(tmp_path / "two" / "train" / "images")
+
+
+def test_ids_are_the_usual_mask_format(tmp_path, capsys):
+    options = ["--output", tmp_path / "data", "--scale", 0.001, "--image_size", 64, "--classes", 6]
+    assert main(options) == 0
+    assert Image.open(tmp_path / "data/valid/masks/0/hand_0000.png").mode == "L"
+    expected = f"classes background, skin, nail, polish, ring, coin: {tmp_path / 'data' / 'classes.csv'}"
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+
+
 def test_command_prints_a_line_for_each_subset(tmp_path, capsys):
     output = tmp_path / "new" / "data"
     assert main(["--output", output, "--scale", 0.001, "--image_size", 64, "--seed", 5]) == 0
@@ -213,6 +281,7 @@ def test_a_file_in_the_way_is_refused(tmp_path, capsys):
         (["--scale", "0"], "scale must be greater than 0, got 0; 0.1 gives a tenth of the set"),
         (["--seed", "-1"], "seed must be 0 or greater, got -1"),
         (["--image_size", "63"], "image_size must be at least 64, got 63; try 300"),
+        (["--mask_format", "ids"], "mask_format ids is for masks of six classes; add --classes 6"),
     ],
 )
 def test_wrong_options_end_with_status_2(tmp_path, capsys, words, message):

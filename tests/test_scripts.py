@@ -77,7 +77,7 @@ def test_the_preview_shows_every_strategy(tables, tmp_path, capsys):
     printed = capsys.readouterr().out
     content = json.loads(machine.read_text())
     titles = list(dict.fromkeys(row["strategy"] for row in content["strategies"]))
-    strategies = ["uniform", "none", "power", "shares", "oversample", "exact", "loss"]
+    strategies = ["uniform", "none", "power", "shares", "oversample", "exact", "loss", "pixel"]
     assert titles == ["shares + subset weights", *strategies]
     assert all(f"\n{title}\n" in f"\n{printed}" for title in titles)
     # a: 1/5 of 5 steps of 4 draws.

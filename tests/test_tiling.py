@@ -89,6 +89,17 @@ def test_tiles_equal_the_whole(size):
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
+def test_tiles_of_several_classes_equal_the_whole():
+    def predict(photos):
+        one = convolutions(photos)
+        return np.concatenate([one, 1 - one, one * (1 - one)], axis=-1)
+
+    photo = picture(150, 217)
+    found = tiled(photo, predict)
+    assert found.shape == (150, 217, 3)
+    np.testing.assert_allclose(found, predict(photo[None])[0], atol=1e-5)
+
+
 def step_ratio(found, starts, tile):
     """The mean step across columns where a tile begins or ends, over the mean step elsewhere."""
     steps = np.abs(np.diff(found, axis=1)).mean(axis=0)
