@@ -10,10 +10,12 @@ from errors import InputError
 from freezing import EncoderFreezing
 from ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from legacy_keras import tf
+from memory import release_freed_memory
 from model import read_variables, save_weights, training_variables, write_variables
 from resuming import STATE_VERSION, versions
 from run_folder import BEST, LAST, history_row, main_score, write_history
 
+RELEASE_STEPS = 200
 EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, beside the best weights
 
 
@@ -67,6 +69,20 @@ class WaitingShare(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Prints the share."""
         print(f"\nepoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
+
+
+class MemoryRelease(tf.keras.callbacks.Callback):
+    """Hands freed memory back once in RELEASE_STEPS steps, so that a run's memory does not grow for hours."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the steps of all epochs together, which may be short."""
+        self.steps += 1
+        if self.steps % RELEASE_STEPS == 0:
+            release_freed_memory()
 
 
 class RunRecorder(tf.keras.callbacks.Callback):
@@ -290,6 +306,7 @@ def run_callbacks(config, network, plan, stream, folder, resumption, digests, st
         *([] if waited is None else [WaitingShare(waited)]),
         RunRecorder(network, folder, state["history"], state["seconds"]),
         LedgerWriter(plan, stream, folder, state["ledger"]),
+        MemoryRelease(),
         *([EncoderFreezing(network, config.freeze_epochs)] if config.freeze_epochs else []),
     ]
     if config.log == "tensorboard":

@@ -1,11 +1,10 @@
 """Memory of processes: freed blocks are kept for the next array, and what a family of processes takes."""
 
 import ctypes
-import os
 from pathlib import Path
 
 # Parameter numbers of mallopt(3) in glibc.
-TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
 KEPT_BYTES = 2**31 - 1
 
 
@@ -13,9 +12,7 @@ def keep_freed_memory():
     """Tells glibc to reuse freed blocks instead of handing them back to the system at once.
 
     A training step on the CPU allocates and frees hundreds of megabytes; mapping them anew each time can
-    take as long as the step itself. What is kept lies in arenas, of which glibc makes up to eight a core;
-    with one a core, fewer blocks wait in one for a request that another gets. Does nothing on other C
-    libraries.
+    take as long as the step itself. Does nothing on other C libraries.
 
     Returns:
         True if the settings were taken.
@@ -24,8 +21,22 @@ def keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return False
-    settings = {MMAP_MAX: 0, TRIM_THRESHOLD: KEPT_BYTES, ARENA_MAX: os.cpu_count() or 1}
-    return all([mallopt(parameter, value) for parameter, value in settings.items()])
+    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def release_freed_memory():
+    """Hands back to the system what is free by now.
+
+    Over thousands of steps, blocks of other sizes get in between those that are kept, and more and more is
+    kept. Once in a while that is worth the time of mapping some anew.
+
+    Returns:
+        True if anything was handed back; False on other C libraries too.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def family_memory(pid, files=True):

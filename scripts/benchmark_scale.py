@@ -80,7 +80,8 @@ class ScaleOptions:
         pairs: Numbers of pairs to measure, one after another.
         image_size: Width and height of the photos in pixels.
         image_type: Type of the photos; the masks are PNG files.
-        steps: Of `train`, at least 10: memory after so many steps is compared with that after a tenth.
+        steps: Of `train`, at least 10: memory towards the end of so many steps is compared with that after a
+            tenth.
         folder: Where the data is made, and deleted at the end; the system's temporary folder by default.
         json: File for the table as JSON.
         earlier: Such files of earlier runs, to be drawn too.
@@ -303,20 +304,22 @@ def watch_training(words, steps=()):
     """Runs train.py in a terminal of its own until its progress bar has passed the last of `steps`.
 
     Args:
-        steps: none, or two: the memory at the second is compared with that at the first.
+        steps: none, or two: the highest memory shortly before the second is compared with that shortly before
+            the first, over half as many steps as the first.
 
     Returns:
         dict of `seconds` from the start to the first batch that the loader hands over; `first_step_s` to the
         end of the first step, and the processor time and the highest memory until then (see
-        `run_measured`); `early_mb` and `late_mb` of the process at `steps`, and `late_over_early`.
+        `run_measured`); `early_mb` and `late_mb` of the process before `steps`, and `late_over_early`.
     """
-    started, figures, resident, together, printed = time.perf_counter(), {}, [], 0, b""
+    started, figures, together, printed = time.perf_counter(), {}, 0, b""
+    highest, last = {}, max(steps, default=1)  # {step: resident MB}
     first = None
     terminal, its_side = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", TOLD, *map(str, words)], stdout=its_side)
     os.close(its_side)
     try:
-        while not figures or len(resident) < len(steps):
+        while max(highest, default=0) < last:
             if select.select([terminal], [], [], 0.05)[0]:
                 printed = printed[-1000:] + read_terminal(terminal)
             together = max(together, family_memory(process.pid))
@@ -332,16 +335,19 @@ def watch_training(words, steps=()):
                     "peak_mb": own,
                     "all_mb": max(own, together),
                 }
-            if step >= [*steps, float("inf")][len(resident)]:
-                resident.append(memory(process.pid, "VmRSS"))
-            if process.poll() is not None and len(resident) < len(steps) + (not figures):
+            if step:
+                highest[step] = max(highest.get(step, 0), memory(process.pid, "VmRSS"))
+            if process.poll() is not None and step < last:
                 raise RuntimeError(f"{words[0]} ended with status {process.returncode}: {printed.decode()}")
     finally:
         process.kill()
         process.wait()
         os.close(terminal)
     if steps:
-        early, late = resident
+        early, late = (
+            max(used for step, used in highest.items() if mark - steps[0] / 2 < step <= mark)
+            for mark in (steps[0], max(highest))
+        )
         figures |= {"early_mb": early, "late_mb": late, "late_over_early": late / early}
     return figures
 

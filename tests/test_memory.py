@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import memory
 
 PROGRAM = """
@@ -33,8 +35,6 @@ def page_faults(mode):
 
 def test_freed_arrays_are_reused():
     if not memory.keep_freed_memory():
-        import pytest
-
         pytest.skip("this C library has no mallopt")
     assert page_faults("kept") < 0.5 * page_faults("default")
 
@@ -44,7 +44,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(memory.ctypes, "CDLL", without_mallopt)
-    assert memory.keep_freed_memory() is False
+    assert memory.keep_freed_memory() is False and memory.release_freed_memory() is False
 
 
 def test_the_memory_of_a_family_counts_shared_pages_once():
@@ -69,3 +69,26 @@ def test_the_memory_of_a_family_counts_shared_pages_once():
     process.communicate("")
     assert 200 < without_files < taken < 300
     assert memory.family_memory(process.pid) == 0, "it has ended"
+
+
+RELEASED = """
+import re
+from pathlib import Path
+import numpy as np
+import memory
+memory.keep_freed_memory()
+resident = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+kept = [np.ones(50_000_000, np.uint8), np.ones(10, np.uint8)]
+del kept[0]
+before = resident()
+print(memory.release_freed_memory(), before - resident())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux'")
+def test_what_is_free_goes_back_to_the_system():
+    root = Path(memory.__file__).parent
+    words = [sys.executable, "-c", RELEASED]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    released, megabytes = done.stdout.split()
+    assert released == "True" and int(megabytes) >= 40
