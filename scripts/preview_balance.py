@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from balancing import BELONGS_TO, STRATEGIES, balance_plan, finite_recipe, format_plan
+from balancing import BELONGS_TO, SHORT_FOR, STRATEGIES, balance_plan, finite_recipe, format_plan
 from command import command
 from config import TrainConfig, parse_config
 from errors import InputError
@@ -56,7 +56,8 @@ def preview_plans(sizes, options):
 
 
 def _title(plan):
-    weights = "" if plan.weighting == "none" or plan.balance == "loss" else f" + {plan.weighting} weights"
+    plain = plan.weighting == "none" or plan.balance in SHORT_FOR
+    weights = "" if plain else f" + {plan.weighting} weights"
     return plan.balance + weights
 
 

@@ -8,6 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+LONGEST = (
+    "test_resuming.py",
+    "test_train.py",
+    "test_classification.py",
+    "test_skipping.py",
+    "test_predict.py",
+)
 TINY = (
     "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
     "--encoder_weights none --decoder_filters 16 8 8 4 4 --report false"
@@ -216,6 +223,11 @@ def small_exports(tmp_path_factory):
         WRITERS[file_format](network, description, folders[kind])
         (folders[kind] / DESCRIPTION).write_text(description.to_json())
     return network, folders
+
+
+def pytest_collection_modifyitems(items):
+    """The longest modules come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_report_header():

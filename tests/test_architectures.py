@@ -17,7 +17,7 @@ DECODER_WEIGHTS = {
     "pspnet": 5 * 3 + 2,
 }
 CENTRE_WEIGHTS = 2 * 3  # VGG ends with a pooling; U-Net and LinkNet add two convolutions there
-SAMPLE = [("unet", "mobilenet"), ("fpn", "resnet18"), ("linknet", "vgg16"), ("pspnet", "efficientnetb0")]
+SAMPLE = [("fpn", "resnet18"), ("linknet", "mobilenet"), ("pspnet", "mobilenet")]  # U-Nets are everywhere
 EVERY = [(architecture, backbone) for architecture in ARCHITECTURES for backbone in BACKBONES]
 
 

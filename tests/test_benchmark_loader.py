@@ -50,6 +50,7 @@ def test_a_contestant_runs_in_a_process_of_its_own(tables, contestant):
     assert (figures["first_batch_s"] is None) == (contestant == "limit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contestant", list(benchmark_loader.PEERS))
 def test_a_peer_runs_in_a_process_of_its_own(tables, contestant):
     pytest.importorskip(benchmark_loader.PEERS[contestant])

@@ -18,7 +18,7 @@ from model import (
 )
 
 CLASSES = ["cat", "dog", "owl"]
-SAMPLE = ["resnet18", "vgg16"]
+SAMPLE = ["resnet18"]
 HEAD_WEIGHTS = 2  # kernel and bias
 
 

@@ -148,7 +148,13 @@ FREEZING_MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", FREEZING_MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * ("first step" not in name and "last step" not in name))
+        for name in FREEZING_MOMENTS
+    ],
+)
 def test_freezing_goes_on_as_if_nothing_had_been(moment, tables, frozen, tmp_path, at, capsys):
     folder = tmp_path / "run"
     undo = at(sent(signal.SIGTERM), **FREEZING_MOMENTS[moment])

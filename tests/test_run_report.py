@@ -224,6 +224,7 @@ def test_the_command_writes_the_same_page_again(run_folder, page, capsys):
     assert PageParts(again).of("img") == PageParts(page).of("img")
 
 
+@pytest.mark.slow
 def test_another_threshold_and_place(run_folder, tmp_path):
     words = ["--work_dir", run_folder, "--output", tmp_path / "new/page.html"]
     assert make_report.main([*words, "--threshold", "0.3"]) == DONE

@@ -21,9 +21,14 @@ COMMANDS = [
     "train.py",
     *sorted(f"scripts/{p.name}" for p in (ROOT / "scripts").glob("*.py")),
 ]
+# Of the others, the tests of their own run main().
+SAMPLE_OF_COMMANDS = ("train.py", "scripts/predict.py", "scripts/compare_balance.py")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in SAMPLE_OF_COMMANDS)) for name in COMMANDS],
+)
 def test_every_command_has_help_from_any_directory(name, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / name, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120
@@ -181,13 +186,15 @@ def test_steps_are_read_off_the_progress_bar(tmp_path):
         "time.sleep(0.5)\n"
         "held = []\n"
         "for step in range(1, 5):\n"
-        "    held.append(bytearray(b'x' * 50_000_000))\n"
         "    sys.stdout.write(f'\\r {step}/9 [=>....] - loss: 0.5'); sys.stdout.flush()\n"
-        "    time.sleep(0.5)\n"
+        "    time.sleep(0.4)\n"
+        "    held.append(bytearray(b'x') * 50_000_000)\n"
+        "    time.sleep(0.4)\n"
     )
     figures = benchmark_scale.watch_training([program], (2, 4))
     assert 0 < figures["seconds"] < figures["first_step_s"] - 0.3 < 20
-    assert figures["late_mb"] - figures["early_mb"] == pytest.approx(2 * 50_000_000 / 2**20, rel=0.1)
+    # The highest of step 2 is that of two blocks; it ends at the beginning of step 4, with three.
+    assert figures["late_mb"] - figures["early_mb"] == pytest.approx(50_000_000 / 2**20, rel=0.1)
     assert figures["peak_mb"] < figures["early_mb"], "the peak is that of the first step"
 
 

@@ -425,6 +425,7 @@ def weights(path):
     return arrays
 
 
+@pytest.mark.slow
 def test_a_replaced_sample_drawn_again_is_what_training_saw(one_convolution, manifests, tmp_path):
     """Bit for bit, also after the file was put back; and threads and processes end with the same weights."""
     root, csv_dir = manifests

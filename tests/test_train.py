@@ -298,6 +298,7 @@ def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path
     assert load_config(tmp_path / "disk").working_size == 64, "twice image_size, by default"
 
 
+@pytest.mark.slow
 def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path, monkeypatch):
     ready, read, batches = WorkerCrew.ready, ReadingProcesses.read, []
 
