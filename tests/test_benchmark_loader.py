@@ -43,6 +43,7 @@ def run_alone(tables, race, contestant):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contestant", ["ours", "limit"])
 def test_a_contestant_runs_in_a_process_of_its_own(tables, contestant):
     figures = run_alone(tables, "cached", contestant)

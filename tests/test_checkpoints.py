@@ -146,6 +146,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_clear_error(tmp_path):
     save(tmp_path, 1)
     root = str(Path(__file__).parent.parent)

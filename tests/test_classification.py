@@ -454,6 +454,7 @@ def weights(path):
     return arrays
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_labels(one_layer, labelled_manifests, tmp_path, capsys):
     _, csv_dir = labelled_manifests
     assert run(csv_dir, tmp_path / "run") == DONE

@@ -21,6 +21,7 @@ def test_segmentation_models_builds_on_the_same_keras():
     assert isinstance(network, tf.keras.Model)
 
 
+@pytest.mark.slow
 def test_keras_3_already_in_use_is_an_error():
     program = "import tensorflow as tf; tf.keras.Model; import legacy_keras"
     done = subprocess.run(

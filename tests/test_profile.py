@@ -385,6 +385,7 @@ def test_the_profile_without_model(one_turn, tables, tmp_path, capsys, monkeypat
     assert list(content["not_tried"]) == list(NAMES)
 
 
+@pytest.mark.slow
 def test_transforms_that_cannot_be_sent_are_read_on_threads(one_turn, tables, capsys, monkeypatch):
     def same(image, **_):
         return image

@@ -97,6 +97,7 @@ def test_the_report_names_the_row_and_what_was_done(run_folder, tables, capsys):
         assert report["epoch"] == step // 4 + 1 and report["transform"] == "strong"
 
 
+@pytest.mark.slow
 def test_the_parameters_are_those_that_were_applied(run_folder, tables):
     """With flips alone, undoing the flips of the report gives the resized photo back."""
     folder, flips = run_folder(transforms={"default": "light"}), set()

@@ -198,6 +198,7 @@ def checkpoints(folder):
     return sorted(path.name for path in Path(folder, CHECKPOINTS).iterdir())
 
 
+@pytest.mark.slow
 def test_checkpoints_within_an_epoch(tables, unbroken, tmp_path, at, capsys):
     folder = killed(tables, tmp_path / "run", at, 8, "--save_every", 3)
     assert checkpoints(folder) == ["epoch00001-step000000004", "epoch00001-step000000006"]
@@ -366,6 +367,7 @@ def spoilt(tables, tmp_path):
     return other
 
 
+@pytest.mark.slow
 def test_skipped_draws_stay_skipped(spoilt, tmp_path, at):
     skip = ("--on_bad_file", "skip")
     assert train.main(options(spoilt, tmp_path / "unbroken", *skip)) == 0

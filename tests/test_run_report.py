@@ -215,6 +215,7 @@ def test_names_from_the_data_are_escaped(finished, run_folder, tables, predict, 
     check_stands_alone(text)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_page_again(run_folder, page, capsys):
     assert make_report.main(["--work_dir", run_folder]) == DONE
     assert f"wrote {run_folder / 'report.html'}" in capsys.readouterr().out

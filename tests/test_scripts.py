@@ -114,7 +114,7 @@ def test_a_picture_that_cannot_be_written_is_wrong_input(tables, tmp_path, capsy
     assert f"{tmp_path} cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("image_type", ["png", "jpg"])
+@pytest.mark.parametrize("image_type", ["png", pytest.param("jpg", marks=pytest.mark.slow)])
 def test_the_growth_with_the_data_is_measured_and_drawn(image_type, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     words = ["--pairs", 10, 20, "--image_type", image_type, "--folder", tmp_path / "data"]

@@ -372,6 +372,7 @@ def spoil_at_epoch(monkeypatch, epoch, change):
     monkeypatch.setattr(callbacks.StopAtNaN, "on_epoch_begin", on_epoch_begin)
 
 
+@pytest.mark.slow
 def test_training_stops_at_a_file_that_was_deleted_meanwhile(
     one_convolution, manifests, tmp_path, monkeypatch, capsys
 ):

@@ -117,6 +117,7 @@ def test_loss_weights_change_the_training_and_not_the_validation_loss(one_convol
     np.testing.assert_allclose(pixel["val_loss"], plain["val_loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_option(one_convolution, tables, tmp_path):
     histories = []
     for number, loss in enumerate(["jaccard", "2*jaccard", "2*jaccard+bce"]):
@@ -233,6 +234,7 @@ def weights(path):
     return arrays
 
 
+@pytest.mark.slow
 def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(
     one_convolution, tables, tmp_path, monkeypatch, capsys
 ):
