@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from legacy_keras import sm, tf
 
 ROOT = Path(__file__).parents[1]
