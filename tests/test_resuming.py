@@ -150,10 +150,7 @@ FREEZING_MOMENTS = {
 
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * ("first step" not in name and "last step" not in name))
-        for name in FREEZING_MOMENTS
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] * ("first step" not in name)) for name in FREEZING_MOMENTS],
 )
 def test_freezing_goes_on_as_if_nothing_had_been(moment, tables, frozen, tmp_path, at, capsys):
     folder = tmp_path / "run"
@@ -381,6 +378,7 @@ def test_skipped_draws_stay_skipped(spoilt, tmp_path, at):
     )
 
 
+@pytest.mark.slow
 def test_a_bad_file_can_be_skipped_from_then_on(spoilt, tmp_path, capsys):
     assert train.main(options(spoilt, tmp_path / "run")) == 2
     assert "a/1.png cannot be decoded" in capsys.readouterr().err

@@ -463,6 +463,7 @@ def test_a_replaced_sample_drawn_again_is_what_training_saw(one_convolution, man
         np.testing.assert_array_equal(picture, batches[skip.step][0][skip.item])
 
 
+@pytest.mark.slow
 def test_one_image_too_many_stops_the_training(one_convolution, manifests, tmp_path, capsys):
     root, csv_dir = manifests
     for name in ("a/0", "a/1", "a/2", "b/0"):
