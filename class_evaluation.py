@@ -13,8 +13,9 @@ import pandas as pd
 from classes import IGNORED, Classes
 from evaluation import CONFIDENCE, RESAMPLED_AT_ONCE, RESAMPLES, WORST, spread_examples
 from metrics import scores_of_sums
+from run_folder import POOLED
 
-OF_CLASSES = ("iou", "f1", "precision", "recall")  # a score of each class, and the mean over classes
+OF_CLASSES = POOLED  # a score of each class, and the mean over classes
 OF_ALL = (*OF_CLASSES, "accuracy", "balanced_accuracy")
 CLASSIFICATION = "classification"
 LABEL_COLUMNS = ("label", "found", "probability", "correct")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from metrics import THRESHOLD, scores
+from run_folder import POOLED
 
 THRESHOLDS = np.arange(1, 100) / 100
 BOUNDARY_WIDTH = 0.02  # of the picture's diagonal
@@ -21,7 +22,6 @@ RESAMPLED_AT_ONCE = 10**6  # images, so that memory stays bounded
 WORST = 20
 EXAMPLES = 3  # best, median and worst images shown of each subset
 
-POOLED = ("iou", "f1", "precision", "recall")  # of all pixels together
 MEANS = {
     "image_iou": "iou",
     "boundary_iou": "boundary_iou",

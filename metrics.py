@@ -38,8 +38,8 @@ def class_scores(confusion):
     """IoU, F1, precision and recall of each class, their means, and accuracy.
 
     A class that is neither in the truth nor found has no score, NaN, and is left out of the means, as in
-    tf.keras.metrics.MeanIoU; any other 0 / 0 is 0. The mean recall is taken over the classes in the truth
-    alone, and so is scikit-learn's balanced accuracy.
+    tf.keras.metrics.MeanIoU; any other 0 / 0 is 0. Balanced accuracy is the mean recall of the classes in
+    the truth alone, as in scikit-learn.
 
     Args:
         confusion: integers (..., C, C), pixels by true class and found class.

@@ -155,6 +155,11 @@ def subset_scores(history, train_sizes, valid_sizes):
     )
 
 
+def json_rows(table):
+    """The rows of a DataFrame for JSON, None for what is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def class_ious(history):
     """{class: IoU} at the best epoch, NaN where the validation data has none; empty without classes."""
     best = best_epoch(history)

@@ -39,6 +39,7 @@ from run_folder import (
     best_epoch,
     class_ious,
     draw_curves,
+    json_rows,
     new_run_folder,
     pooled_scores,
     read_history,
@@ -288,18 +289,13 @@ def _print_scores(manifest, folder):
     scores = {name: best[f"val_{name}"] for name in pooled_scores(history)}
     print(f"\nbest epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     print(table.to_string(index=False, float_format="{:.3f}".format))
-    figures = {"epoch": int(best["epoch"])} | scores | {"subsets": _rows(table)}
+    figures = {"epoch": int(best["epoch"])} | scores | {"subsets": json_rows(table)}
     if class_ious(history):
         classes = pd.DataFrame({"class": class_ious(history).keys(), "iou": class_ious(history).values()})
         print(classes.to_string(index=False, float_format="{:.3f}".format))
-        figures["classes"] = _rows(classes)
+        figures["classes"] = json_rows(classes)
     print(f"best weights: {folder / BEST}")
     write_json(folder / METRICS, figures)
-
-
-def _rows(table):
-    """The rows of a DataFrame for JSON, None for what is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 @command

@@ -24,7 +24,7 @@ from command import command, parse_options
 from demo import run
 from errors import InputError
 from manifest import check_output, check_writable, write_json
-from run_folder import best_epoch, read_history
+from run_folder import best_epoch, json_rows, read_history
 from sample_data import refuse_filled
 
 SCORE = "val_balanced_accuracy"
@@ -130,12 +130,7 @@ def main(argv):
     shown = table.rename(columns=lambda name: name.replace("_", " "))
     print(f"\n{shown.to_string(index=False, float_format='{:.3f}'.format, na_rep='-')}")
     if options.json:
-        write_json(options.json, {"table": _plain(table), "runs": _plain(runs)})
-
-
-def _plain(frame):
-    """The rows of a DataFrame for JSON, None for what is missing."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+        write_json(options.json, {"table": json_rows(table), "runs": json_rows(runs)})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from callbacks import WaitingShare
+import callbacks
+from callbacks import RELEASE_STEPS, MemoryRelease, WaitingShare
 from dataloader import fixed_settings, timed_waiting
 from legacy_keras import tf
 
@@ -87,3 +88,12 @@ def test_the_elements_stay_as_they_were():
     timed, _ = timed_waiting(numbers)
     assert list(timed.as_numpy_iterator()) == list(numbers.as_numpy_iterator())
     assert timed.element_spec == numbers.element_spec
+
+
+def test_freed_memory_is_released_by_the_steps_of_all_epochs(monkeypatch):
+    released = []
+    monkeypatch.setattr(callbacks, "release_freed_memory", lambda: released.append(step))
+    release = MemoryRelease()
+    for step in range(1, 2 * RELEASE_STEPS + 2):
+        release.on_train_batch_end((step - 1) % 70)  # epochs far shorter than that
+    assert released == [RELEASE_STEPS, 2 * RELEASE_STEPS]
