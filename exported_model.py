@@ -103,6 +103,16 @@ class ExportDescription:
         """Whether the model tells whole photos apart, instead of their pixels."""
         return self.task == "classification"
 
+    @property
+    def compared(self):
+        """What is compared with the network's answers: `mask_pixels` or `labels`."""
+        return "labels" if self.is_classification else "mask_pixels"
+
+    @property
+    def score(self):
+        """The score that must not be lost: `iou` or `balanced_accuracy`."""
+        return "balanced_accuracy" if self.is_classification else "iou"
+
     @classmethod
     def from_json(cls, text, place):
         """The inverse of `to_json`; `place` is for the InputError."""

@@ -12,22 +12,23 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from class_evaluation import confusion_matrix
+from class_evaluation import CLASSIFICATION, confusion_matrix
 from classes import TASKS
 from errors import InputError
 from exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
 from manifest import by_type, check_writable, json_text
+from pair_cache import PairReader
 from pixel_limit import MAX_PIXELS
-from working_size import read_pair, shrink_photo, working_shape
+from working_size import shrink_photo, working_shape
 
 CHECK, CARD = "check.json", "MODEL_CARD.md"
 OWN_FILES = {DESCRIPTION, CHECK, CARD, *MODEL_NAMES.values()}
 CLASSES = ("background", "foreground")
 # Of the probabilities, on photos that have the input's size already; measured: 6e-6, with float16 0.011.
 LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 5e-2}
-# Of all pixels; inside a dynamic model resized photos differ by a level here and there. Measured on a trained
-# run: 0.0001 dynamic, 0.0006 int8; on one of six steps 0.007 and 0.03.
-MOST_MASK_PIXELS = {"none": 0.01, "float16": 0.01, "int8": 0.05}
+# Of all pixels, or of the labels but for one; inside a dynamic model resized photos differ by a level here
+# and there. Measured on a trained run: 0.0001 dynamic, 0.0006 int8; on one of six steps 0.007 and 0.03.
+MOST_DIFFERING = {"none": 0.01, "float16": 0.01, "int8": 0.05}
 ADVICE = {
     "none": "Try another --format or --size.",
     "float16": "Try --quantize none.",
@@ -120,13 +121,18 @@ def drawn_evenly(tables, count, seed):
 def drawn_pairs(manifest, tables, count, seed, working_size=0, max_pixels=MAX_PIXELS):
     """Yields (subset, uint8 (H, W, 3) photo, uint8 (H, W) class ids) of `drawn_evenly`'s rows.
 
+    In classification the ids are (1, 1), that of the label.
+
     Raises:
         InputError: a file cannot be read, or has more than `max_pixels`.
     """
+    reader = PairReader(working_size=working_size, max_pixels=max_pixels)
     for name, row in drawn_evenly(tables, count, seed):
-        image, mask = (manifest.data_root / tables[name][column][row] for column in ("images", "masks"))
+        table = tables[name]
+        labelled = manifest.task == CLASSIFICATION
+        truth = table["label"][row] if labelled else manifest.data_root / table["masks"][row]
         try:
-            photo, ids = read_pair(image, mask, manifest.encoding, working_size, max_pixels)
+            photo, ids = reader.read(manifest.data_root / table["images"][row], truth, manifest.encoding)
         except OSError as error:
             raise InputError(f"{error}. The files must be those that the manifests describe.") from None
         yield name, photo, ids
@@ -150,12 +156,11 @@ def compare(network, exported, pairs):
     Returns:
         dict: images; the largest and the mean difference of the probabilities on photos of the input's size,
         and the largest at the photos' own size, where the model resizes (None for masks and for what was
-        not compared); the share of mask pixels that differ; IoU of both over all pixels (its mean over the
-        classes, if there are several), and what is lost; the same IoUs by subset. All but the first two are
-        at the photos' own size for a dynamic model. In classification a photo counts as one pixel.
+        not compared); `mask_pixels_differing`, in classification `labels_differing`, a share; the
+        description's score of both over all pixels or labels, and what is lost; the same scores by subset.
+        All but the first two are at the photos' own size for a dynamic model.
     """
     description = exported.description
-    resized = description.size == "dynamic" and not description.is_classification
     rows = []
     for name, photo, mask in pairs:
         small = as_trained(photo, exported.description)
@@ -163,11 +168,10 @@ def compare(network, exported, pairs):
         found = exported(small[None])[0]
         difference = np.abs(expected - found)
         row = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
-        if resized:
-            expected = at_least_3d(cv2.resize(expected, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+        if description.size == "dynamic":
             found = exported(photo[None])[0]
-        else:
-            mask = cv2.resize(mask, expected.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        if not description.is_classification:
+            expected, mask = at_one_size(expected, mask, found.shape[1::-1])
         masks = [answered_mask(answer, description) for answer in (expected, found)]
         row |= {"resized": np.abs(expected - found).max(), "pixels": mask.size}
         row |= {"differing": (masks[0] != masks[1]).sum()}
@@ -180,9 +184,12 @@ def compare(network, exported, pairs):
     return summary(pd.DataFrame(rows), description)
 
 
-def at_least_3d(answer):
-    """(H, W) or (H, W, C) -> (H, W, C); OpenCV drops a single channel."""
-    return answer.reshape(*answer.shape[:2], -1)
+def at_one_size(probability, mask, size):
+    """float32 (H, W, C) and uint8 (H', W') -> the same at this (width, height)."""
+    if probability.shape[1::-1] != size:
+        resized = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
+        probability = resized.reshape(*resized.shape[:2], -1)  # OpenCV drops a single channel
+    return probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def answered_mask(probability, description):
@@ -194,17 +201,19 @@ def answered_mask(probability, description):
 
 def summary(rows, description):
     """What `compare` returns, from a DataFrame of one row for each photo."""
-    probabilities = description.output_type == "probability"
-    resized = probabilities and description.size == "dynamic" and not description.is_classification
+    probabilities, score = description.output_type == "probability", description.score
+    resized = probabilities and description.size == "dynamic"
     subsets = rows.groupby("subset", sort=False)["counts"]
     return {
         "images": len(rows),
         "largest_difference": float(rows["largest"].max()) if probabilities else None,
         "mean_difference": float(rows["mean"].mean()) if probabilities else None,
         "largest_difference_resized": float(rows["resized"].max()) if resized else None,
-        "mask_pixels_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
-        **ious(rows["counts"].sum()),
-        "subsets": [{"subset": name, "images": len(own)} | ious(own.sum()) for name, own in subsets],
+        f"{description.compared}_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
+        **both_scores(rows["counts"].sum(), score),
+        "subsets": [
+            {"subset": name, "images": len(own)} | both_scores(own.sum(), score) for name, own in subsets
+        ],
     }
 
 
@@ -213,27 +222,31 @@ def confusion(mask, found):
     return [int((a & b).sum()) for a, b in ((mask, found), (~mask, found), (mask, ~found))]
 
 
-def ious(counts):
-    """IoU of the network and of the export, and what is lost.
+def both_scores(counts, score):
+    """{<score>_keras, <score>_export, <score>_lost}: of the network, of the export, and what is lost.
 
     Args:
-        counts: int64 (2, 3), or confusion matrices (2, C, C), of which it is the mean over the classes.
+        counts: int64 (2, 3), or confusion matrices (2, C, C).
+        score: name among `metrics.scores`, or `metrics.class_scores`.
     """
     from metrics import class_scores, scores
 
-    keras, export = (float(value) for value in (scores if counts.ndim == 2 else class_scores)(counts)["iou"])
-    return {"iou_keras": keras, "iou_export": export, "iou_lost": keras - export}
+    keras, export = (float(value) for value in (scores if counts.ndim == 2 else class_scores)(counts)[score])
+    return {f"{score}_keras": keras, f"{score}_export": export, f"{score}_lost": keras - export}
 
 
-def check_likeness(check, description, most_iou_lost):
+def check_likeness(check, description, most_lost):
     """Raises InputError where the comparison says that the export is not like the run's network."""
+    differing = MOST_DIFFERING[description.quantize]
+    if description.is_classification:
+        differing = max(differing, 1 / check["images"])
     limits = {
         "largest_difference": LARGEST_DIFFERENCE.get(description.quantize, 1),
-        "mask_pixels_differing": MOST_MASK_PIXELS[description.quantize],
-        "iou_lost": most_iou_lost,
+        f"{description.compared}_differing": differing,
+        f"{description.score}_lost": most_lost,
     }
     wrong = [
-        f"  {name.replace('_', ' ')} {check[name]:.3g}, expected at most {limit:g}"
+        f"  {name.replace('_', ' ')} {check[name]:.3g}, expected at most {limit:.3g}"
         for name, limit in limits.items()
         if check[name] is not None and not check[name] <= limit
     ]
@@ -254,7 +267,7 @@ def export(
     *,
     representative_images,
     check_images,
-    most_iou_lost,
+    most_lost,
     seed,
 ):
     """Writes the export of a run into `folder`, which may only hold an earlier one.
@@ -264,6 +277,7 @@ def export(
         description: ExportDescription.
         representative_images: training photos from which int8 takes the ranges.
         check_images: validation photos for the comparison.
+        most_lost: of the description's score, in [0, 1].
         seed: of the choice of both.
 
     Returns:
@@ -286,7 +300,7 @@ def export(
         (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
         pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, config.max_pixels)
         check = compare(network, load_exported(new), pairs) | {"megabytes": megabytes(model)}
-        check_likeness(check, description, most_iou_lost)
+        check_likeness(check, description, most_lost)
         (new / CHECK).write_text(json_text(check), encoding="utf-8")
         (new / CARD).write_text(model_card(config, manifest, description, check), encoding="utf-8")
     return check

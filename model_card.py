@@ -14,11 +14,12 @@ from architectures import ARCHITECTURES
 from errors import InputError
 from exported_model import MODEL_NAMES
 from manifest import by_type
-from run_folder import BEST, METRICS
+from run_folder import BEST, METRICS, TITLES, part_scores
 
 EVALUATION = "evaluation_valid.json"
 PLACES = ("data_root", "csv_dir", "work_dir", "encoder_weights")  # of one machine; a card is passed on
-WEAK = 0.05  # of IoU below all subsets together
+WEAK = 0.05  # of IoU, or recall, below all subsets together
+HEADS = TITLES | {"iou_low": "from", "iou_high": "to", "f1_low": "from", "f1_high": "to"}
 
 
 def model_card(config, manifest, description, check):
@@ -34,12 +35,16 @@ def model_card(config, manifest, description, check):
     """
     run = Path(config.work_dir)
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
-    network = f"{description.backbone} {ARCHITECTURES[config.architecture]}"
+    head = "with a pooling head" if config.is_classification else ARCHITECTURES[config.architecture]
     parts = {
-        f"{description.task.capitalize()} model, {network}": _summary(run, description, check),
+        f"{description.task.capitalize()} model, {description.backbone} {head}": _summary(
+            run, description, check
+        ),
         "Use": f"```python\n{usage(description)}```\n\n{_notes(description)}",
         "Data": _data(config, manifest),
-        "Scores": _class_scores(evaluation) if config.classes else _scores(metrics, evaluation),
+        "Scores": "\n\n".join(
+            [_best_epoch(metrics)] + ([_evaluation(evaluation, config)] if evaluation else [])
+        ),
         "Compared with the trained network": _comparison(check, description),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(config, metrics, description)),
         "Config": _config(config),
@@ -57,7 +62,8 @@ def read_scores(path):
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}. Delete it, or make it again.") from None
-    if not isinstance(content, dict) or not isinstance(content.get("subsets", []), list):
+    rows = content.get("subsets", []) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: expected a JSON object with a list of subsets. Make it again.")
     return content
 
@@ -119,7 +125,8 @@ def _summary(run, description, check):
         sides_out = "1, 1" if description.is_classification else sides
         channels = 1 if description.output_type == "mask" else len(description.classes)
         if description.output_type == "mask":
-            answer = "uint8 class ids, the most probable of each pixel"
+            each = "photo" if description.is_classification else "pixel"
+            answer = f"uint8 class ids, the most probable of each {each}"
     rows = [
         ("file", f"`{MODEL_NAMES[description.format]}`, {check['megabytes']:.1f} MB"),
         ("format", f"{description.format}, quantisation {description.quantize}"),
@@ -157,58 +164,55 @@ def _data(config, manifest):
     )
 
 
-def _scores(metrics, evaluation):
-    text = "The run has no metrics.json."
-    if metrics:
-        rows = [
-            [row.get(key) for key in ("subset", "images", "valid", "iou", "f1")]
-            for row in metrics.get("subsets", [])
-        ]
-        rows.append(["all", "", "", metrics.get("iou"), metrics.get("f1")])
-        head = ["subset", "training images", "validation images", "IoU", "F1"]
-        text = f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{table(head, rows)}"
-    if evaluation:
-        keys = ("subset", "images", "iou", "iou_low", "iou_high", "f1", "precision", "recall")
-        own = [*evaluation.get("subsets", []), {"subset": "all"} | evaluation.get("all", {})]
-        head = ["subset", "images", "IoU", "from", "to", "F1", "precision", "recall"]
-        text += (
-            f"\n\n`{EVALUATION}`, with the IoU's bootstrap interval:\n\n"
-            f"{table(head, [[row.get(key) for key in keys] for row in own])}"
-        )
-    return text
+def _best_epoch(metrics):
+    """The scores of the subsets that training wrote."""
+    if not metrics:
+        return f"The run has no {METRICS}."
+    scores = part_scores({f"val_{name}" for name in metrics})
+    rows = [*metrics.get("subsets", []), metrics | {"subset": "all"}]
+    heads = {"images": "training images", "valid": "validation images"}
+    shown = score_table(rows, ("subset", *heads, *scores), heads)
+    return f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{shown}"
 
 
-def _class_scores(evaluation):
-    if not evaluation:
-        return f"The run has no {EVALUATION}."
-    keys = ("class", "iou", "iou_low", "iou_high", "f1", "precision", "recall", "true_share")
-    everything = evaluation.get("all", {})
-    means = {"class": "mean"} | {name: everything.get(name) for name in keys[1:-1]}
-    head = ["class", "IoU", "from", "to", "F1", "precision", "recall", "true share"]
-    classes = [[row.get(key) for key in keys] for row in [*everything.get("classes", []), means]]
-    names = ("images", "iou", "accuracy", "balanced_accuracy")
-    subsets = [*evaluation.get("subsets", []), {"subset": "all"} | everything]
-    rows = [[row.get(key) for key in ("subset", *names)] for row in subsets]
-    return (
-        f"`{EVALUATION}`, with the IoU's bootstrap interval:\n\n{table(head, classes)}\n\n"
-        f"Of the subsets, means over the classes:\n\n"
-        f"{table(['subset', 'images', 'IoU', 'accuracy', 'balanced accuracy'], rows)}"
-    )
+def _evaluation(evaluation, config):
+    """The scores of the subsets, or of the classes, with intervals."""
+    everything, subsets = evaluation.get("all", {}), evaluation.get("subsets", [])
+    rows = [*subsets, {"subset": "all"} | everything]
+    score = "f1" if config.is_classification else "iou"
+    others = [name for name in ("f1", "precision", "recall") if name != score]
+    keys = (score, f"{score}_low", f"{score}_high", *others)
+    if not config.classes:
+        shown = score_table(rows, ("subset", "images", *keys))
+    else:
+        classes = [*everything.get("classes", []), everything | {"class": "mean"}]
+        shown = score_table(classes, ("class", *keys, "true_share"))
+        if config.is_classification:  # the subsets are the classes
+            accuracy, balanced = (cell(everything.get(name)) for name in ("accuracy", "balanced_accuracy"))
+            shown += f"\n\nAccuracy {accuracy}, balanced accuracy {balanced}."
+        else:
+            means = score_table(rows, ("subset", "images", "iou", "accuracy", "balanced_accuracy"))
+            shown += f"\n\nOf the subsets, means over the classes:\n\n{means}"
+    return f"`{EVALUATION}`, with the bootstrap interval of the {HEADS[score]}:\n\n{shown}"
 
 
 def _comparison(check, description):
-    keys = ("subset", "images", "iou_keras", "iou_export", "iou_lost")
+    score, compared = description.score, description.compared
+    keys = ("subset", "images", *(f"{score}_{kind}" for kind in ("keras", "export", "lost")))
     rows = [
-        [f"{row[key]:z.4f}" if key.startswith("iou") else row[key] for key in keys]
+        {key: f"{row[key]:z.4f}" if key.startswith(score) else row[key] for key in keys}
         for row in [*check["subsets"], {"subset": "all"} | check]
     ]
-    lines = [table(["subset", "images", "IoU, network", "IoU, export", "lost"], rows), ""]
+    title = TITLES[score]
+    heads = dict(zip(keys[2:], (f"{title}, network", f"{title}, export", "lost"), strict=True))
+    lines = [score_table(rows, keys, heads), ""]
     if check["largest_difference"] is not None:
         lines.append(f"Largest difference of the probabilities {check['largest_difference']:.2g}.")
     if check["largest_difference_resized"] is not None:
         lines.append(f"With the resizing inside the model: {check['largest_difference_resized']:.2g}.")
     place = "the photos' own size" if description.size == "dynamic" else "the size of the input"
-    lines.append(f"{check['mask_pixels_differing']:.2%} of the mask pixels differ, at {place}.")
+    share = f"{check[f'{compared}_differing']:.2%} of the {compared.replace('_', ' ')}"
+    lines.append(f"{share} differ, at {place}.")
     return "\n".join(lines)
 
 
@@ -228,12 +232,13 @@ def _limits(config, metrics, description):
         "not known."
     )
     yield "The best epoch was chosen on the same validation photos, so that the scores flatter a little."
-    everything = metrics.get("iou")
+    score = part_scores({f"val_{name}" for name in metrics})[0]
+    everything = metrics.get(score)
     for row in metrics.get("subsets", []):
-        if row.get("iou") is None:
+        if row.get(score) is None:
             yield f"Subset {cell(row.get('subset'))} has no validation images: nothing is known of it."
-        elif everything is not None and row["iou"] < everything - WEAK:
-            own = f"IoU {row['iou']:.3f}, all together {everything:.3f}"
+        elif everything is not None and row[score] < everything - WEAK:
+            own = f"{TITLES[score]} {row[score]:.3f}, all together {everything:.3f}"
             yield f"Subset {cell(row.get('subset'))} is weak: {own}."
     if description.quantize == "int8":
         yield "Its 8-bit numbers were fitted to training photos; on others they may cost more."
@@ -252,6 +257,17 @@ def table(head, rows):
     """A Markdown table; numbers with a point get three digits after it, None stays empty."""
     lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def score_table(rows, keys, heads=None):
+    """A Markdown table of some entries of dicts, empty where one has none.
+
+    Args:
+        heads: {key: its head} where that is not its name.
+    """
+    heads = HEADS | (heads or {})
+    names = [heads.get(key, key.replace("_", " ")) for key in keys]
+    return table(names, [[row.get(key) for key in keys] for row in rows])
 
 
 def cell(value):

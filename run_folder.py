@@ -16,7 +16,7 @@ from trust import trusted_transforms
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
 POOLED = ("iou", "f1", "precision", "recall")
 POOLED_CLASSIFICATION = ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
-TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall"}
+TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall", "balanced_accuracy": "balanced accuracy"}
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 
 
@@ -56,19 +56,6 @@ def trusted_config(options):
         if own["transforms"] != config.transforms:
             print("warning: --transforms are not those of the run: training may have seen other pixels")
     return dataclasses.replace(config, **own)
-
-
-def need_masks(config, command, instead):
-    """Raises InputError where a run classifies whole images, which `command` has no use for.
-
-    Args:
-        instead: what to do, a sentence.
-    """
-    if config.is_classification:
-        raise InputError(
-            f"{command} is for runs that predict masks, but --work_dir {config.work_dir} classifies whole "
-            f"images. {instead}"
-        )
 
 
 def check_weights(work_dir):

@@ -128,7 +128,7 @@ def our_way(predictor, options, paths, output):
     )  # fmt: skip
     choice = words.choice(THRESHOLD)
     jobs = predict.planned_jobs(words, choice)
-    predict.predict_all(words, jobs, choice, predictor, predictor.input_size)
+    predict.predict_masks(words, jobs, choice, predictor, predictor.input_size)
 
 
 def differing_pixels(first, second, paths):

@@ -20,7 +20,7 @@ from manifest import check_output, natural_order, read_manifest, write_atomicall
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import check_classes
-from run_folder import check_weights, need_masks, trusted_config
+from run_folder import check_weights, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -131,7 +131,11 @@ def main(argv):
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
     config = trusted_config(options)
-    need_masks(config, "contact_sheet.py", "scripts/predict.py writes the label of each photo into a table.")
+    if config.is_classification:
+        raise InputError(
+            f"contact_sheet.py is for runs that predict masks, but --work_dir {options.work_dir} classifies "
+            "whole images. scripts/predict.py writes the label of each photo into a table."
+        )
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
     manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)

@@ -3,7 +3,7 @@
     python scripts/export_model.py --work_dir runs/first --format onnx
     python scripts/export_model.py --work_dir runs/first --format tflite --quantize int8
 
-Photos (uint8, RGB) go in, probabilities or masks come out; normalisation is inside.
+Photos (uint8, RGB) go in, probabilities, masks or labels come out; normalisation is inside.
 """
 
 import sys
@@ -22,7 +22,7 @@ from exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packa
 from manifest import read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import check_classes
-from run_folder import check_weights, need_masks, trusted_config
+from run_folder import TITLES, check_weights, trusted_config
 
 ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
@@ -42,7 +42,7 @@ class ExportOptions:
         representative_images: Training photos from which int8 takes the ranges of all values, drawn evenly
             over the subsets.
         check_images: Validation photos on which the export is compared with the run, drawn evenly too.
-        most_iou_lost: Most IoU that the export may lose.
+        most_iou_lost: Most IoU, in classification balanced accuracy, that the export may lose.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
         csv_dir: Folder of the manifests where they have moved since; the one in config.yaml by default.
         seed: Of the choice of photos.
@@ -98,18 +98,19 @@ class ExportOptions:
         return Path(self.output or Path(self.work_dir, "exports", name))
 
 
-def lines(check):
+def lines(check, description):
     """What is printed of the comparison."""
     rows = [*check["subsets"], {"subset": "all"} | check]
-    columns = ["subset", "images", "iou_keras", "iou_export", "iou_lost"]
+    score, compared = description.score, description.compared
+    columns = ["subset", "images", *(f"{score}_{kind}" for kind in ("keras", "export", "lost"))]
     table = pd.DataFrame(rows)[columns].rename(columns=lambda name: name.replace("_", " "))
     yield table.to_string(index=False, float_format="{:z.4f}".format)
     if check["largest_difference"] is not None:
         yield f"largest difference of probabilities: {check['largest_difference']:.2g}"
     if check["largest_difference_resized"] is not None:
         yield f"  with resizing inside the model: {check['largest_difference_resized']:.2g}"
-    yield f"mask pixels that differ: {check['mask_pixels_differing']:.3%}"
-    yield f"IoU lost: {check['iou_lost']:z.5f}"
+    yield f"{compared.replace('_', ' ')} that differ: {check[f'{compared}_differing']:.3%}"
+    yield f"{TITLES[score]} lost: {check[f'{score}_lost']:z.5f}"
 
 
 @command
@@ -117,8 +118,6 @@ def main(argv):
     """Writes the export and prints how it compares."""
     options = parse_options(ExportOptions, argv, prog="export_model.py", description=__doc__)
     config = trusted_config(options)
-    instead = "prediction.load_network gives its Keras network, which tf.saved_model.save can write."
-    need_masks(config, "export_model.py", instead)
     check_weights(options.work_dir)
     if options.format == "onnx":
         require_packages(ONNX_PACKAGES)
@@ -141,10 +140,10 @@ def main(argv):
         options.folder(),
         representative_images=options.representative_images,
         check_images=options.check_images,
-        most_iou_lost=options.most_iou_lost,
+        most_lost=options.most_iou_lost,
         seed=options.seed,
     )
-    print("\n".join(lines(check)))
+    print("\n".join(lines(check, description)))
     print(f"wrote {options.folder()}: {check['megabytes']:.1f} MB, with its model card")
 
 

@@ -5,7 +5,7 @@
 
 Writes <output>/masks/<photo>.png, of the photo's size and upright as the photo is displayed, and
 <output>/predictions.csv. A photo that cannot be read is listed in <output>/failed.csv, and the others go on.
-Of a run that classifies photos, predictions.csv has the label and the probability of each class, and there
+Of a model that classifies photos, predictions.csv has the label and the probability of each class, and there
 are no masks.
 """
 
@@ -114,11 +114,19 @@ class PredictOptions:
         if self.tile_shrink > 1 and not self.tile:
             yield "tile_shrink is for tiles; add --tile"
 
-    def class_problems(self, classes):
-        """Yields what does not fit a model of these classes (Classes, or None for one foreground)."""
-        if classes is None and self.values == "colours":
-            yield "values colours is for several classes, but this model knows one; expected white or ids"
-        if classes is not None:
+    def model_problems(self, model):
+        """Yields what does not fit a model, of which `described_model` tells."""
+        classes = model.class_list
+        if model.is_classification:
+            usual = {field.name: field.default for field in fields(self)}
+            foreign = [name for name in OF_MASKS if getattr(self, name) != usual[name]]
+            if foreign:
+                place = self.work_dir or self.model
+                yield f"{', '.join(foreign)}: for masks, but {place} classifies whole photos; leave them out"
+        elif classes is None:
+            if self.values == "colours":
+                yield "values colours is for several classes, but this model knows one; expected white or ids"
+        else:
             given = {"values": "white" if self.values == "white" else None, "smooth": self.smooth or None}
             given["threshold"] = self.threshold if self.threshold != OutputChoice.threshold else None
             for option, value in given.items():
@@ -163,27 +171,19 @@ def planned_jobs(options, choice):
     return jobs
 
 
-def model_classes(options):
-    """Classes of the run or exported model, None for one foreground.
+def described_model(options):
+    """What tells the task and the classes of the model: a run's TrainConfig, or an ExportDescription.
 
     Raises:
-        InputError: there is no such model, it tells whole photos apart, or options do not fit its classes.
+        InputError: there is no such model.
     """
     if options.work_dir is not None:
-        model = load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
-    elif not os.path.exists(options.model):
+        return load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+    if not os.path.exists(options.model):
         raise InputError(f"--model {options.model}: there is no such file or folder")
-    else:
-        from exported_model import find_description
+    from exported_model import find_description
 
-        model, _ = find_description(options.model)
-    if model.is_classification:
-        place = options.work_dir or options.model
-        raise InputError(f"{place} tells whole photos apart (task classification) and gives no masks")
-    problems = list(options.class_problems(model.class_list))
-    if problems:
-        raise InputError("\n".join(problems))
-    return model.class_list
+    return find_description(options.model)[0]
 
 
 def load_predictor(options):
@@ -223,65 +223,58 @@ def outcomes(options, jobs, choice, predictor, side):
     )  # fmt: skip
 
 
-def predict_all(options, jobs, choice, predictor, side):
-    """Predicts every photo and writes the tables, also of what an interruption leaves behind.
+def predict_masks(options, jobs, choice, predictor, side):
+    """Predicts the mask of every photo and writes the tables.
 
     Returns:
-        (DataFrame with the columns image, mask and `outcome_columns`, DataFrame with image and reason)
+        as `collected`; the columns are image, mask and `outcome_columns`.
+    """
+    results = outcomes(options, jobs, choice, predictor, side)
+    places = {path: files[MASKS].relative_to(options.output).as_posix() for path, files in jobs}
+    columns = ["image", "mask", *outcome_columns(choice.classes)]
+    return collected(options, results, len(jobs), columns, lambda path: (path, places[path]))
+
+
+def predict_classes(options, jobs, classes, predictor, side):
+    """Predicts the class of every photo and writes the tables.
+
+    Args:
+        classes: names of the model's classes.
+
+    Returns:
+        as `collected`; the columns are `table_columns`.
+    """
+    from label_prediction import predict_labels, table_columns
+
+    results = predict_labels(
+        predictor, [path for path, _ in jobs], classes, input_size=side, batch_size=options.batch_size,
+        threads=options.threads or os.cpu_count() or 1, max_pixels=options.max_pixels,
+    )  # fmt: skip
+    return collected(options, results, len(jobs), table_columns(classes), lambda path: (path,))
+
+
+def collected(options, results, count, columns, cells):
+    """Goes through results and writes the tables, also of what an interruption leaves behind.
+
+    Args:
+        results: generator of (path, BadPhoto or values).
+        cells: function of a path that returns what stands before the values in a row.
+
+    Returns:
+        (DataFrame with the columns, DataFrame with image and reason)
     """
     rows, failures = [], []
-    columns = ["image", "mask", *outcome_columns(choice.classes)]
-    places = {path: files[MASKS].relative_to(options.output).as_posix() for path, files in jobs}
-    results = outcomes(options, jobs, choice, predictor, side)
     try:
-        for path, outcome in tqdm(results, "predicting", len(jobs), unit="photo", delay=2):
-            if isinstance(outcome, Exception):
-                failures.append((path, str(outcome)))
+        for path, values in tqdm(results, "predicting", count, unit="photo", delay=2):
+            if isinstance(values, Exception):
+                failures.append((path, str(values)))
             else:
-                rows.append((path, places[path], *outcome))
+                rows.append((*cells(path), *values))
     except KeyboardInterrupt:
         results.close()
         _write_tables(options, rows, failures, columns)
         raise
     return _write_tables(options, rows, failures, columns)
-
-
-def label_all(options, classes):
-    """Predicts the class of every photo and writes the tables, as `predict_all` does for masks.
-
-    Args:
-        classes: names of the run's classes.
-
-    Raises:
-        InputError: options that are for masks.
-    """
-    defaults = {field.name: field.default for field in fields(options)}
-    foreign = [name for name in OF_MASKS if getattr(options, name) != defaults[name]]
-    if foreign:
-        raise InputError(
-            f"{', '.join(foreign)}: for masks, but {options.work_dir} classifies whole photos; leave them out"
-        )
-    jobs = planned_jobs(options, None)
-    predictor, side = load_predictor(options)
-    from label_prediction import predict_labels, table_columns
-
-    rows, failures = [], []
-    threads = options.threads or os.cpu_count() or 1
-    results = predict_labels(
-        predictor, [path for path, _ in jobs], classes, input_size=side, batch_size=options.batch_size,
-        threads=threads, max_pixels=options.max_pixels,
-    )  # fmt: skip
-    try:
-        for path, outcome in tqdm(results, "predicting", len(jobs), unit="photo", delay=2):
-            if isinstance(outcome, Exception):
-                failures.append((path, str(outcome)))
-            else:
-                rows.append((path, *outcome))
-    except KeyboardInterrupt:
-        results.close()
-        _write_tables(options, rows, failures, table_columns(classes))
-        raise
-    return _write_tables(options, rows, failures, table_columns(classes))
 
 
 def _write_tables(options, rows, failures, columns):
@@ -295,29 +288,36 @@ def _write_tables(options, rows, failures, columns):
     return tables
 
 
-@command
-def main(argv):
-    """Predicts masks and says what was written."""
-    options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
-    if options.work_dir is not None:
-        config = load_config(options.work_dir)
-        if config.is_classification:
-            labels, failures = label_all(options, config.classes)
-            print(labels["label"].value_counts().to_string())
-            print(f"wrote {options.output}: {PREDICTIONS}")
-            _report_failures(options, failures, len(labels) + len(failures))
-            return
-    classes = model_classes(options)
-    choice = options.choice(chosen_threshold(options.threshold, options.work_dir), classes)
-    jobs = planned_jobs(options, choice)
-    predictions, failures = predict_all(options, jobs, choice, *load_predictor(options))
+def tell_masks(predictions, classes):
+    """Prints what was found, by class where there are several."""
     if len(predictions):
         mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
         print(f"{len(predictions)} masks, mean coverage {mean:.2%}, {objects} objects")
         for name in classes.names[1:] if classes else ():
             mean, objects = predictions[f"coverage_{name}"].mean(), predictions[f"objects_{name}"].sum()
             print(f"  {name}: mean coverage {mean:.2%}, {objects} objects")
-    print(f"wrote {options.output}: {', '.join(sorted(jobs[0][1]))}, {PREDICTIONS}")
+
+
+@command
+def main(argv):
+    """Predicts masks or labels and says what was written."""
+    options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
+    model = described_model(options)
+    problems = list(options.model_problems(model))
+    if problems:
+        raise InputError("\n".join(problems))
+    classes, written = model.class_list, [PREDICTIONS]
+    if model.is_classification:
+        jobs = planned_jobs(options, None)
+        labels, failures = predict_classes(options, jobs, classes.names, *load_predictor(options))
+        print(labels["label"].value_counts().to_string())
+    else:
+        choice = options.choice(chosen_threshold(options.threshold, options.work_dir), classes)
+        jobs = planned_jobs(options, choice)
+        predictions, failures = predict_masks(options, jobs, choice, *load_predictor(options))
+        tell_masks(predictions, classes)
+        written = [*sorted(jobs[0][1]), *written]
+    print(f"wrote {options.output}: {', '.join(written)}")
     _report_failures(options, failures, len(jobs))
 
 

@@ -47,7 +47,9 @@ def builds_learns_and_comes_back(architecture, backbone, path):
     before = [weight.numpy() for weight in network.trainable_variables]
     assert np.isfinite(float(model.train_step(batch(size))["loss"]))
     moved = [np.any(a != b) for a, b in zip(before, network.trainable_variables, strict=True)]
-    assert np.mean(moved) > 0.9, f"{np.sum(moved)} of {len(moved)} weights learn"
+    # Stochastic depth leaves out blocks of EfficientNet in a step.
+    least = 0.8 if backbone.startswith("efficientnet") else 0.9
+    assert np.mean(moved) > least, f"{np.sum(moved)} of {len(moved)} weights learn"
     photo = batch(size)[0]
     probability = network(photo, training=False).numpy()
     assert probability.shape == (2, size, size, 1) and probability.dtype == np.float32

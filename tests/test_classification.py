@@ -4,6 +4,7 @@ import gc
 import hashlib
 import itertools
 import json
+import re
 import shlex
 
 import cv2
@@ -17,6 +18,8 @@ import contact_sheet
 import data_processing
 import doctor
 import export_model
+import exporting
+import image_files
 import predict
 import preview_balance
 import profile_loader
@@ -28,6 +31,8 @@ from config import TrainConfig, load_config
 from dataloader import load_data_path, tf_dataset, training_dataset, validation_dataset
 from draws import Draws
 from errors import InputError
+from exported_model import ExportDescription, ExportedModel
+from exporting import CARD
 from labels import LabelEncoding
 from ledger import read_ledger
 from legacy_keras import tf
@@ -573,17 +578,91 @@ def test_the_loader_is_profiled_without_masks(labelled_tables, tmp_path, capsys)
     assert {"read", "decode image", "Resize"} <= stages and "decode mask" not in stages
 
 
-@pytest.mark.parametrize(
-    ("main", "words"),
-    [(contact_sheet.main, []), (export_model.main, ["--format", "savedmodel"])],
-    ids=["contact_sheet", "export_model"],
-)
-def test_scripts_for_masks_refuse_with_the_way_out(main, words, classified, capsys):
+def test_the_contact_sheet_refuses_with_the_way_out(classified, capsys):
     before = sorted(classified.rglob("*"))
-    assert main(["--work_dir", classified, *words]) == WRONG_INPUT
+    assert contact_sheet.main(["--work_dir", classified]) == WRONG_INPUT
     message = capsys.readouterr().err
     assert f"is for runs that predict masks, but --work_dir {classified} classifies whole images. " in message
     assert sorted(classified.rglob("*")) == before
+
+
+def card_answer(folder, photo, monkeypatch, capsys):
+    """What the Python of a card prints of `photo`, run beside the model as a reader would."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / CARD).read_text(), re.S)
+    write_image(folder / "photo.png", photo)
+    (folder / "photo.png").rename(folder / "photo.jpg")  # OpenCV looks at the content
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    exec(compile(code, CARD, "exec"), {})
+    return capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options", "bar"),
+    [
+        ("savedmodel", [], 1e-4),
+        pytest.param("savedmodel", ["--size", "fixed", "--output_type", "mask"], 0, marks=pytest.mark.slow),
+        pytest.param("onnx", [], 1e-4, marks=pytest.mark.slow),
+        pytest.param("onnx", ["--size", "fixed"], 1e-4, marks=pytest.mark.slow),
+        pytest.param("tflite", ["--quantize", "float16"], 1e-2, marks=pytest.mark.slow),
+        pytest.param("tflite", ["--quantize", "int8"], 0.1, marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_finds_the_classes_of_its_run(
+    file_format, options, bar, classified, labelled_tables, tmp_path, monkeypatch, capsys
+):
+    export = tmp_path / "export"
+    words = ["--work_dir", classified, "--format", file_format, "--output", export, *options]
+    assert export_model.main(words) == DONE
+    printed, check = capsys.readouterr().out, json.loads((export / "check.json").read_text())
+    metrics = json.loads((classified / "metrics.json").read_text())
+    assert check["images"] == 6 and [row["subset"] for row in check["subsets"]] == list(SIZES)
+    assert check["balanced_accuracy_keras"] == pytest.approx(metrics["balanced_accuracy"])
+    recalls = [row["recall"] for row in metrics["subsets"]]
+    assert [row["balanced_accuracy_keras"] for row in check["subsets"]] == pytest.approx(recalls)
+    assert (check["largest_difference"] or 0) <= bar and "labels that differ: 0.000%\n" in printed
+    card = (export / CARD).read_text()
+    assert card.startswith("# Classification model, vgg16 with a pooling head\n")
+    assert "| subset | training images | validation images | recall | F1 |" in card
+    assert "| owl | 2 | 2 |" in card and "balanced accuracy, network" in card and "no validation" not in card
+
+    photos = sorted((read_manifest(labelled_tables).data_root / "valid").rglob("*.png"))
+    sources = {"run": ["--work_dir", classified], "export": ["--model", export]}
+    for name, source in sources.items():
+        assert predict.main([*source, "--images", *photos, "--output", tmp_path / name]) == DONE
+    run, own = (pd.read_csv(tmp_path / name / "predictions.csv") for name in sources)
+    assert own["label"].tolist() == run["label"].tolist() and list(own) == list(run)
+    found = own["label"][own["image"] == str(photos[0])].item()
+    assert (
+        card_answer(export, image_files.decode_colour(photos[0].read_bytes()), monkeypatch, capsys) == found
+    )
+
+
+def test_an_export_that_finds_other_classes_is_refused(classified, tmp_path, monkeypatch, capsys):
+    load = exporting.load_exported
+
+    def one_further(folder):
+        export = load(folder)
+        return ExportedModel(export.description, lambda photos: np.roll(export(photos), 1, axis=-1))
+
+    monkeypatch.setattr(exporting, "load_exported", one_further)
+    words = ["--work_dir", classified, "--format", "savedmodel", "--output", tmp_path / "export"]
+    assert export_model.main(words) == WRONG_INPUT
+    message = capsys.readouterr().err
+    assert "labels differing 1, expected at most 0.167" in message and "largest difference" in message
+    assert not (tmp_path / "export").exists()
+
+
+def test_predict_refuses_what_is_for_masks_of_an_export_too(tmp_path, capsys):
+    names, colours = ("cat", "dog"), ("#000000", "#ffffff")
+    description = ExportDescription(
+        "onnx", "fixed", "probability", "none", 32, 0, 0.5, names, "vgg16", colours, "classification"
+    )
+    (tmp_path / "export.json").write_text(description.to_json())
+    (tmp_path / "model.onnx").write_bytes(b"")
+    words = ["--model", tmp_path, "--images", tmp_path, "--output", tmp_path / "out", "--overlay"]
+    assert predict.main(words) == WRONG_INPUT
+    assert f"overlay: for masks, but {tmp_path} classifies whole photos" in capsys.readouterr().err
 
 
 def test_the_doctor_refuses_with_the_way_out(labelled_manifests, capsys):

@@ -123,7 +123,43 @@ def test_an_evaluation_is_shown_if_there_is_one(run):
     assert "| all | 2 | 0.550 | 0.400 |" in scores
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"subsets": 3}'])
+@pytest.mark.parametrize(
+    ("task", "score", "head", "rows", "last"),
+    [
+        (
+            "segmentation", "iou", "| class | IoU | from | to | F1 | precision | recall | true share |",
+            ["| cat | 0.500 | 0.400 | 0.600 | 0.600 | 0.700 | 0.800 | 0.900 |", "| mean | 0.250 |"],
+            "| all | 7 | 0.250 | 0.110 | 0.220 |",
+        ),
+        (
+            "classification", "f1", "| class | F1 | from | to | precision | recall | true share |",
+            ["| cat | 0.500 | 0.400 | 0.600 | 0.700 | 0.800 | 0.900 |", "| mean | 0.250 |"],
+            "Accuracy 0.110, balanced accuracy 0.220.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_scores_of_classes_are_shown(run, task, score, head, rows, last):
+    colours = ["#000000", "#ff0000"]
+    changes = {"task": task, "classes": ["cat", "dog"], "class_colours": colours, "decoder_filters": []}
+    config = dataclasses.replace(run[0], **changes)
+    both = {"f1": 0.6, "precision": 0.7, "recall": 0.8, "true_share": 0.9}
+    cat = {"class": "cat"} | both | {score: 0.5, f"{score}_low": 0.4, f"{score}_high": 0.6}
+    everything = {"images": 7, score: 0.25, "accuracy": 0.11, "balanced_accuracy": 0.22, "classes": [cat]}
+    with open(f"{config.work_dir}/{EVALUATION}", "w") as file:
+        json.dump({"all": everything, "subsets": []}, file)
+    balanced = {"keras": 0.9, "export": 0.8, "lost": 0.1}
+    check = CHECK | {"labels_differing": 0.5, "subsets": []}
+    check |= {f"balanced_accuracy_{kind}": value for kind, value in balanced.items()}
+    card = model_card(config, run[1], description_of(config, quantize="none"), check)
+    scores = section(card, "Scores")
+    for line in (head, *rows, last):
+        assert line in scores
+    if task == "classification":
+        compared = section(card, "Compared with the trained network")
+        assert "| all | 4 | 0.9000 | 0.8000 | 0.1000 |" in compared and "50.00% of the labels" in compared
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"subsets": 3}', '{"subsets": [3]}'])
 def test_damaged_scores_are_an_error(run, content):
     with open(f"{run[0].work_dir}/{METRICS}", "w") as file:
         file.write(content)
