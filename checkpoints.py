@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import InputError
-from manifest import json_text
+from whole_files import json_text
 
 CHECKPOINTS = "checkpoints"
 VARIABLES, STATE, HASHES = "variables", "state.json", "SHA256SUMS"

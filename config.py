@@ -14,11 +14,11 @@ from classes import TASKS, Classes, checked_classes
 from command import parse_options
 from errors import InputError
 from loss_terms import DEFAULT_LOSS, loss_terms
-from manifest import write_atomically
 from pair_cache import KINDS
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from skipping import WAYS
 from trust import trusted_transforms
+from whole_files import write_atomically
 
 CONFIG = "config.yaml"
 THRESHOLD = 0.5  # probability above which a pixel counts as found

@@ -25,20 +25,18 @@ from manifest import (
     COLUMNS,
     VERSION,
     by_type,
-    check_output,
-    check_writable,
     natural_order,
     read_description,
     read_table,
     refuse_to_replace,
     remove_stale,
-    write_json,
     write_tables,
 )
 from mask_encoding import MOST_VALUES, decide_encoding
 from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from splitting import BY_CLASS, check_subset_names, one_group, split_names, subset_names
+from whole_files import check_output, check_writable, write_json
 
 # Options that classification has nothing to do with.
 OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")

@@ -3,9 +3,7 @@
 Only weights are read from the run: config -> network in float32 -> weights, whatever precision it trained in.
 """
 
-import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -16,9 +14,10 @@ from class_evaluation import CLASSIFICATION, confusion_matrix
 from classes import TASKS
 from errors import InputError
 from exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
-from manifest import by_type, check_writable, json_text
+from manifest import by_type
 from pair_cache import PairReader
 from pixel_limit import MAX_PIXELS
+from whole_files import check_writable, json_text, whole_folder
 from working_size import shrink_photo, working_shape
 
 CHECK, CARD = "check.json", "MODEL_CARD.md"
@@ -70,33 +69,6 @@ def check_place(folder, overwrite):
         raise InputError(
             f"--output {folder} holds an export. Choose another folder, or pass --overwrite to replace it."
         )
-
-
-@contextlib.contextmanager
-def whole_folder(folder):
-    """A new folder to write to, which takes the place of `folder` in the end, or leaves no trace.
-
-    Raises:
-        InputError: the place cannot be written to.
-    """
-    folder = Path(folder)
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        if old.exists():
-            old.rename(folder)
-        raise InputError(
-            f"--output {folder} cannot be written: {error.strerror or error}. "
-            "Choose a folder that can be written to and has room left."
-        ) from None
-    finally:
-        for place in (new, old):
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def drawn_evenly(tables, count, seed):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from errors import InputError
-from manifest import write_atomically
 from skipping import SkippedDraw
+from whole_files import write_atomically
 
 LEDGER, SKIPPED = "ledger.csv", "skipped.csv"
 SUSPICIOUS = 1e-6

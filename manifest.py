@@ -1,6 +1,5 @@
 """Manifests: train.csv, valid.csv, train<subset>.csv and manifest.json, written whole and read with care."""
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -19,6 +18,7 @@ from labels import LabelEncoding
 from manifest_rows import AGAIN, COLUMNS, NUMBERS, RANGES, check_rows, fill_numbers, fill_paths
 from mask_encoding import MaskEncoding
 from pixel_limit import MAX_PIXELS
+from whole_files import json_text, write_together
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -34,61 +34,6 @@ DESCRIBED = {
     "class_colours": dict,
 }
 KINDS = {str: "text", dict: "names with values"}
-
-
-def write_atomically(path, content):
-    """Writes text (UTF-8) or bytes under a temporary name and renames, so that `path` is whole or untouched.
-
-    Raises:
-        InputError: the place cannot be written to.
-    """
-    write_together({path: content})
-
-
-def write_together(contents):
-    """Writes files as `write_atomically` does, and renames none before all are complete.
-
-    Args:
-        contents: text or bytes of each path.
-    """
-    temporary = {
-        Path(path): Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp") for path in contents
-    }
-    try:
-        for path, content in contents.items():
-            place = temporary[Path(path)]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content.encode() if isinstance(content, str) else content)
-        for path, place in temporary.items():
-            place.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}. "
-            "Choose a folder that can be written to and has room left."
-        ) from None
-    finally:
-        for place in temporary.values():
-            with contextlib.suppress(OSError):  # the folder itself may be what is wrong
-                place.unlink(missing_ok=True)
-
-
-def check_writable(option, folder):
-    """Raises InputError at once where `folder` neither is nor can become a folder to write to."""
-    try:
-        nearest = next(place for place in [Path(folder), *Path(folder).absolute().parents] if place.exists())
-    except OSError as error:  # as of a name that is too long
-        raise InputError(f"{option} {folder}: {error.strerror}. Choose another.") from None
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise InputError(
-            f"{option} {folder}: {nearest} is not a folder that can be written to. Choose another."
-        )
-
-
-def check_output(option, path):
-    """Raises InputError at once where `path` neither is nor can become a file to write."""
-    check_writable(option, Path(path).parent)
-    if Path(path).is_dir():
-        raise InputError(f"{option} {path} cannot be written: it is a folder. Name a file.")
 
 
 def table_text(frame):
@@ -113,16 +58,6 @@ def write_tables(csv_dir, tables, description):
     hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     texts[MANIFEST] = json_text(description | {"files": description.get("files", {}) | hashes})
     write_together({Path(csv_dir, name): text for name, text in texts.items()})
-
-
-def write_json(path, content):
-    """Writes JSON for people and machines: indented, whole or not at all."""
-    write_atomically(path, json_text(content))
-
-
-def json_text(content):
-    """`content` as indented JSON text."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def refuse_to_replace(csv_dir, data_root):

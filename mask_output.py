@@ -1,8 +1,6 @@
 """What a prediction leaves behind: the mask, and on request probabilities and an overlay, in row bands."""
 
-import contextlib
 import itertools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +9,10 @@ import cv2
 import numpy as np
 
 from classes import Classes
-from errors import InputError
 from pixel_limit import MOST_PIXELS
 from png_stream import PngWriter
 from row_bands import ObjectCounter, disc, smoothed_bands
+from whole_files import open_together
 from working_size import decode_photo, working_shape
 
 MASKS, PROBABILITIES, OVERLAYS = "masks", "probabilities", "overlays"
@@ -164,39 +162,6 @@ def _also_written(bands, writer, bits):
         highest = band.max(axis=-1) if band.ndim == 3 else band
         writer.write((highest * np.float32(most) + np.float32(0.5)).astype(f"u{bits // 8}"))
         yield band
-
-
-@contextlib.contextmanager
-def open_together(places):
-    """Files open for writing under temporary names; renamed if the block ends well, deleted if not.
-
-    Args:
-        places: {key: Path}.
-
-    Yields:
-        {key: binary file}
-
-    Raises:
-        InputError: a place cannot be written to. An OSError of something else than these files must not
-            leave the block.
-    """
-    temporary = {key: path.with_name(f".{path.name}.{os.getpid()}.tmp") for key, path in places.items()}
-    try:
-        with contextlib.ExitStack() as stack:
-            for path in temporary.values():
-                path.parent.mkdir(parents=True, exist_ok=True)
-            yield {key: stack.enter_context(open(path, "wb")) for key, path in temporary.items()}
-        for key, path in temporary.items():
-            path.replace(places[key])
-    except OSError as error:
-        raise InputError(
-            f"{next(iter(places.values()))} cannot be written: {error.strerror or error}. "
-            "Choose a folder that can be written to and has room left."
-        ) from None
-    finally:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):  # the folder itself may be what is wrong
-                path.unlink(missing_ok=True)
 
 
 class Sketch:

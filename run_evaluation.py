@@ -8,11 +8,12 @@ import numpy as np
 
 from config import THRESHOLD, load_config
 from errors import InputError
-from manifest import MANIFEST, json_text, natural_order, read_manifest, subset_files
+from manifest import MANIFEST, natural_order, read_manifest, subset_files
 from pair_cache import PairReader
 from run_data import loader_subsets, valid_tables
 from skipping import SKIP_ADVICE
 from transforms import valid_transform
+from whole_files import json_text
 
 BEST_THRESHOLD = "best"  # the one that evaluation_valid.json names
 NEEDED = ("threshold", "fingerprint", "all", "subsets")  # by those who read evaluation_valid.json

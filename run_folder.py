@@ -10,8 +10,8 @@ import pandas as pd
 
 from config import CONFIG, load_config
 from errors import InputError
-from manifest import check_writable, write_atomically
 from trust import trusted_transforms
+from whole_files import check_writable, write_atomically
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
 POOLED = ("iou", "f1", "precision", "recall")

@@ -13,12 +13,12 @@ from charts import FRAME, history_charts, threshold_charts
 from config import CONFIG, THRESHOLD, TrainConfig
 from errors import InputError
 from ledger import LEDGER, read_ledger
-from manifest import write_together
 from pages import render
 from pair_cache import PairReader
 from report_pictures import gallery, training_samples
 from run_evaluation import evaluate_table, evaluation_report, output_files, report_files
 from run_folder import METRICS, best_epoch, read_history
+from whole_files import write_together
 
 REPORT = "report.html"
 HISTORY_COLUMNS = {

@@ -22,7 +22,7 @@ from command import command
 from config import CONFIG, TrainConfig, load_config, parse_config, save_config
 from errors import InputError
 from ledger import LEDGER, write_ledger
-from manifest import read_manifest, write_json
+from manifest import read_manifest
 from resuming import Resumption, check_manifest, manifest_digests, resumed_config
 from run_data import (
     checked_plan,
@@ -50,6 +50,7 @@ from run_report import write_report
 from stopping import StopRequest
 from transforms import valid_transform
 from trust import trusted_transforms
+from whole_files import write_json
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 

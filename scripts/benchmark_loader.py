@@ -34,9 +34,10 @@ import pandas as pd
 from command import command, parse_options
 from data_processing import ManifestOptions, make_csv_file, split_data_train
 from errors import InputError
-from manifest import check_output, read_manifest, write_atomically, write_json
+from manifest import read_manifest
 from memory import family_memory
 from sample_data import make_sample_data, render_pair
+from whole_files import check_output, write_atomically, write_json
 
 LARGE = 4000, 3000  # pixels
 LARGE_PAIRS = {"0": 12, "1": 6, "2": 6, "3": 4, "4": 4}

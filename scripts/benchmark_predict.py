@@ -30,8 +30,8 @@ from command import command, parse_options
 from config import THRESHOLD, load_config
 from errors import InputError
 from image_files import read_bytes
-from manifest import check_output, write_json
 from sample_data import render_pair
+from whole_files import check_output, write_json
 from working_size import decode_photo
 
 RACES = ("small", "large", "memory")

@@ -42,9 +42,10 @@ from tqdm import tqdm
 from command import command, parse_options
 from errors import InputError
 from image_files import open_strictly, read_bytes
-from manifest import COLUMNS, VERSION, check_output, write_atomically, write_json, write_tables
+from manifest import COLUMNS, VERSION, write_tables
 from mask_encoding import MaskEncoding
 from sample_data import SUBSET_SIZES, render_pair
+from whole_files import check_output, write_atomically, write_json
 
 RENDERED = 256  # distinct scenes; shifting them by a pixel each time makes the rest
 SAMPLE = 2000  # pairs whose decoding is timed for the limit

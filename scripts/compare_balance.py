@@ -23,9 +23,9 @@ from balancing import STRATEGIES
 from command import command, parse_options
 from demo import run
 from errors import InputError
-from manifest import check_output, check_writable, write_json
 from run_folder import best_epoch, json_rows, read_history
 from sample_data import refuse_filled
+from whole_files import check_output, check_writable, write_json
 
 SCORE = "val_balanced_accuracy"
 NEED_MORE = ("shares",)  # strategies that need options of their own

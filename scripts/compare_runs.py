@@ -15,8 +15,8 @@ import pandas as pd
 
 from command import command, parse_options
 from errors import InputError
-from manifest import check_output, json_text, write_together
 from run_comparison import compared_runs, comparison_page
+from whole_files import check_output, json_text, write_together
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ import numpy as np
 from command import command, parse_options
 from errors import InputError
 from image_files import read_image
-from manifest import check_output, natural_order, read_manifest, write_atomically
+from manifest import natural_order, read_manifest
 from outlines import outlined_photo
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import check_classes
 from run_folder import check_weights, trusted_config
+from whole_files import check_output, write_atomically
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22

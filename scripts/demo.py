@@ -20,7 +20,7 @@ import train
 from command import DONE, command, parse_options
 from config import SEEDS
 from errors import InputError
-from manifest import check_writable
+from whole_files import check_writable
 
 DEMO = ROOT / "demo"
 # A small network from random weights: what two cores learn in four minutes. The photos are small already.

@@ -16,7 +16,7 @@ from command import command, parse_options
 from diagnosis import Diagnosis
 from environment import examine_environment
 from errors import InputError
-from manifest import check_writable, write_atomically, write_json
+from whole_files import check_writable, write_atomically, write_json
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import pandas as pd
 from command import command, parse_options
 from config import THRESHOLD
 from errors import InputError
-from manifest import check_output, write_together
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import (
     BEST_THRESHOLD,
@@ -32,6 +31,7 @@ from run_evaluation import (
     threshold_problem,
 )
 from run_folder import check_weights, trusted_config
+from whole_files import check_output, write_together
 
 MEANS = {
     "iou": "mean IoU", "f1": "mean F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",

@@ -21,11 +21,11 @@ from data_root import LEADS_OUT
 from errors import Findings, InputError, listing
 from image_files import walk_files
 from inspection import inspect_pairs
-from manifest import check_writable, write_json
 from mask_encoding import has_fringes, usual_encoding
 from mask_fixes import suspects, write_fixes
 from pairs import find_folders, find_pairs
 from sample_data import refuse_filled
+from whole_files import check_writable, write_json
 
 
 @dataclass(frozen=True)

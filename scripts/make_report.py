@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from command import command, parse_options
 from config import THRESHOLD
 from errors import InputError
-from manifest import check_output, read_manifest
+from manifest import read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import check_classes, chosen_threshold, threshold_problem
 from run_folder import check_weights, trusted_config
 from run_report import REPORT, write_report
+from whole_files import check_output
 
 TITLES = {
     "iou": "IoU", "f1": "F1", "boundary_iou": "boundary IoU", "accuracy": "accuracy",

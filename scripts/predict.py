@@ -23,11 +23,11 @@ from tqdm import tqdm
 from command import FAILED, command, parse_options
 from config import load_config
 from errors import Findings, InputError, listing
-from manifest import check_writable, write_together
 from mask_output import MASKS, OutputChoice, outcome_columns
 from photo_search import find_photos
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_evaluation import BEST_THRESHOLD, chosen_threshold, several_classes, threshold_problem
+from whole_files import check_writable, write_together
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 # Options that say nothing about labels.

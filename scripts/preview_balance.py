@@ -18,7 +18,8 @@ from balancing import BELONGS_TO, SHORT_FOR, STRATEGIES, balance_plan, finite_re
 from command import command
 from config import TrainConfig, parse_config
 from errors import InputError
-from manifest import check_output, json_text, read_manifest, write_together
+from manifest import read_manifest
+from whole_files import check_output, json_text, write_together
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from config import TrainConfig, parse_config
 from errors import InputError
 from loader_advice import NAMES, choose, settings_to_try, weigh
 from loader_profile import REST, TURNS, first_steps, measure_ratio, measure_stages, measure_training
-from manifest import check_output, read_manifest, write_json
+from manifest import read_manifest
+from whole_files import check_output, write_json
 
 
 @dataclass(frozen=True)

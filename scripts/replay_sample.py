@@ -23,11 +23,12 @@ from contact_sheet import label, outlined, tinted
 from errors import InputError, visible
 from fast_transforms import by_name
 from ledger import read_skipped
-from manifest import check_output, check_writable, json_text, read_manifest, write_together
+from manifest import read_manifest
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from run_data import checked_plan, training_parts
 from run_folder import trusted_config
 from transforms import reseed
+from whole_files import check_output, check_writable, json_text, write_together
 
 SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
 

@@ -30,9 +30,9 @@ from command import command, parse_options
 from data_processing import ManifestOptions, make_csv_file, split_data_train
 from errors import InputError
 from ledger import LEDGER
-from manifest import write_json
 from run_folder import BEST, HISTORY, LAST
 from sample_data import make_sample_data
+from whole_files import write_json
 
 STEPS_PER_EPOCH, EPOCHS = 6, 3
 SETTINGS = {

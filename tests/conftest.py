@@ -233,3 +233,18 @@ def pytest_collection_modifyitems(items):
 def pytest_report_header():
     """Names the machine's size, which the timings of a run depend on."""
     return f"{os.cpu_count()} cores"
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Function after which every file that is written whole finds the disk full."""
+    import whole_files
+
+    def fill():
+        def open_full(path, mode):
+            path.touch()
+            return open("/dev/full", mode)
+
+        monkeypatch.setattr(whole_files, "open", open_full, raising=False)
+
+    return fill

@@ -17,11 +17,12 @@ from class_evaluation import evaluate_classes
 from classes import Classes
 from command import DONE, WRONG_INPUT
 from config import CONFIG, load_config
-from manifest import json_text, read_manifest
+from manifest import read_manifest
 from pages import look_up
 from report_pictures import LONGEST, compared_classes
 from run_report import MOST_CONFUSIONS, class_parts_of_page, frequent_confusions, report_page, run_figures
 from sample_data import CLASSES
+from whole_files import json_text
 
 NAMES = list(CLASSES)
 __all__ = ["browser"]  # a fixture

@@ -729,14 +729,10 @@ def test_places_that_cannot_be_written(data_root, refuse, command, tmp_path):
     assert refuse(data_root).startswith(message.format(f"--csv_dir {command.csv_dir}", command.csv_dir))
 
 
-def test_a_full_disk_is_wrong_input_and_leaves_the_old_manifests(data_root, make, refuse, monkeypatch):
+def test_a_full_disk_is_wrong_input_and_leaves_the_old_manifests(data_root, make, refuse, full_disk):
     make(data_root)
-
-    def full(self, content):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    assert "train.csv cannot be written: No space left on device. Choose a folder" in refuse(
+    full_disk()
+    assert "csv cannot be written: No space left on device. Choose a folder" in refuse(
         data_root, "--seed", "1"
     )
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from command import DONE, WRONG_INPUT
 from config import load_config
 from errors import InputError
 from exported_model import DESCRIPTION, load_exported
-from exporting import CARD, CHECK, check_likeness, compare, describe, drawn_evenly, drawn_pairs, whole_folder
+from exporting import CARD, CHECK, check_likeness, compare, describe, drawn_evenly, drawn_pairs
 from legacy_keras import tf
 from manifest import read_manifest
 from prediction import load_network
@@ -269,38 +268,6 @@ def test_an_export_is_only_replaced_when_told(finished, network, tmp_path, capsy
     with nothing_changes(tmp_path):
         assert export_model.main(words(finished, folder, "tflite", "--overwrite")) == WRONG_INPUT
     assert "holds other things than an export; choose another folder" in capsys.readouterr().err
-
-
-def test_a_folder_is_never_replaced_by_half_an_export(tmp_path):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export/model.onnx").write_text("old")
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "export") as new:
-        (new / "model.onnx").write_text("half")
-        raise RuntimeError
-    assert (tmp_path / "export/model.onnx").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["export"]
-    with whole_folder(tmp_path / "export") as new:
-        (new / "model.onnx").write_text("new")
-    assert (tmp_path / "export/model.onnx").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["export"]
-
-
-def test_the_old_export_comes_back_if_the_new_one_cannot_be_put_there(tmp_path, monkeypatch):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export/model.onnx").write_text("old")
-    rename = Path.rename
-
-    def failing(self, target):
-        if self.name.endswith(".tmp"):
-            raise OSError(28, "No space left on device")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(InputError, match="cannot be written: No space left on device"):
-        with whole_folder(tmp_path / "export"):
-            pass
-    assert (tmp_path / "export/model.onnx").read_text() == "old"
-    assert os.listdir(tmp_path) == ["export"]
 
 
 def test_outputs_that_are_no_folder_are_refused(finished, tmp_path, capsys):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,21 +11,10 @@ from conftest import draw_pair, write_data, write_image
 from data_processing import main as make_manifests
 from data_root import DataRoot
 from errors import InputError
-from manifest import (
-    AGAIN,
-    COLUMNS,
-    check_writable,
-    natural_order,
-    read_description,
-    read_manifest,
-    read_table,
-    subset_files,
-    write_atomically,
-    write_json,
-    write_together,
-)
+from manifest import AGAIN, COLUMNS, natural_order, read_description, read_manifest, read_table, subset_files
 from manifest_rows import unusable_files
 from mask_encoding import MaskEncoding
+from whole_files import write_json
 
 
 def edit(path, change):
@@ -47,74 +35,6 @@ def tutorial_csvs(csv_dir, tables):
     for name, images in tables.items():
         pd.DataFrame({"images": images}).to_csv(csv_dir / name, index=False)
     return csv_dir
-
-
-# Writing
-
-
-def test_a_file_is_written_and_replaced_with_its_folder(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    write_atomically(path, "Nägel\n")
-    assert path.read_bytes() == "Nägel\n".encode()
-    write_atomically(path, b"\x00\x01")
-    assert path.read_bytes() == b"\x00\x01"
-    assert os.listdir(path.parent) == ["a.txt"]
-
-
-@pytest.mark.parametrize("method", ["write_bytes", "replace"])
-def test_a_failed_write_leaves_the_old_file_and_no_other(method, tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    write_atomically(path, "old")
-    write = Path.write_bytes
-
-    def fail(self, *arguments):
-        if method == "write_bytes":
-            write(self, b"ha")  # the disk is full in the middle of it
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, method, fail)
-    with pytest.raises(InputError) as caught:
-        write_atomically(path, "new")
-    assert str(caught.value) == (
-        f"{path} cannot be written: No space left on device. "
-        "Choose a folder that can be written to and has room left."
-    )
-    monkeypatch.undo()
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
-
-
-def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):
-    def interrupt(self, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "a.txt", "new")
-    assert os.listdir(tmp_path) == []
-
-
-def test_files_written_together_are_all_old_if_one_fails(tmp_path):
-    write_atomically(tmp_path / "a.csv", "old")
-    (tmp_path / "taken").touch()
-    with pytest.raises(InputError, match="taken/b.csv cannot be written: "):
-        write_together({tmp_path / "a.csv": "new", tmp_path / "taken" / "b.csv": "new"})
-    assert (tmp_path / "a.csv").read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == ["a.csv", "taken"]
-
-
-def test_json_is_readable(tmp_path):
-    write_json(tmp_path / "a.json", {"name": "Nägel", "n": 1})
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Nägel",\n  "n": 1\n}\n'
-
-
-def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
-    check_writable("--csv_dir", tmp_path / "not" / "yet")
-    assert os.listdir(tmp_path) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(
-        InputError, match=r"^--csv_dir (.*file/x): .*/file is not a folder that can be written to"
-    ):
-        check_writable("--csv_dir", tmp_path / "file" / "x")
 
 
 def test_subset_files_come_in_natural_order(tmp_path):
