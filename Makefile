@@ -28,7 +28,8 @@ test: .venv/requirements-dev.stamp
 	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: .venv/requirements-dev.stamp
-	$(RUN) -m pytest
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest -n auto --dist loadfile
 
 bad-input: .venv/requirements-dev.stamp
 	$(RUN) tests/list_bad_input.py

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from classes import IGNORED, Classes
+from classes import CLASSIFICATION, IGNORED, Classes
 from evaluation import CONFIDENCE, RESAMPLED_AT_ONCE, RESAMPLES, WORST, spread_examples
 from metrics import scores_of_sums
 from run_folder import POOLED
 
 OF_CLASSES = POOLED  # a score of each class, and the mean over classes
 OF_ALL = (*OF_CLASSES, "accuracy", "balanced_accuracy")
-CLASSIFICATION = "classification"
 LABEL_COLUMNS = ("label", "found", "probability", "correct")
 ABSENT_RULE = (
     "a class that is neither there nor found has no score and is left out of means; any other 0/0 scores 0"
@@ -120,8 +119,11 @@ class ClassEvaluation:
         return "accuracy" if self.task == CLASSIFICATION else "iou"
 
     def examples(self, subset):
-        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}."""
-        own = self.images[self.images["subset"] == subset]
+        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}.
+
+        Those without a score, of which all is ignored, are none of these.
+        """
+        own = self.images[(self.images["subset"] == subset) & self.images[self.score].notna()]
         return spread_examples(own.sort_values(self.score, kind="stable"))
 
     def summary(self, rows, confusion):
@@ -154,13 +156,20 @@ class ClassEvaluation:
             }
         )
 
+    def _accuracy(self, rows):
+        right = self.images["correct"][rows]
+        return {"images": len(right), "accuracy": number(right.astype(float).mean())}
+
     def report(self):
         """All scores in plain types, the weakest subset first: what is written as JSON."""
         names, empty = self.images["subset"], np.zeros((len(self.classes),) * 2, np.int64)
-        rows = [
-            {"subset": name} | self.summary((names == name).to_numpy(), self.confusions.get(name, empty))
-            for name in self.subsets
-        ]
+        if self.task == CLASSIFICATION:  # a subset is a class, of which `all` tells the rest
+            rows = [{"subset": name} | self._accuracy(names == name) for name in self.subsets]
+        else:
+            rows = [
+                {"subset": name} | self.summary((names == name).to_numpy(), self.confusions.get(name, empty))
+                for name in self.subsets
+            ]
         everything = self.summary(np.full(len(names), True), sum(self.confusions.values(), empty))
         worst = self.images.sort_values(self.score, kind="stable").head(WORST)
         return {

@@ -13,6 +13,8 @@ from loss_terms import loss_terms
 from losses import ALPHA, FALSE_NEGATIVE, FALSE_POSITIVE, GAMMA, SMOOTH
 
 SMALLEST = float(np.finfo(np.float32).tiny)
+# 1 / probability meets the softmax's gradient only after weights (to 1e4) and float16's loss scale (to 1e8).
+LEAST_IN_GRADIENT = 1e-25
 PIXELS = [0, 1, 2]  # axes of a batch's pixels
 
 
@@ -49,9 +51,15 @@ def focal_loss(truth, probability, weight):
     return _pixel_mean(-weight * ALPHA * truth * (1.0 - probability) ** GAMMA * _log(probability), truth)
 
 
+@tf.custom_gradient
 def _log(probability):
-    # Not above float32's smallest number, below which a softmax that is wrong would have no gradient.
-    return tf.math.log(tf.maximum(probability, SMALLEST))
+    """Logarithm, whose gradient stays finite with any loss weight and loss scale."""
+
+    def gradient(upstream):
+        inverse = tf.math.reciprocal(tf.maximum(probability, LEAST_IN_GRADIENT))
+        return upstream * tf.where(probability >= SMALLEST, inverse, 0.0)
+
+    return tf.math.log(tf.maximum(probability, SMALLEST)), gradient
 
 
 def _mean_of_present(losses, truth, weight):

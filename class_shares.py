@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from classes import IGNORED
+from errors import InputError
 from splitting import BY_CLASS
 
 MOST_SUBSETS = 8  # that get a column of their own in what is printed
@@ -22,6 +23,22 @@ def class_shares(summaries, encoding, classes):
             if class_id != IGNORED:
                 shares[row, class_id] = pixels / summary.pixels
     return pd.DataFrame(shares, columns=[f"{BY_CLASS}{name}" for name in classes.names])
+
+
+def check_counted(rows):
+    """Raises InputError where all pixels of the training or of the validation masks are ignored.
+
+    Args:
+        rows: as for `class_table`.
+    """
+    columns = [name for name in rows if name.startswith(BY_CLASS)]
+    for side in ("train", "valid") if columns else ():
+        own = rows.loc[rows["split"] == side, columns].to_numpy()
+        if len(own) and not own.any():
+            raise InputError(
+                f"every pixel of the {len(own)} masks of {side} is ignored, so that nothing is left to learn "
+                "or to score. Correct the masks, or --ignore_index."
+            )
 
 
 def class_table(rows):

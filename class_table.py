@@ -125,9 +125,12 @@ def _add_row(row, values, names, ignore_index):
     if visible(name) != name:
         return f"name is {visible(name)!r}, expected one without control characters"
     class_id = IGNORED if int(text) == ignore_index else int(text)
+    first, shown = names.setdefault(class_id, (name, value))
+    if first and name and first != name:
+        return f"id {text} is {name!r}, but {first!r} in a row above; expected one name for an id"
+    names[class_id] = first or name, shown
     if value is not None:
         values[value] = class_id
-    names.setdefault(class_id, (name, value))
     return None
 
 
@@ -153,6 +156,13 @@ def _checked_table(path, values, names, ignore_index):
     if twice:
         raise InputError(
             f"--classes {path}: {', '.join(twice)} names several ids; expected a name for each. {_ADVICE}"
+        )
+    taken = values.get(ignore_index, IGNORED)
+    if taken != IGNORED and IGNORED not in values.values():
+        raise InputError(
+            f"--classes {path}: the grey value {ignore_index} is class {taken}, but --ignore_index "
+            f"{ignore_index} takes it for what counts nowhere. Give another --ignore_index, with a row of "
+            "its grey value."
         )
     shown = [names[number][1] for number in ids]
     classes = Classes(

@@ -8,6 +8,7 @@ import numpy as np
 from errors import InputError, visible
 
 TASKS = ("segmentation", "classification")
+CLASSIFICATION = TASKS[1]
 IGNORED = 255  # id of pixels that are left out of the loss and of every score
 MOST_CLASSES = 254  # ids 0 to 253; mask_encoding.py marks values without a name with 254
 IGNORED_COLOUR = "#808080"

@@ -64,8 +64,8 @@ class TrainConfig:
         weight_decay: Of AdamW, for all weights but biases and normalisation.
         freeze_epochs: For so many epochs the decoder learns alone; the encoder and its normalisation stay as
             encoder_weights are.
-        unfreeze_learning_rate: Takes learning_rate's place when the encoder begins to learn; a tenth of it by
-            default.
+        unfreeze_learning_rate: Takes learning_rate's place when the encoder begins to learn; the decay goes
+            on, so that halfway the rate is about half of this. A tenth of learning_rate by default.
         loss: `dice`, `jaccard`, `focal`, `bce` (cross-entropy, binary or of several classes), `tversky`, or
             a sum of them, with factors or without, as in 0.5*dice+1*focal. dice+focal by default, bce for
             classification.
@@ -237,8 +237,11 @@ class TrainConfig:
                 "architecture and decoder_filters mean something for segmentation only, which has a decoder; "
                 "leave them out"
             )
-        if self.unfreeze_learning_rate is not None and not self.freeze_epochs:
-            yield "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"
+        if self.unfreeze_learning_rate is not None and not 0 < self.freeze_epochs < self.epochs:
+            yield (
+                "unfreeze_learning_rate means something with freeze_epochs greater than 0 and less than "
+                f"epochs only, got freeze_epochs {self.freeze_epochs} and epochs {self.epochs}"
+            )
         try:
             loss_terms(self.loss or DEFAULT_LOSS)
             if self.classes or self.class_colours:
@@ -261,9 +264,23 @@ def parse_config(options_class, argv, *, prog, description):
     return options
 
 
+class ConfigDumper(yaml.SafeDumper):
+    """Quotes text that a reader may take for a number: a class may be called 1e3."""
+
+    def represent_str(self, text):
+        try:
+            float(text)
+        except ValueError:
+            return super().represent_str(text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+
+
+ConfigDumper.add_representer(str, ConfigDumper.represent_str)
+
+
 def save_config(config, work_dir):
     """Writes config.yaml, which `train.py --config` and `load_config` read."""
-    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    text = yaml.dump(dataclasses.asdict(config), Dumper=ConfigDumper, sort_keys=False, allow_unicode=True)
     write_atomically(Path(work_dir, CONFIG), text)
 
 

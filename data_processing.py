@@ -4,6 +4,7 @@ python data_processing.py --data_root D
 python data_processing.py --data_root D --task classification
 """
 
+import collections
 import hashlib
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +13,7 @@ from typing import Literal
 
 import pandas as pd
 
-from class_shares import class_shares, class_table, printed_class_table
+from class_shares import check_counted, class_shares, class_table, printed_class_table
 from class_table import read_classes
 from classes import TASKS
 from command import command, parse_options
@@ -37,6 +38,8 @@ from pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
 from pixel_limit import MAX_PIXELS, pixel_limit_problem
 from splitting import BY_CLASS, check_subset_names, one_group, split_names, subset_names
 from whole_files import check_output, check_writable, write_json
+
+MOST_UNNAMED = 100  # values that an error lists
 
 # Options that classification has nothing to do with.
 OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")
@@ -152,6 +155,7 @@ def make_csv_file(options):
     _check_names(rows["type"].unique())
     split = _split_described(rows, options)
     rows["split"] = split_names(rows, options)
+    check_counted(rows)
     shares = class_table(rows)
     description = {
         "version": VERSION,
@@ -251,6 +255,7 @@ def _encoding(options, facts, table):
         raise InputError(
             f"{len(strays)} masks hold values that --classes {options.classes} does not name:\n"
             f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
+            f"in all: {_unnamed_in_all([summaries[path] for path in strays], encoding)}\n"
             "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
         )
     return encoding, encoding.describe()
@@ -262,6 +267,16 @@ def _unnamed(summary, encoding):
     if named is None:
         return "colours" if summary.values else "too many values for a table"
     return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
+
+
+def _unnamed_in_all(summaries, encoding):
+    """The values that the encoding does not name, with the number of masks that hold each."""
+    found = collections.Counter()
+    for summary in summaries:
+        found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
+    values = [f"{value} (in {found[value]})" for value in sorted(found)]
+    more = f", and {len(values) - MOST_UNNAMED} more" if len(values) > MOST_UNNAMED else ""
+    return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
 
 
 def _rows(facts, encoding):

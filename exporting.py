@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from class_evaluation import CLASSIFICATION, confusion_matrix
-from classes import TASKS
+from class_evaluation import confusion_matrix
+from classes import CLASSIFICATION, TASKS
 from errors import InputError
 from exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
 from manifest import by_type

@@ -8,25 +8,37 @@ from batch_prediction import BATCHES_AHEAD, BadPhoto, Threads, read_input, read_
 from pixel_limit import MAX_PIXELS
 
 
-def table_columns(classes):
+def table_columns(classes, with_probabilities=True):
     """The columns of predictions.csv for the names of the classes."""
-    return ["image", "label", "probability", *(f"probability_{name}" for name in classes)]
+    probabilities = ["probability", *(f"probability_{name}" for name in classes)]
+    return ["image", "label", *(probabilities if with_probabilities else ())]
 
 
-def predict_labels(predictor, paths, classes, *, input_size, batch_size, threads, max_pixels=MAX_PIXELS):
+def predict_labels(
+    predictor,
+    paths,
+    classes,
+    with_probabilities=True,
+    *,
+    input_size,
+    batch_size,
+    threads,
+    max_pixels=MAX_PIXELS,
+):
     """Predicts the class of each photo.
 
     Args:
         predictor: Predictor (batch_prediction.py) that gives float32 (B, 1, 1, C).
         paths: list of the photos' paths.
         classes: names of the classes, by id.
+        with_probabilities: False for an exported model that gives ids alone.
         input_size: side to which photos are squeezed.
         batch_size: photos that the network gets at once.
         threads: that read.
         max_pixels: of a photo, by its header.
 
     Yields:
-        (path, BadPhoto or (label, its probability, probability of each class)) in the order of `paths`.
+        (path, BadPhoto or the values of `table_columns` behind the image) in the order of `paths`.
     """
 
     def read(path):
@@ -40,9 +52,13 @@ def predict_labels(predictor, paths, classes, *, input_size, batch_size, threads
             good = [photo for _, photo in batch if not isinstance(photo, BadPhoto)]
             answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
             for path, photo in batch:
-                yield path, photo if isinstance(photo, BadPhoto) else _labelled(next(answers), classes)
+                if not isinstance(photo, BadPhoto):
+                    photo = _labelled(next(answers), classes, with_probabilities)
+                yield path, photo
 
 
-def _labelled(probabilities, classes):
+def _labelled(probabilities, classes, with_probabilities):
     found = int(np.argmax(probabilities))
+    if not with_probabilities:
+        return (classes[found],)
     return classes[found], float(probabilities[found]), *map(float, probabilities)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from class_losses import class_loss
-from classes import TASKS
+from classes import CLASSIFICATION, TASKS
 from classifier import classifier
 from errors import InputError
 from freezing import freeze_normalisation
@@ -172,7 +172,9 @@ class SegmentationModel(tf.keras.Model):
         self.task = task
         self.loss_weights = loss_weights
         if self.classes:
-            self.counts = ClassCounts(len(self.subsets), len(self.classes))
+            # A classification's subsets are its classes: one matrix tells all.
+            subsets = 1 if task == CLASSIFICATION else len(self.subsets)
+            self.counts = ClassCounts(subsets, len(self.classes))
         else:
             self.counts = SubsetCounts(len(self.subsets))
         self.mean_loss = tf.keras.metrics.Mean("loss")
@@ -223,6 +225,8 @@ class SegmentationModel(tf.keras.Model):
         photo, mask, subset = batch
         probability = self.network(photo, training=False)
         self.mean_loss.update_state(self.loss(mask, probability), sample_weight=tf.shape(photo)[0])
+        if self.task == CLASSIFICATION:
+            subset = tf.zeros_like(subset)
         self.counts.update_state(mask, probability, subset)
         scores = score_logs(self.counts.result(), self.subsets, self.classes, self.task)
         return {"loss": self.mean_loss.result()} | scores

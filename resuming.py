@@ -10,6 +10,8 @@ from pathlib import Path
 from checkpoints import Checkpoint, newest_checkpoint
 from config import TrainConfig, load_config
 from errors import Findings, InputError
+from manifest import MANIFEST
+from whole_files import json_text
 
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
@@ -20,6 +22,7 @@ LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
 ).split()
 STATE_VERSION = 1
+MEANING = "meaning"  # of the masks, among the digests; a subset's begins with "train"
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,15 @@ def _with_decay(own, wanted, state):
 
 
 def manifest_digests(manifest):
-    """{table: [rows, hash]} of what decides on batches and scores: every subset, and `valid`."""
+    """{table: [rows, hash]} of what decides on batches and scores: every subset, and `valid`.
+
+    Under MEANING, in place of rows, the number of classes, and a hash of how masks encode them.
+    """
     tables = {f"train{name}": table for name, table in manifest.train.items()} | {"valid": manifest.valid}
-    return {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
+    names = list(manifest.classes.names) if manifest.classes else []
+    meaning = json_text([names, manifest.encoding.to_dict()]).encode("utf-8", "surrogateescape")
+    digests = {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
+    return digests | {MEANING: [len(names) or 2, hashlib.sha256(meaning).hexdigest()]}
 
 
 def _rows_hash(table):
@@ -133,13 +142,16 @@ def check_manifest(folder, resumption, digests, force):
         return resumption, []
     findings = Findings()
     before, current = resumption.state["manifest"], digests()
+    if MEANING not in before:  # of a run that an earlier version began
+        current = {name: digest for name, digest in current.items() if name != MEANING}
     for name in sorted(before.keys() | current.keys()):
         (rows, content), (now, other) = before.get(name, (0, "")), current.get(name, (0, ""))
         if content != other:
-            what = f"{rows} rows in the run, {now} now" if rows != now else f"{rows} rows, but others"
+            place, things = (MANIFEST, "classes") if name == MEANING else (f"{name}.csv", "rows")
+            what = f"{rows} {things} in the run, {now} now" if rows != now else f"{rows} {things}, but others"
             findings.add(
                 f"--resume {folder} would go on with manifests other than the run's; files that differ",
-                f"{name}.csv: {what}",
+                f"{place}: {what}",
                 "Put them back as they were, or begin a new run; --force goes on in spite of it.",
             )
     if not findings:

@@ -180,6 +180,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
     from dataloader import timed_waiting, training_batches, validation_dataset
     from ledger import write_skipped
     from legacy_keras import tf
+    from model import read_variables, training_variables
 
     pairs = pair_reader(config)
     training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
@@ -201,6 +202,8 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
     )
     with strategy.scope():
         model = build_model(config, held_out, plan)
+        if resumption.state:  # before the folder changes: it may be the state of another model
+            read_variables(training_variables(model), resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
     try:
         with StopRequest() as stop:

@@ -53,6 +53,10 @@ class Options:
             raise InputError(f"seed must be 0 or greater, got {self.seed}")
         if self.image_size < SMALLEST_IMAGE:
             raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {self.image_size}; try 300")
+        if self.task == "classification" and (self.classes != 2 or self.mask_format):
+            raise InputError(
+                "classes and mask_format are for masks; leave them out with --task classification"
+            )
         if self.mask_format and self.classes == 2:
             raise InputError(f"mask_format {self.mask_format} is for masks of six classes; add --classes 6")
 

@@ -63,7 +63,8 @@ class PredictOptions:
             that they had in training.
         tta: Average over the photo and its mirror images; takes four times as long.
         batch_size: Photos or tiles that the model gets at once.
-        threads: That read, and as many that write; one a core by default.
+        threads: That read whole photos, and as many that write; one a core by default. Of tiles, one reads
+            and one writes.
         max_pixels: Most pixels of a photo, by its header; larger files are not decoded.
         overwrite: Replace outputs that are there already.
     """
@@ -117,6 +118,10 @@ class PredictOptions:
     def model_problems(self, model):
         """Yields what does not fit a model, of which `described_model` tells."""
         classes = model.class_list
+        if gives_masks(model):
+            usual = {"threshold": OutputChoice.threshold, "probabilities": 0}
+            for option in (name for name, value in usual.items() if getattr(self, name) != value):
+                yield f"{option}: for probabilities, but {self.model} was exported with --output_type mask"
         if model.is_classification:
             usual = {field.name: field.default for field in fields(self)}
             foreign = [name for name in OF_MASKS if getattr(self, name) != usual[name]]
@@ -186,6 +191,11 @@ def described_model(options):
     return find_description(options.model)[0]
 
 
+def gives_masks(model):
+    """Whether a model, of which `described_model` tells, was exported to answer with ids alone."""
+    return getattr(model, "output_type", "probability") == "mask"
+
+
 def load_predictor(options):
     """(Predictor, side in pixels of what its network sees)."""
     if options.model is not None:
@@ -235,22 +245,25 @@ def predict_masks(options, jobs, choice, predictor, side):
     return collected(options, results, len(jobs), columns, lambda path: (path, places[path]))
 
 
-def predict_classes(options, jobs, classes, predictor, side):
+def predict_classes(options, jobs, model, predictor, side):
     """Predicts the class of every photo and writes the tables.
 
     Args:
-        classes: names of the model's classes.
+        model: what `described_model` returns.
 
     Returns:
         as `collected`; the columns are `table_columns`.
     """
     from label_prediction import predict_labels, table_columns
 
+    classes, with_probabilities = model.class_list.names, not gives_masks(model)
     results = predict_labels(
-        predictor, [path for path, _ in jobs], classes, input_size=side, batch_size=options.batch_size,
-        threads=options.threads or os.cpu_count() or 1, max_pixels=options.max_pixels,
+        predictor, [path for path, _ in jobs], classes, with_probabilities, input_size=side,
+        batch_size=options.batch_size, threads=options.threads or os.cpu_count() or 1,
+        max_pixels=options.max_pixels,
     )  # fmt: skip
-    return collected(options, results, len(jobs), table_columns(classes), lambda path: (path,))
+    columns = table_columns(classes, with_probabilities)
+    return collected(options, results, len(jobs), columns, lambda path: (path,))
 
 
 def collected(options, results, count, columns, cells):
@@ -309,7 +322,7 @@ def main(argv):
     classes, written = model.class_list, [PREDICTIONS]
     if model.is_classification:
         jobs = planned_jobs(options, None)
-        labels, failures = predict_classes(options, jobs, classes.names, *load_predictor(options))
+        labels, failures = predict_classes(options, jobs, model, *load_predictor(options))
         print(labels["label"].value_counts().to_string())
     else:
         choice = options.choice(chosen_threshold(options.threshold, options.work_dir), classes)

@@ -7,8 +7,10 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 LONGEST = (
+    "test_architectures.py",
     "test_resuming.py",
     "test_train.py",
     "test_classification.py",
@@ -66,15 +68,34 @@ def manifests(data_root, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def tables(tmp_path_factory):
-    """Folder of the manifests of a small data set, which no test may change."""
-    import data_processing
+def made_once(tmp_path_factory):
+    """Function (name, make) of the folder that `make(folder)` fills in the first worker that wants it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    folder = tmp_path_factory.mktemp("train")
-    root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
-    write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
-    assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == 0
-    return folder / "csv_file"
+    def folder_of(name, make):
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tables(made_once):
+    """Folder of the manifests of a small data set, which no test may change."""
+
+    def make(folder):
+        import data_processing
+
+        root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
+        write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
+        assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == 0
+
+    return made_once("tables", make) / "csv_file"
 
 
 @pytest.fixture(scope="session")
@@ -111,14 +132,16 @@ def labelled_manifests(labelled_root, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(tables, tmp_path_factory):
+def finished(tables, made_once):
     """The folder of a finished run on `tables`, which no test may change."""
-    import train
 
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    options = ["--csv_dir", tables, "--work_dir", folder, "--log", "tensorboard"]
-    assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}', "--report", "true"]) == 0
-    return folder
+    def make(folder):
+        import train
+
+        options = ["--csv_dir", tables, "--work_dir", folder, "--log", "tensorboard"]
+        assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}', "--report", "true"]) == 0
+
+    return made_once("finished", make)
 
 
 @pytest.fixture(scope="session")
@@ -168,16 +191,7 @@ def finished_classes(class_tables, two_layers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "classes"
     options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
     # So that rare classes are found here and there.
-    options += [
-        "--loss_weights",
-        "pixel",
-        "--loss",
-        "bce",
-        "--steps_per_epoch",
-        "15",
-        "--learning_rate",
-        "0.02",
-    ]
+    options += "--loss_weights pixel --loss bce --steps_per_epoch 15 --learning_rate 0.02".split()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("model.build_network", two_layers)
         patch.setattr(prediction, "build_network", two_layers)

@@ -18,7 +18,7 @@ from class_evaluation import (
     marginals,
     scores_of,
 )
-from classes import Classes
+from classes import IGNORED, Classes
 
 CLASSES = Classes(("ground", "skin", "nail", "ring"), ("#000000", "#f0b088", "#ff4fd0", "#ffd21f"))
 SIDE = 8
@@ -176,6 +176,14 @@ def test_a_subset_without_images_has_no_scores():
     assert report["subsets"][0]["iou_low"] is None, "one image tells nothing about others"
 
 
+def test_images_of_which_all_is_ignored_are_no_examples():
+    true, found = drawn_masks(3, images=4)
+    true[1:3] = IGNORED
+    examples = evaluated(true, found, subsets=["a"]).report()["examples"]["a"]
+    shown = [row["images"] for kind in examples.values() for row in kind]
+    assert sorted(shown) == ["a/0.png", "a/3.png"]
+
+
 def test_no_images_at_all_give_a_report_without_scores():
     true, found = drawn_masks(2, images=1)
     report = evaluated(true[:0], found[:0]).report()
@@ -207,6 +215,7 @@ def test_classification_counts_images():
     assert [(row["subset"], row["accuracy"]) for row in report["subsets"]] == [
         ("dog", 1 / 2), ("cat", 3 / 4), ("owl", 1)
     ]  # fmt: skip
+    assert all(set(row) == {"subset", "images", "accuracy"} for row in report["subsets"]), "C x C numbers"
     worst = report["worst"][0]
     assert (worst["images"], worst["label"], worst["found"], worst["correct"]) == ("d", "cat", "dog", False)
     assert worst["probability"] == pytest.approx(0.1)

@@ -45,6 +45,22 @@ def test_what_is_ignored_has_no_gradient(name):
     assert np.abs(gradient[:, 0, 0]).min() > 0 and np.abs(gradient[1, 0, 1]).max() == 0
 
 
+@pytest.mark.parametrize("gap", [40, 80, 88, 120, 1e4])
+@pytest.mark.parametrize("name", ["bce", "focal"])
+def test_answers_that_are_wrong_without_a_doubt_have_finite_gradients(name, gap):
+    """With the largest weight of a pixel and float16's largest loss scale."""
+    logits = tf.Variable([[[[0.0, gap, 0.0]]]])
+    with tf.GradientTape() as tape:
+        loss = 2.0**15 * class_loss(name)(
+            np.zeros((1, 1, 1, 1), np.uint8), tf.nn.softmax(logits), np.float32([1e4])
+        )
+    gradient = tape.gradient(loss, logits).numpy()[0, 0, 0]
+    assert np.isfinite(gradient).all() and np.isfinite(float(loss))
+    if gap == 40:  # probability - truth, times weight and scale
+        factor = 2.0**15 * 1e4 * (0.25 if name == "focal" else 1)
+        np.testing.assert_allclose(gradient / factor, [-1, 1, 0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", BY_HAND)
 def test_nothing_but_ignored_pixels_is_no_loss(name):
     assert float(class_loss(name)(np.full_like(MASK, IGNORED), PROBABILITY)) == 0

@@ -96,6 +96,14 @@ def test_the_table_counts_pixels_and_images(make, capsys):
     assert lines["b"][2] == f"{(10 / 200 + 30 / 400 + 4 / 400) / 3:.2%}"
 
 
+def test_masks_of_which_all_is_ignored_are_refused(make, monkeypatch):
+    monkeypatch.setitem(globals(), "PIXELS", {name: {IGNORED: SIDE**2} for name in PIXELS})
+    message = make(status=2)
+    assert message.startswith(
+        "error: every pixel of the 5 masks of train is ignored, so that nothing is left"
+    )
+
+
 def test_subsets_by_class(make):
     manifest = make("ids", "--subset_by", "class:ring")
     assert {name: len(table) for name, table in manifest.train.items()} == {"no_ring": 3, "ring": 2}

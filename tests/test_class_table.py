@@ -22,7 +22,7 @@ def read(tmp_path):
 
 
 def test_grey_values_or_colours_stand_for_ids(read):
-    table = read("id,name,colour\n0,background,0\n1,nail,128\n1,tip,255\n")
+    table = read("id,name,colour\n0,background,0\n1,nail,128\n1,,255\n")
     assert table.encodings()[0] == MaskEncoding("values", ((0, 0), (128, 1), (255, 1)))
     assert table.classes == Classes(("background", "nail"), ("#000000", "#800000"))
     table = read("\ufeffname,colour,id\nbackground,#000000,0\n\nnail, #FF0000 ,1\n")
@@ -121,13 +121,26 @@ def test_every_wrong_row_is_named_by_its_line(read, tmp_path):
         ),
         ("id,name,colour\n0,background,0\n1,nail,\n", "the ids 1 have no colour, but others do"),
         ("id,name,colour\n0,nail,0\n1,nail,7\n", "nail names several ids; expected a name for each"),
+        (
+            "id,name,colour\n0,background,0\n1,nail,7\n1,ring,8\n",
+            r"rows of the classes[^!]*line 4: id 1 is 'ring', but 'nail' in a row above",
+        ),
         ("id;name;colour\n0;background;0\n", "its first line is id;name;colour; expected id,name,colour"),
         ("", "its first line is nothing; expected id,name,colour"),
     ],
 )
 def test_a_table_that_is_wrong_as_a_whole_is_refused(text, message, read):
-    with pytest.raises(InputError, match=f"^--classes .*classes.csv:? {message}"):
+    with pytest.raises(InputError, match=f"^(--classes .*classes.csv:? )?{message}"):
         read(text)
+
+
+def test_an_ignored_value_is_no_class(read):
+    grey = "id,name,colour\n0,background,0\n1,nail,128\n2,ring,255\n"
+    with pytest.raises(InputError, match="the grey value 255 is class 2, but --ignore_index 255 takes it"):
+        read(grey, 255)
+    # A row of its own says which value it is.
+    (encoding, _) = read(grey + "9,border,7\n", 9).encodings()
+    assert dict(encoding.ids) == {0: 0, 128: 1, 255: 2, 7: IGNORED}
 
 
 def test_a_table_that_cannot_be_read_is_refused(tmp_path):

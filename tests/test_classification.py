@@ -631,7 +631,8 @@ def test_an_export_finds_the_classes_of_its_run(
     for name, source in sources.items():
         assert predict.main([*source, "--images", *photos, "--output", tmp_path / name]) == DONE
     run, own = (pd.read_csv(tmp_path / name / "predictions.csv") for name in sources)
-    assert own["label"].tolist() == run["label"].tolist() and list(own) == list(run)
+    columns = ["image", "label"] if "mask" in options else list(run)
+    assert own["label"].tolist() == run["label"].tolist() and list(own) == columns
     found = own["label"][own["image"] == str(photos[0])].item()
     assert (
         card_answer(export, image_files.decode_colour(photos[0].read_bytes()), monkeypatch, capsys) == found
@@ -653,16 +654,35 @@ def test_an_export_that_finds_other_classes_is_refused(classified, tmp_path, mon
     assert not (tmp_path / "export").exists()
 
 
-def test_predict_refuses_what_is_for_masks_of_an_export_too(tmp_path, capsys):
-    names, colours = ("cat", "dog"), ("#000000", "#ffffff")
+@pytest.mark.parametrize(
+    ("output_type", "task", "option", "message"),
+    [
+        ("probability", "classification", "--overlay", "overlay: for masks, but {} classifies whole photos"),
+        (
+            "mask",
+            "segmentation",
+            "--threshold=0.9",
+            "threshold: for probabilities, but {} was exported with",
+        ),
+        (
+            "mask",
+            "segmentation",
+            "--probabilities=8",
+            "probabilities: for probabilities, but {} was exported",
+        ),
+    ],
+)
+def test_predict_refuses_what_an_export_has_no_use_for(output_type, task, option, message, tmp_path, capsys):
+    names = ("cat", "dog")
+    colours = ("#000000", "#ffffff") if task == "classification" else ()
     description = ExportDescription(
-        "onnx", "fixed", "probability", "none", 32, 0, 0.5, names, "vgg16", colours, "classification"
+        "onnx", "fixed", output_type, "none", 32, 0, 0.5, names, "vgg16", colours, task
     )
     (tmp_path / "export.json").write_text(description.to_json())
     (tmp_path / "model.onnx").write_bytes(b"")
-    words = ["--model", tmp_path, "--images", tmp_path, "--output", tmp_path / "out", "--overlay"]
+    words = ["--model", tmp_path, "--images", tmp_path, "--output", tmp_path / "out", option]
     assert predict.main(words) == WRONG_INPUT
-    assert f"overlay: for masks, but {tmp_path} classifies whole photos" in capsys.readouterr().err
+    assert message.format(tmp_path) in capsys.readouterr().err
 
 
 def test_the_doctor_refuses_with_the_way_out(labelled_manifests, capsys):

@@ -52,7 +52,9 @@ def builds_learns_and_comes_back(backbone, path):
     before = [weight.numpy() for weight in network.trainable_variables]
     assert np.isfinite(float(model.train_step(batch(size))["loss"]))
     moved = [np.any(a != b) for a, b in zip(before, network.trainable_variables, strict=True)]
-    assert np.mean(moved) > 0.9, f"{np.sum(moved)} of {len(moved)} weights learn"
+    # Stochastic depth leaves out blocks of EfficientNet in a step.
+    least = 0.8 if backbone.startswith("efficientnet") else 0.9
+    assert np.mean(moved) > least, f"{np.sum(moved)} of {len(moved)} weights learn"
     photos = batch(size)[0]
     probability = network(photos, training=False).numpy()
     assert probability.shape == (3, 1, 1, len(CLASSES)) and probability.dtype == np.float32

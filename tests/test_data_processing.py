@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -506,7 +507,7 @@ def test_several_grey_values_need_classes(data_root, refuse, make, tmp_path):
     classes.write_text("id,name,colour\n0,skin,0\n0,skin,60\n1,nail,120\n")
     message = refuse(data_root, "--classes", classes)
     assert f" masks hold values that --classes {classes} does not name:\n  train/masks/" in message
-    assert ".png  180\n" in message
+    assert ".png  180\n" in message and re.search(r"\nin all: 180 \(in \d+\)\n", message)
     assert message.endswith(
         "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
     )

@@ -1,5 +1,6 @@
 """A stopped run goes on to the very weights of the unbroken one, or says why it may not."""
 
+import dataclasses
 import json
 import math
 import os
@@ -14,11 +15,17 @@ import pandas as pd
 import pytest
 from conftest import TINY
 
+import model
 import train
 import verify_resume
-from checkpoints import CHECKPOINTS
+from checkpoints import CHECKPOINTS, Checkpoint
+from classes import Classes
 from config import load_config
+from errors import InputError
 from ledger import LEDGER
+from manifest import read_manifest
+from mask_encoding import MaskEncoding
+from resuming import Resumption, check_manifest, manifest_digests
 from run_folder import BEST, HISTORY, LAST
 
 STEPS, EPOCHS = 4, 3
@@ -293,6 +300,43 @@ def test_other_manifests_are_refused(tables, unbroken, tmp_path, capsys):
     assert train.main([*words, "--force"]) == 0
     assert "warning: --resume" in capsys.readouterr().out
     assert len(pd.read_csv(unbroken / HISTORY)) == 4
+
+
+def test_other_meanings_of_the_masks_are_refused(tables):
+    manifest = read_manifest(tables)
+    before = manifest_digests(manifest)
+    resumption = Resumption(Checkpoint(Path("c"), {"manifest": before}))
+    assert check_manifest("run", resumption, lambda: before, False) == (resumption, [])
+    names = Classes(("background", "nail", "ring"), ("#000000", "#ff0000", "#00ff00"))
+    swapped = MaskEncoding("values", ((0, 1), (255, 0)))
+    for change, what in (
+        ({"encoding": swapped}, "2 classes, but others"),
+        ({"classes": names}, "2 classes in the run, 3 now"),
+    ):
+        after = manifest_digests(dataclasses.replace(manifest, **change))
+        with pytest.raises(InputError, match=f"manifest.json: {what}"):
+            check_manifest("run", resumption, lambda digests=after: digests, False)
+        assert not check_manifest("run", resumption, lambda digests=after: digests, True)[0].exact
+        del before["meaning"]  # of a run of an earlier version
+        assert check_manifest("run", resumption, lambda digests=after: digests, False)[1] == []
+        before |= manifest_digests(manifest)
+
+
+def test_a_checkpoint_of_another_network_leaves_the_run_as_it_was(unbroken, capsys):
+    before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        build = model.build_network
+        patch.setattr("model.build_network", lambda *a, **options: with_one_more(build(*a, **options)))
+        assert train.main(["--resume", unbroken, "--batch_size", 2, "--epochs", 4, "--force"]) == 2
+    assert "does not hold the state of this model" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+
+
+def with_one_more(network):
+    """The network with another convolution behind it."""
+    from legacy_keras import tf
+
+    return tf.keras.Model(network.input, tf.keras.layers.Conv2D(1, 1)(network.output))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Training through `main(argv)`: a tiny network, a few steps, everything that a run leaves behind."""
 
+import dataclasses
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import data_processing
 import run_data
 import train
 from command import DONE, INTERRUPTED, WRONG_INPUT, parse_options
-from config import TrainConfig, load_config
+from config import TrainConfig, load_config, save_config
 from ledger import read_ledger
 from reading import ReadingProcesses
 from run_folder import BEST, LAST
@@ -161,6 +162,16 @@ def test_the_saved_config_is_complete_and_reads_back(finished):
     assert config.transforms == {"c": "strong"}
     assert (config.epochs, config.steps_per_epoch, config.mixed_precision) == (2, 3, False)
     assert Path(config.data_root).is_dir() and Path(config.csv_dir).is_dir()
+
+
+@pytest.mark.parametrize("name", ["1e3", "2E4", "10e-2", "1_0", "nan", "null", "07", "yes", "1:20", "a: b"])
+def test_names_that_look_like_numbers_come_back(name, finished, tmp_path):
+    config = dataclasses.replace(load_config(finished), work_dir=str(tmp_path))
+    colours = ["#000000", "#ff0000"]
+    config = dataclasses.replace(config, classes=["background", name], class_colours=colours)
+    config = dataclasses.replace(config, transforms={name: "strong"}, balance="shares", shares={name: 1.0})
+    save_config(config, tmp_path)
+    assert load_config(tmp_path) == config
 
 
 def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
@@ -368,7 +379,9 @@ WRONG = [
      "decoder_filters means something with architecture unet only, got architecture linknet; leave"),
     ("--freeze_epochs -1", "freeze_epochs must not be negative, got -1"),
     ("--unfreeze_learning_rate 0.1",
-     "unfreeze_learning_rate means something with freeze_epochs only, got freeze_epochs 0"),
+     "unfreeze_learning_rate means something with freeze_epochs greater than 0 and less than epochs only, "
+     "got freeze_epochs 0 and epochs 2"),
+    ("--freeze_epochs 2 --unfreeze_learning_rate 0.1", "got freeze_epochs 2 and epochs 2"),
     ("--freeze_epochs 1 --unfreeze_learning_rate 0", "unfreeze_learning_rate must be greater than 0, got 0"),
     ("--freeze_epochs 1 --unfreeze_learning_rate .inf", "unfreeze_learning_rate must be a finite number"),
     ("--loss dise", "loss 'dise': 'dise' is unknown; expected one of dice, jaccard, focal, bce, tversky"),
