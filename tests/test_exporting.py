@@ -192,6 +192,32 @@ def test_the_comparison_counts_by_hand(finished, network):
     assert check["subsets"] == [{"subset": "b", "images": len(pairs)} | lost]
 
 
+def test_a_dynamic_model_is_compared_at_the_photos_own_size_too(finished, network):
+    config = load_config(finished)
+    description = describe(config, format="onnx", size="dynamic", output_type="probability", quantize="none")
+
+    class Turned:
+        """Right at the size of the input, and turned round at any other."""
+
+        def __init__(self):
+            self.description = description
+
+        def __call__(self, photos):
+            if photos.shape[1:3] == (32, 32):
+                return network(photos).numpy()
+            small = exporting.as_trained(photos[0], description)
+            answer = 1 - network(small[None]).numpy()[0, ..., 0]
+            return cv2.resize(answer, photos.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)[None, ..., None]
+
+    manifest = read_manifest(config.csv_dir)
+    (pair,) = drawn_pairs(manifest, {"b": manifest.valid}, 1, 0)
+    check = compare(network, Turned(), [pair])
+    expected = network(exporting.as_trained(pair[1], description)[None]).numpy()
+    assert check["largest_difference"] == 0
+    assert check["largest_difference_resized"] == pytest.approx(np.abs(2 * expected - 1).max(), rel=0.3)
+    assert check["mask_pixels_differing"] > 0.99
+
+
 GOOD = {
     "images": 5,
     "largest_difference": 1e-5,
