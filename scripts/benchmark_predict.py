@@ -126,7 +126,7 @@ def our_way(predictor, options, paths, output):
         images=[str(path) for path in paths], output=str(output), work_dir=options.work_dir,
         batch_size=options.batch_size,
     )  # fmt: skip
-    choice = words.choice(THRESHOLD)
+    choice = words.choice(THRESHOLD, None)
     jobs = predict.planned_jobs(words, choice)
     predict.predict_masks(words, jobs, choice, predictor, predictor.input_size)
 
@@ -220,7 +220,12 @@ def memory_row(options, megapixels, folder):
 def main(argv):
     """Runs the races and prints their figures."""
     options = parse_options(PredictBenchmarkOptions, argv, prog="benchmark_predict.py", description=__doc__)
-    load_config(options.work_dir)
+    classes = load_config(options.work_dir).classes
+    if classes:
+        raise InputError(
+            f"--work_dir {options.work_dir} tells {len(classes)} classes apart, and the plain loop knows "
+            "background and foreground alone. Name a run of these."
+        )
     if options.json:
         check_output("--json", options.json)
     figures = {"cores": os.cpu_count(), "speed": [], "memory": []}

@@ -1,12 +1,17 @@
 """The benchmark of the prediction: both contestants predict the same, and the figures are what they say."""
 
+import dataclasses
 import json
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
+from conftest import draw_pair, write_image
 
 import benchmark_predict
 from command import DONE, WRONG_INPUT
+from config import load_config, save_config
 
 
 @pytest.mark.slow
@@ -47,3 +52,29 @@ WRONG = [
 def test_wrong_options_are_answered(words, message, tmp_path, capsys):
     assert benchmark_predict.main(["--work_dir", tmp_path, *words]) == WRONG_INPUT
     assert message in capsys.readouterr().err
+
+
+class RedIsFound:
+    """A predictor for which the red channel is the probability."""
+
+    input_size, working_size = 32, 0
+
+    def __call__(self, photos):
+        return photos[..., :1].astype(np.float32) / 255
+
+
+def test_our_way_writes_the_masks_and_their_table(tmp_path):
+    options = benchmark_predict.PredictBenchmarkOptions(work_dir="run")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        write_image(path, draw_pair(number)[0])
+    benchmark_predict.our_way(RedIsFound(), options, paths, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out/masks").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 3
+
+
+def test_runs_of_several_classes_are_refused(finished, tmp_path, capsys):
+    names, colours = ["ground", "nail", "ring"], ["#000000", "#ff0000", "#00ff00"]
+    save_config(dataclasses.replace(load_config(finished), classes=names, class_colours=colours), tmp_path)
+    assert benchmark_predict.main(["--work_dir", tmp_path]) == WRONG_INPUT
+    assert "tells 3 classes apart, and the plain loop knows background and foreg" in capsys.readouterr().err
