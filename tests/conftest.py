@@ -1,6 +1,7 @@
 """Shared fixtures: small data sets drawn on the fly."""
 
 import os
+import shutil
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
 
@@ -38,6 +39,14 @@ def write_image(path, pixels):
     """Writes uint8 (H, W) grey or (H, W, 3) RGB; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), pixels if pixels.ndim == 2 else pixels[..., ::-1])
+
+
+def copied_run(source, folder):
+    """Copies what a run's scores and report are made of into a new folder; returns it."""
+    folder.mkdir()
+    for name in ("config.yaml", "best.weights.h5", "history.csv", "metrics.json", "ledger.csv"):
+        shutil.copy(source / name, folder / name)
+    return folder
 
 
 def write_data(root, sizes, split="train", first_seed=0, **shape):

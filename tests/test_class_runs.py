@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import copied_run
 from PIL import Image
 from test_exporting import run_card
 
@@ -24,7 +25,7 @@ from exported_model import read_description
 from exporting import CARD, CHECK, check_likeness
 from manifest import read_manifest
 from prediction import RunPredictor, load_network, predict_mask
-from run_folder import BEST, best_epoch, read_history
+from run_folder import best_epoch, read_history
 from sample_data import CLASSES
 from transforms import apply_transform, valid_transform
 
@@ -47,11 +48,7 @@ def predict(finished_classes, small_network):
 def run_folder(finished_classes, predict, tmp_path, monkeypatch):
     """A copy of the finished run."""
     monkeypatch.setattr("prediction.RunPredictor", lambda work_dir: predict)  # built once
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in (CONFIG, BEST, "history.csv", "metrics.json", "ledger.csv"):
-        shutil.copy(finished_classes / name, folder / name)
-    return folder
+    return copied_run(finished_classes, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import train
 from command import DONE, WRONG_INPUT
 from config import load_config
 from errors import InputError
-from exported_model import DESCRIPTION, load_exported
+from exported_model import DESCRIPTION, ExportedModel, load_exported
 from exporting import CARD, CHECK, check_likeness, compare, describe, drawn_evenly, drawn_pairs
 from legacy_keras import tf
 from manifest import read_manifest
@@ -159,18 +159,14 @@ def test_the_comparison_counts_by_hand(finished, network):
     config = load_config(finished)
     description = describe(config, format="onnx", size="fixed", output_type="probability", quantize="none")
 
-    class Half:
-        def __init__(self):
-            self.description = description
-
-        def __call__(self, photos):
-            answer = network(photos).numpy()
-            answer[:, :, :16] = 1 - answer[:, :, :16]
-            return answer
+    def half_turned(photos):
+        answer = network(photos).numpy()
+        answer[:, :, :16] = 1 - answer[:, :, :16]
+        return answer
 
     manifest = read_manifest(config.csv_dir)
     pairs = list(drawn_pairs(manifest, {"b": manifest.valid[3:].reset_index(drop=True)}, 9, 0))
-    check = compare(network, Half(), pairs)
+    check = compare(network, ExportedModel(description, half_turned), pairs)
     counts, differing, largest = np.zeros((2, 3), int), 0, 0
     for _, photo, mask in pairs:
         small = exporting.as_trained(photo, description)
@@ -193,25 +189,19 @@ def test_the_comparison_counts_by_hand(finished, network):
 
 
 def test_a_dynamic_model_is_compared_at_the_photos_own_size_too(finished, network):
+    """It is right at the size of the input, and turned round at any other."""
     config = load_config(finished)
     description = describe(config, format="onnx", size="dynamic", output_type="probability", quantize="none")
 
-    class Turned:
-        """Right at the size of the input, and turned round at any other."""
-
-        def __init__(self):
-            self.description = description
-
-        def __call__(self, photos):
-            if photos.shape[1:3] == (32, 32):
-                return network(photos).numpy()
-            small = exporting.as_trained(photos[0], description)
-            answer = 1 - network(small[None]).numpy()[0, ..., 0]
-            return cv2.resize(answer, photos.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)[None, ..., None]
+    def turned(photos):
+        if photos.shape[1:3] == (32, 32):
+            return network(photos).numpy()
+        answer = 1 - network(exporting.as_trained(photos[0], description)[None]).numpy()[0, ..., 0]
+        return cv2.resize(answer, photos.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)[None, ..., None]
 
     manifest = read_manifest(config.csv_dir)
     (pair,) = drawn_pairs(manifest, {"b": manifest.valid}, 1, 0)
-    check = compare(network, Turned(), [pair])
+    check = compare(network, ExportedModel(description, turned), [pair])
     expected = network(exporting.as_trained(pair[1], description)[None]).numpy()
     assert check["largest_difference"] == 0
     assert check["largest_difference_resized"] == pytest.approx(np.abs(2 * expected - 1).max(), rel=0.3)

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import copied_run
 
 import evaluate
 from command import DONE, WRONG_INPUT
 from config import CONFIG, load_config
 from manifest import read_manifest, read_table
 from prediction import RunPredictor
-from run_folder import BEST, best_epoch, read_history
+from run_folder import best_epoch, read_history
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,7 @@ def predict(finished):
 def run_folder(finished, predict, tables, tmp_path, monkeypatch):
     """A copy of the finished run whose manifests may be changed too, in `manifests` beside it."""
     monkeypatch.setattr("prediction.RunPredictor", lambda work_dir: predict)  # built once
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in (CONFIG, BEST, "history.csv", "metrics.json", "ledger.csv"):
-        shutil.copy(finished / name, folder / name)
+    folder = copied_run(finished, tmp_path / "run")
     shutil.copytree(tables, tmp_path / "manifests")
     config = yaml.safe_load((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(yaml.safe_dump(config | {"csv_dir": str(tmp_path / "manifests")}))

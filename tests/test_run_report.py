@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import copied_run
 from page_parts import PageParts, check_numbers, check_readable, check_stands_alone
 
 import make_report
@@ -23,7 +24,6 @@ from manifest import read_manifest
 from pages import look_up, picture_source
 from prediction import RunPredictor
 from report_pictures import LONGEST, compared, outlines, training_samples
-from run_folder import BEST
 from run_report import report_notes, report_page, run_figures, share_figures
 
 
@@ -42,11 +42,7 @@ def predict(finished):
 def run_folder(finished, predict, tmp_path, monkeypatch):
     """A copy of the finished run."""
     monkeypatch.setattr("prediction.RunPredictor", lambda work_dir: predict)  # built once
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in (CONFIG, BEST, "history.csv", "metrics.json", "ledger.csv"):
-        shutil.copy(finished / name, folder / name)
-    return folder
+    return copied_run(finished, tmp_path / "run")
 
 
 def figures_of_files(folder):
@@ -142,7 +138,7 @@ def test_bars_and_curves_are_drawn_from_the_same_numbers(finished, page):
 def test_the_gallery_shows_each_example_once(finished, page):
     report = figures_of_files(finished)["evaluation"]
     expected = [
-        f"{row['images']}, among the {kind} of subset {subset}, with its true and its predicted outline"
+        f"{row['images']}, among the {kind} of subset {subset}, with its true and its predicted outlines"
         for subset in "ab"
         for kind in ("worst", "median", "best")
         for row in report["examples"][subset][kind]
