@@ -25,21 +25,23 @@ demo: .venv/requirements.stamp
 
 test: .venv/requirements-dev.stamp
 	$(RUN) -m ruff check .
+	.venv/bin/lint-imports --no-cache
 	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: .venv/requirements-dev.stamp
 	$(RUN) -m ruff check .
+	.venv/bin/lint-imports --no-cache
 	$(RUN) -m pytest -n auto --dist loadfile
 
 bad-input: .venv/requirements-dev.stamp
-	$(RUN) tests/list_bad_input.py
+	$(RUN) tests/support/list_bad_input.py
 
 .venv/requirements-bench.stamp: requirements-bench.txt .venv/requirements.stamp
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@
 
 bench: .venv/requirements-bench.stamp
-	$(RUN) scripts/benchmark_loader.py --quick
+	$(RUN) scripts/benchmarks/loader.py --quick
 
 lint: .venv/requirements-dev.stamp
 	$(RUN) -m ruff format .

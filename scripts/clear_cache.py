@@ -1,37 +1,11 @@
 """Deletes the decoded pairs that `train.py --cache disk` has kept in the user's cache folder."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command import command, parse_options
-from errors import InputError
-from pair_cache import cache_folder, remove_cache
-
-
-@dataclass(frozen=True)
-class ClearOptions:
-    """Options of the command.
-
-    Args:
-        folder: Folder of the cache; the user's cache folder by default.
-    """
-
-    folder: str | None = None
-
-
-@command
-def main(argv):
-    """Deletes the cache and says what it took."""
-    options = parse_options(ClearOptions, argv, prog="clear_cache.py", description=__doc__)
-    folder = options.folder or cache_folder()
-    if options.folder and not Path(folder).is_dir():
-        raise InputError(f"--folder {folder}: there is no such folder")
-    freed = remove_cache(folder)
-    print(f"{folder}: {freed / 1e6:.0f} MB freed" if freed else f"{folder}: there is no cache")
-
+from segbalance.commands.clear_cache import main
 
 if __name__ == "__main__":
     sys.exit(main())

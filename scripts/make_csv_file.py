@@ -1,11 +1,11 @@
-"""Makes the manifests of a data folder: the same command as data_processing.py."""
+"""Folders -> manifests: every file read once and checked, every subset split, nothing lost in silence."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_processing import main
+from segbalance.commands.prepare import main
 
 if __name__ == "__main__":
     sys.exit(main())

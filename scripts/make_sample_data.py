@@ -1,87 +1,11 @@
-"""Makes a practice data set: synthetic photos of hands, their masks, five subsets of different looks.
-
-With --task classification: photos of four kinds of trinkets, a folder for each kind.
-"""
+"""Makes a practice data set: synthetic photos of hands, their masks, five subsets of different looks."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from classes import TASKS
-from command import command, parse_options
-from errors import InputError
-from sample_classes import make_class_data
-from sample_data import CLASS_TABLE, CLASSES, LOOKS, MASK_FORMATS, make_sample_data
-
-SMALLEST_IMAGE = 64
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to render, and where to.
-
-    Args:
-        output: Folder to make; it must be new or empty.
-        task: `segmentation`, or `classification`.
-        seed: The same seed gives the same files; a whole number from 0.
-        scale: Size of the data set; 1 gives 1105 training and 200 validation pairs, or for classification 178
-            and 100 images.
-        image_size: Width and height in pixels.
-        classes: 2 for masks of the nails; 6 for background, skin, nail, polish, ring and coin, with a
-            classes.csv for data_processing.py --classes.
-        mask_format: How masks hold six classes: their `ids`, `colours`, or a `palette` of these; `ids` by
-            default.
-    """
-
-    output: str
-    task: Literal[TASKS] = TASKS[0]
-    seed: int = 0
-    scale: float = 1.0
-    image_size: int = 300
-    classes: Literal[2, 6] = 2
-    mask_format: Literal[MASK_FORMATS] | None = None
-
-    def __post_init__(self):
-        if not 0 < self.scale < float("inf"):
-            raise InputError(
-                f"scale must be greater than 0, got {self.scale:g}; 0.1 gives a tenth of the set"
-            )
-        if self.seed < 0:
-            raise InputError(f"seed must be 0 or greater, got {self.seed}")
-        if self.image_size < SMALLEST_IMAGE:
-            raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {self.image_size}; try 300")
-        if self.task == "classification" and (self.classes != 2 or self.mask_format):
-            raise InputError(
-                "classes and mask_format are for masks; leave them out with --task classification"
-            )
-        if self.mask_format and self.classes == 2:
-            raise InputError(f"mask_format {self.mask_format} is for masks of six classes; add --classes 6")
-
-
-@command
-def main(argv):
-    """Renders the set and prints one line for each subset."""
-    options = parse_options(Options, argv, prog="make_sample_data.py", description=__doc__)
-    if options.task == "classification":
-        counts = make_class_data(options.output, options.seed, options.scale, options.image_size)
-        print(f"{'class':<8}{'train':>6}{'valid':>7}")
-        for name, found in counts.items():
-            print(f"{name:<8}{found['train']:>6}{found['valid']:>7}")
-        return
-    mask_format = None if options.classes == 2 else options.mask_format or "ids"
-    written = make_sample_data(
-        options.output, options.seed, options.scale, options.image_size, mask_format=mask_format
-    )
-    print(f"{'subset':<8}{'look':<42}{'train':>6}{'valid':>7}{'coverage':>10}")
-    for subset, found in written.items():
-        look = LOOKS[subset].description
-        print(f"{subset:<8}{look:<42}{found.train:>6}{found.valid:>7}{found.coverage:>10.1%}")
-    if mask_format:
-        print(f"classes {', '.join(CLASSES)}: {Path(options.output, CLASS_TABLE)}")
-
+from segbalance.commands.sample_data import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,62 +1,23 @@
 """Shared fixtures: small data sets drawn on the fly."""
 
 import os
-import shutil
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
 
 import cv2
-import numpy as np
 import pytest
 from filelock import FileLock
+
+from tests.support.data import TINY, write_data
 
 LONGEST = (
     "test_architectures.py",
     "test_resuming.py",
-    "test_train.py",
+    "test_fitting.py",
     "test_classification.py",
     "test_skipping.py",
     "test_predict.py",
 )
-TINY = (
-    "--image_size 32 --batch_size 4 --epochs 2 --steps_per_epoch 3 --backbone resnet18 "
-    "--encoder_weights none --decoder_filters 16 8 8 4 4 --report false"
-).split()
-
-
-def draw_pair(seed, height=50, width=60):
-    """A photo uint8 (H, W, 3) whose red channel is above 127 just where its mask (H, W) is 255."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 120, (height, width, 3), np.uint8)
-    mask = np.zeros((height, width), np.uint8)
-    centre = (int(rng.integers(15, width - 15)), int(rng.integers(15, height - 15)))
-    cv2.ellipse(mask, centre, (int(rng.integers(6, 14)), int(rng.integers(6, 14))), 0, 0, 360, 255, -1)
-    image[..., 0] = np.where(mask > 0, 200, 50)
-    return image, mask
-
-
-def write_image(path, pixels):
-    """Writes uint8 (H, W) grey or (H, W, 3) RGB; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels if pixels.ndim == 2 else pixels[..., ::-1])
-
-
-def copied_run(source, folder):
-    """Copies what a run's scores and report are made of into a new folder; returns it."""
-    folder.mkdir()
-    for name in ("config.yaml", "best.weights.h5", "history.csv", "metrics.json", "ledger.csv"):
-        shutil.copy(source / name, folder / name)
-    return folder
-
-
-def write_data(root, sizes, split="train", first_seed=0, **shape):
-    """Writes `sizes` ({subset: images}) in the layout train/images/<subset>/; returns the root."""
-    for subset, count in sizes.items():
-        for number in range(count):
-            image, mask = draw_pair([first_seed, sum(subset.encode()), number], **shape)
-            write_image(root / split / "images" / subset / f"{number}.png", image)
-            write_image(root / split / "masks" / subset / f"{number}.png", mask)
-    return root
 
 
 @pytest.fixture
@@ -69,10 +30,10 @@ def data_root(tmp_path):
 @pytest.fixture
 def manifests(data_root, tmp_path):
     """(data root, folder of its manifests)."""
-    import data_processing
+    from segbalance.commands import prepare
 
     csv_dir = tmp_path / "csv_file"
-    assert data_processing.main(["--data_root", data_root, "--csv_dir", csv_dir]) == 0
+    assert prepare.main(["--data_root", data_root, "--csv_dir", csv_dir]) == 0
     return data_root, csv_dir
 
 
@@ -98,11 +59,11 @@ def tables(made_once):
     """Folder of the manifests of a small data set, which no test may change."""
 
     def make(folder):
-        import data_processing
+        from segbalance.commands import prepare
 
         root = write_data(folder / "data", {"a": 6, "b": 3, "c": 1})
         write_data(root, {"a": 2, "b": 3}, "valid", first_seed=1)
-        assert data_processing.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == 0
+        assert prepare.main(["--data_root", root, "--csv_dir", folder / "csv_file"]) == 0
 
     return made_once("tables", make) / "csv_file"
 
@@ -110,20 +71,20 @@ def tables(made_once):
 @pytest.fixture(scope="session")
 def sample_tables(tmp_path_factory):
     """Folder of the manifests of a small rendered sample set (subsets 0 to 4), which no test may change."""
-    import data_processing
-    from sample_data import make_sample_data
+    from segbalance.commands import prepare
+    from segbalance.sample_data.rendering import make_sample_data
 
     folder = tmp_path_factory.mktemp("samples")
     make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False, workers=1)
     options = ["--data_root", folder / "data", "--csv_dir", folder / "csv_file"]
-    assert data_processing.main(options) == 0
+    assert prepare.main(options) == 0
     return folder / "csv_file"
 
 
 @pytest.fixture
 def labelled_root(tmp_path):
     """A data folder of three classes (cat 12, dog 5, owl 2; 2 of each in valid) in train/<class>/."""
-    from labelled_data import SIZES, VALID, write_labelled
+    from tests.support.labelled_data import SIZES, VALID, write_labelled
 
     root = write_labelled(tmp_path / "data", SIZES)
     return write_labelled(root, VALID, "valid", first=100)
@@ -132,11 +93,11 @@ def labelled_root(tmp_path):
 @pytest.fixture
 def labelled_manifests(labelled_root, tmp_path):
     """(data root, folder of its manifests)."""
-    import data_processing
+    from segbalance.commands import prepare
 
     csv_dir = tmp_path / "csv_file"
     options = ["--data_root", labelled_root, "--csv_dir", csv_dir, "--task", "classification"]
-    assert data_processing.main(options) == 0
+    assert prepare.main(options) == 0
     return labelled_root, csv_dir
 
 
@@ -145,7 +106,7 @@ def finished(tables, made_once):
     """The folder of a finished run on `tables`, which no test may change."""
 
     def make(folder):
-        import train
+        from segbalance.commands import train
 
         options = ["--csv_dir", tables, "--work_dir", folder, "--log", "tensorboard"]
         assert train.main([*TINY, *options, "--transforms", '{"c": "strong"}', "--report", "true"]) == 0
@@ -159,8 +120,8 @@ def class_tables(tmp_path_factory):
 
     The data lies in `data` beside it. A corner of each mask is ignored.
     """
-    import data_processing
-    from sample_data import make_sample_data
+    from segbalance.commands import prepare
+    from segbalance.sample_data.rendering import make_sample_data
 
     folder = tmp_path_factory.mktemp("classes")
     root = folder / "data"
@@ -170,14 +131,14 @@ def class_tables(tmp_path_factory):
         mask[:12, :20] = 255
         cv2.imwrite(str(path), mask)
     options = ["--data_root", root, "--csv_dir", folder / "csv_file", "--classes", root / "classes.csv"]
-    assert data_processing.main([*options, "--ignore_index", "255"]) == 0
+    assert prepare.main([*options, "--ignore_index", "255"]) == 0
     return folder / "csv_file"
 
 
 @pytest.fixture(scope="session")
 def two_layers():
     """Puts a network of two layers in place of segmentation-models', for `finished_classes` too."""
-    from legacy_keras import tf
+    from segbalance.legacy_keras import tf
 
     def build(backbone, image_size, *, outputs=1, **options):
         photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
@@ -194,15 +155,15 @@ def two_layers():
 @pytest.fixture(scope="session")
 def finished_classes(class_tables, two_layers, tmp_path_factory):
     """The folder of a finished run on `class_tables`, with `two_layers`, which no test may change."""
-    import prediction
-    import train
+    from segbalance.commands import train
+    from segbalance.prediction import predictor as prediction
 
     folder = tmp_path_factory.mktemp("runs") / "classes"
     options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
     # So that rare classes are found here and there.
     options += "--loss_weights pixel --loss bce --steps_per_epoch 15 --learning_rate 0.02".split()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.build_network", two_layers)
+        patch.setattr("segbalance.model.networks.build_network", two_layers)
         patch.setattr(prediction, "build_network", two_layers)
         assert train.main([*TINY, *options]) == 0
     return folder
@@ -211,7 +172,7 @@ def finished_classes(class_tables, two_layers, tmp_path_factory):
 @pytest.fixture
 def one_convolution(monkeypatch):
     """A network of one layer, built and traced at once, for what does not depend on the architecture."""
-    from legacy_keras import tf
+    from segbalance.legacy_keras import tf
 
     def build(backbone, image_size, **options):
         photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
@@ -220,16 +181,16 @@ def one_convolution(monkeypatch):
             photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
         )
 
-    monkeypatch.setattr("model.build_network", build)
+    monkeypatch.setattr("segbalance.model.networks.build_network", build)
 
 
 @pytest.fixture(scope="session")
 def small_exports(tmp_path_factory):
     """(network of three layers, {format-size: folder of its export}), which no test may change."""
-    from export_formats import WRITERS
-    from exported_model import DESCRIPTION, ExportDescription
-    from legacy_keras import tf
-    from model import input_scaling
+    from segbalance.exporting.exported_model import DESCRIPTION, ExportDescription
+    from segbalance.exporting.formats import WRITERS
+    from segbalance.legacy_keras import tf
+    from segbalance.model.networks import input_scaling
 
     tf.keras.utils.set_random_seed(0)
     layers, photo = tf.keras.layers, tf.keras.Input((32, 32, 3), dtype=tf.uint8)
@@ -261,7 +222,7 @@ def pytest_report_header():
 @pytest.fixture
 def full_disk(monkeypatch):
     """Function after which every file that is written whole finds the disk full."""
-    import whole_files
+    from segbalance.files import writing as whole_files
 
     def fill():
         def open_full(path, mode):

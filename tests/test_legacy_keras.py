@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from legacy_keras import sm, tf
-
-ROOT = Path(__file__).parents[1]
+from segbalance.legacy_keras import sm, tf
+from tests.support.places import ROOT
 
 
 def test_tf_keras_is_keras_2():
@@ -25,7 +23,7 @@ def test_segmentation_models_builds_on_the_same_keras():
 
 @pytest.mark.slow
 def test_keras_3_already_in_use_is_an_error():
-    program = "import tensorflow as tf; tf.keras.Model; import legacy_keras"
+    program = "import tensorflow as tf; tf.keras.Model; from segbalance import legacy_keras"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"TF_USE_LEGACY_KERAS": "0", "PYTHONPATH": str(ROOT)},
@@ -36,4 +34,4 @@ def test_keras_3_already_in_use_is_an_error():
     assert done.returncode == 1
     assert "ImportError: tf.keras is keras." in done.stderr
     assert "expected tf_keras (Keras 2)" in done.stderr
-    assert "Import legacy_keras first, or set that variable" in done.stderr
+    assert "Import segbalance.legacy_keras first, or set that variable" in done.stderr

@@ -6,32 +6,34 @@ from pathlib import Path
 
 import pytest
 
-import benchmark_predict
-import benchmark_resume
-import clear_cache
-import compare_balance
-import compare_runs
-import contact_sheet
-import doctor
-import evaluate
-import export_model
-import fix_masks
-import make_report
-import make_sample_data
-import predict
-import preview_balance
-import profile_loader
-import replay_sample
-import soak
-import train
-import verify_resume
-from benchmark_loader import BenchmarkOptions
-from benchmark_scale import ScaleOptions
-from command import parse_options
-from config import TrainConfig
-from data_processing import ManifestOptions
+from scripts.benchmarks import prediction as benchmark_predict
+from scripts.benchmarks import resuming as benchmark_resume
+from scripts.benchmarks import soak
+from scripts.benchmarks.loader import BenchmarkOptions
+from scripts.benchmarks.scale import ScaleOptions
+from segbalance.commands import (
+    clear_cache,
+    compare_balance,
+    contact_sheet,
+    doctor,
+    evaluate,
+    fix_masks,
+    predict,
+    train,
+    verify_resume,
+)
+from segbalance.commands import compare as compare_runs
+from segbalance.commands import export as export_model
+from segbalance.commands import preview as preview_balance
+from segbalance.commands import profile as profile_loader
+from segbalance.commands import replay as replay_sample
+from segbalance.commands import report as make_report
+from segbalance.commands import sample_data as make_sample_data
+from segbalance.data_processing.make_csv_file import ManifestOptions
+from segbalance.runtime.command_line import parse_options
+from segbalance.train.config import TrainConfig
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPTIONS = {
     "data_processing.py": ManifestOptions,
@@ -40,8 +42,8 @@ OPTIONS = {
     "scripts/preview_balance.py": preview_balance.PreviewOptions,
     "scripts/clear_cache.py": clear_cache.ClearOptions,
     "scripts/contact_sheet.py": contact_sheet.SheetOptions,
-    "scripts/benchmark_loader.py": BenchmarkOptions,
-    "scripts/benchmark_scale.py": ScaleOptions,
+    "scripts/benchmarks/loader.py": BenchmarkOptions,
+    "scripts/benchmarks/scale.py": ScaleOptions,
     "scripts/doctor.py": doctor.DoctorOptions,
     "scripts/evaluate.py": evaluate.EvaluateOptions,
     "scripts/make_report.py": make_report.ReportOptions,
@@ -49,16 +51,16 @@ OPTIONS = {
     "scripts/compare_runs.py": compare_runs.CompareOptions,
     "scripts/predict.py": predict.PredictOptions,
     "scripts/export_model.py": export_model.ExportOptions,
-    "scripts/benchmark_predict.py": benchmark_predict.PredictBenchmarkOptions,
+    "scripts/benchmarks/prediction.py": benchmark_predict.PredictBenchmarkOptions,
     "scripts/fix_masks.py": fix_masks.FixOptions,
-    "scripts/soak.py": soak.SoakOptions,
+    "scripts/benchmarks/soak.py": soak.SoakOptions,
     "scripts/verify_resume.py": verify_resume.VerifyOptions,
-    "scripts/benchmark_resume.py": benchmark_resume.ResumeOptions,
+    "scripts/benchmarks/resuming.py": benchmark_resume.ResumeOptions,
     "scripts/replay_sample.py": replay_sample.ReplayOptions,
     "scripts/profile_loader.py": profile_loader.ProfileOptions,
 }
 COMMANDS = sorted(set(re.findall(r"python ((?:[a-z_]+/)?[a-z_]+\.py[^\n`]*)", README)) - {"train.py --help"})
-FILES = sorted(set(re.findall(r"\b(?:scripts/|docs/|tests/)?[a-z_-]+\.(?:py|png|txt)\b", README)))
+FILES = sorted(set(re.findall(r"\b(?:[a-z_]+/)*[a-z_-]+\.(?:py|png|txt)\b", README)))
 MADE = {"photo.png", "photo_mask.png", "contact_sheet.png", "curves.png"}
 
 
@@ -83,7 +85,7 @@ def test_commands_parse(line):
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_exist(name):
-    assert name in MADE or any((ROOT / folder / name).exists() for folder in ("", "scripts"))
+    assert Path(name).name in MADE or any((ROOT / folder / name).exists() for folder in ("", "scripts"))
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(--[a-z_]+)", README))))

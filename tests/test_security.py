@@ -11,27 +11,23 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import draw_pair, write_data, write_image
 
-import contact_sheet
-import data_processing
-import evaluate
-import export_model
-import make_report
-import predict
-import preview_balance
-import profile_loader
-import replay_sample
-import train
-from command import DONE, WRONG_INPUT
-from config import CONFIG, TrainConfig, load_config, save_config
-from data_root import STAY_INSIDE
-from errors import InputError, listing, visible
-from manifest import read_manifest
-from pixel_limit import MAX_PIXELS, pixel_advice
-from run_folder import BEST
-from trust import trusted_transforms
-from weight_files import weights_problem
+from segbalance.commands import contact_sheet, evaluate, predict, prepare, train
+from segbalance.commands import export as export_model
+from segbalance.commands import preview as preview_balance
+from segbalance.commands import profile as profile_loader
+from segbalance.commands import replay as replay_sample
+from segbalance.commands import report as make_report
+from segbalance.data_processing.manifest import read_manifest
+from segbalance.errors import InputError, listing, visible
+from segbalance.files.data_root import STAY_INSIDE
+from segbalance.files.pixel_limit import MAX_PIXELS, pixel_advice
+from segbalance.model.weight_files import weights_problem
+from segbalance.runtime.command_line import DONE, WRONG_INPUT
+from segbalance.train.config import CONFIG, TrainConfig, load_config, save_config
+from segbalance.train.folder import BEST
+from segbalance.train.trust import trusted_transforms
+from tests.support.data import draw_pair, write_data, write_image
 
 
 def files_below(folder):
@@ -127,7 +123,7 @@ def test_all_ways_out_are_named_at_once_and_nothing_there_is_read(manifests, sec
     root, csv_dir = manifests
     rows = [f"{way},linked/secret_mask.png" for way in WAYS_OUT[:4]] + ["train/images/a/none.png,"]
     (csv_dir / "traina.csv").write_text("\n".join(["images,masks", *rows, ""]))
-    monkeypatch.setattr("manifest_rows.inspect_pairs", None)
+    monkeypatch.setattr("segbalance.data_processing.rows.inspect_pairs", None)
     with pytest.raises(InputError) as caught:
         read_manifest(csv_dir)
     message = str(caught.value)
@@ -182,7 +178,9 @@ def test_every_command_refuses_rows_that_lead_out(name, manifests, secret, run_f
     with_row(csv_dir, "link.png")
     message = refused(main, *words)
     assert f"traina.csv line 2: images is 'link.png', which is {secret}" in message
-    monkeypatch.setattr("manifest.fill_paths", raise_reached)  # behind the options, before the work
+    monkeypatch.setattr(
+        "segbalance.data_processing.manifest.fill_paths", raise_reached
+    )  # behind the options, before the work
     assert main([*words, "--allow_outside"]) == 1
 
 
@@ -200,7 +198,7 @@ def test_a_run_folder_does_not_decide_what_may_be_read(manifests, secret, run_fo
 
 
 def test_the_tutorials_loader_refuses_them_too(manifests, secret):
-    from dataloader import load_data_path
+    from segbalance.dataloader.batches import load_data_path
 
     root, csv_dir = manifests
     with_row(csv_dir, "link.png")
@@ -215,9 +213,9 @@ def test_a_data_folder_that_leads_out_is_refused_and_may_be_allowed(tmp_path, re
     (root / "train/images/b").rename(tmp_path / "elsewhere")
     (root / "train/images/b").symlink_to(tmp_path / "elsewhere")
     words = ["--data_root", root, "--csv_dir", tmp_path / "csv_file"]
-    message = refused(data_processing.main, *words)
+    message = refused(prepare.main, *words)
     assert f"lead out of the data root: 1\n  train/images/b is {tmp_path}/elsewhere\n{STAY_INSIDE}" in message
-    assert data_processing.main([*words, "--allow_outside"]) == DONE
+    assert prepare.main([*words, "--allow_outside"]) == DONE
     with pytest.raises(InputError, match="lead out of the data root: 4"):
         read_manifest(tmp_path / "csv_file")
     assert len(read_manifest(tmp_path / "csv_file", allow_outside=True).train["b"]) == 3
@@ -228,7 +226,7 @@ def test_a_data_root_behind_a_link_is_as_any_other(tmp_path):
     (tmp_path / "link").symlink_to(root)
     (root / "train/images/round").symlink_to("..")
     words = ["--data_root", tmp_path / "link", "--csv_dir", tmp_path / "csv_file"]
-    assert data_processing.main(words) == DONE
+    assert prepare.main(words) == DONE
     assert read_manifest(tmp_path / "csv_file", tmp_path / "link").data_root == root
 
 
@@ -249,14 +247,12 @@ def bomb(manifests):
 def test_making_manifests_names_what_is_too_large(manifests, bomb, refused):
     root, csv_dir = manifests
     words = ["--data_root", root, "--csv_dir", csv_dir, "--overwrite"]
-    assert refused(data_processing.main, *words) == (
+    assert refused(prepare.main, *words) == (
         f"images with too many pixels: 1\n  train/images/a/0.png  50000x50000\n{pixel_advice(MAX_PIXELS)}"
     )
-    message = refused(data_processing.main, *words, "--max_pixels", 2999)
+    message = refused(prepare.main, *words, "--max_pixels", 2999)
     assert message.startswith("images with too many pixels: 32\n") and "3000" not in message
-    assert "max_pixels must be from 1 to 1073741824" in refused(
-        data_processing.main, *words, "--max_pixels", 0
-    )
+    assert "max_pixels must be from 1 to 1073741824" in refused(prepare.main, *words, "--max_pixels", 0)
 
 
 def test_new_rows_are_not_decoded_when_they_are_too_large(manifests, bomb):
@@ -341,7 +337,7 @@ def test_code_in_a_config_file_is_refused_and_not_run(tag, place, run_folder, tm
 
 def test_the_loader_itself_is_a_safe_one(run_folder, tmp_path, monkeypatch):
     """Without the look at the file beforehand, too."""
-    monkeypatch.setattr("command.check_config_file", lambda path: None)
+    monkeypatch.setattr("segbalance.runtime.command_line.check_config_file", lambda path: None)
     run, marker = run_folder(), tmp_path / "marker"
     for tag in TAGS:
         (run / CONFIG).write_text(f"epochs: {tag.format(marker=marker)}\n")
@@ -501,7 +497,7 @@ class Touch:
 
 
 def small_network():
-    from legacy_keras import tf
+    from segbalance.legacy_keras import tf
 
     photo = tf.keras.Input((32, 32, 3))
     return tf.keras.Model(photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(photo))
@@ -509,7 +505,7 @@ def small_network():
 
 def model_with_code(marker):
     """A Keras model whose Lambda layer makes a file where it is rebuilt and called."""
-    from legacy_keras import tf
+    from segbalance.legacy_keras import tf
 
     photo = tf.keras.Input((32, 32, 3))
     code = eval(f"lambda x: (open({str(marker)!r}, 'w'), x)[1]")
@@ -639,7 +635,7 @@ HOSTILE = {
 def test_a_hostile_weights_file_is_refused_and_not_run(
     write, message, run_folder, tmp_path, monkeypatch, capsys
 ):
-    import prediction
+    from segbalance.prediction import predictor as prediction
 
     network = small_network()
     monkeypatch.setattr(prediction, "build_network", lambda *_, **__: network)
@@ -663,7 +659,7 @@ def test_plain_weights_are_read(tmp_path):
 
 @pytest.mark.parametrize("write", [pickled, with_layer(external_link)])
 def test_an_encoder_must_be_plain_weights(write, tmp_path):
-    from model import build_network
+    from segbalance.model.networks import build_network
 
     write(tmp_path / "encoder.weights.h5", tmp_path / "marker")
     with pytest.raises(
@@ -686,13 +682,13 @@ def test_names_of_files_do_not_reach_the_terminal_raw(tmp_path, refused):
     root = write_data(tmp_path / "data", {"a": 3})
     (root / "train/images/a/\x1b[31mred\n.png").write_bytes(b"")
     (root / "train/masks/a/\x1b[31mred\n.png").write_bytes(b"")
-    message = refused(data_processing.main, "--data_root", root, "--csv_dir", tmp_path / "csv_file")
+    message = refused(prepare.main, "--data_root", root, "--csv_dir", tmp_path / "csv_file")
     assert r"  train/images/a/\x1b[31mred\n.png  the file is empty" in message and "\x1b" not in message
 
 
 def test_names_of_subsets_hold_nothing_hidden(tmp_path, refused, manifests):
     root = write_data(tmp_path / "own", {"a\x1b[31m": 3})
-    message = refused(data_processing.main, "--data_root", root, "--csv_dir", tmp_path / "new")
+    message = refused(prepare.main, "--data_root", root, "--csv_dir", tmp_path / "new")
     assert message == (
         "names of subsets hold control characters:\n  a\\x1b[31m\nRename the folders, or change --subset_by."
     )

@@ -1,0 +1,195 @@
+"""Scores of a run's best weights: over the data, for every subset and image, and at every threshold.
+
+    python scripts/evaluate.py --work_dir runs/first
+    python scripts/evaluate.py --work_dir runs/first --split test --threshold best
+
+Masks are compared at the model's input size, as in training. The weakest subset and the worst images come
+first; evaluation_<split>.json and .csv in the run folder hold everything.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.errors import InputError
+from segbalance.evaluation.of_a_run import (
+    BEST_THRESHOLD,
+    chosen_threshold,
+    evaluate_table,
+    evaluation_report,
+    held_out_manifest,
+    output_files,
+    report_files,
+    threshold_problem,
+)
+from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.files.writing import check_output, write_together
+from segbalance.runtime.command_line import command, parse_options
+from segbalance.train.folder import check_weights, trusted_config
+
+MEANS = {
+    "iou": "mean IoU", "f1": "mean F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
+    "image_iou": "mean IoU of images",
+}  # fmt: skip
+OF_LABELS = ("f1", "accuracy", "balanced_accuracy")  # those of MEANS that say something of a classification
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of the evaluation.
+
+    Args:
+        work_dir: Folder of the run.
+        split: Images to score, by the manifests that the run's config.yaml names.
+        csv: Any other table in the format of the manifests, in place of --split.
+        threshold: Probability above which a pixel counts as found, from 0 up to 1; `best` takes the one with
+            the highest IoU on the validation images, from evaluation_valid.json. Not for several classes, of
+            which the most probable one is found.
+        batch_size: Images at once; the run's by default.
+        data_root: Folder of the data where it has moved since; the one in config.yaml by default.
+        allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
+        json: JSON file of the scores; <work_dir>/evaluation_<split>.json by default.
+        csv_output: CSV file with a row an image; <work_dir>/evaluation_<split>.csv by default.
+    """
+
+    work_dir: str
+    split: Literal["valid", "test"] = "valid"
+    csv: str | None = None
+    threshold: float | Literal["best"] = THRESHOLD
+    batch_size: int | None = None
+    data_root: str | None = None
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
+    json: str | None = None
+    csv_output: str | None = None
+
+    def __post_init__(self):
+        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
+        if self.batch_size is not None and self.batch_size <= 0:
+            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        if self.csv is not None and self.split != "valid":
+            problems.append("--csv takes the place of --split; give one of the two")
+        if any(problems):
+            raise InputError("\n".join(filter(None, problems)))
+
+
+def score_table(rows):
+    """The printed table of scores, from `all` and `subsets` of the report."""
+    shown = [
+        {
+            "subset": row["subset"],
+            "images": row["images"],
+            "IoU": with_interval(row, "iou"),
+            "F1": with_interval(row, "f1"),
+            "precision": number(row["precision"]),
+            "recall": number(row["recall"]),
+            "boundary IoU": with_interval(row, "boundary_iou"),
+            "mean IoU of images": number(row["image_iou"]),
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(shown).to_string(index=False)
+
+
+def number(value):
+    """A score in three places, a dash for none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def with_interval(row, name):
+    """A score and the bounds of its interval, if it has one."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return number(row[name]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+
+
+def class_score_table(rows, scores):
+    """The printed table of the subsets' scores, means over the classes, from a report of several classes."""
+    shown = [
+        {"subset": row["subset"], "images": row["images"]}
+        | {MEANS[name]: with_interval(row, name) for name in scores}
+        for row in rows
+    ]
+    return pd.DataFrame(shown).to_string(index=False)
+
+
+def class_table(rows, with_iou):
+    """The printed table of the classes, from `classes` of a summary in the report."""
+    shown = [
+        {"class": row["class"]}
+        | ({"IoU": with_interval(row, "iou")} if with_iou else {})
+        | {
+            "F1": with_interval(row, "f1"),
+            "precision": number(row["precision"]),
+            "recall": number(row["recall"]),
+            "true share": f"{row['true_share']:.2%}",
+            "found share": f"{row['found_share']:.2%}",
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(shown).to_string(index=False)
+
+
+def describe_classes(report):
+    """What is printed of several classes."""
+    of_images = report["task"] == "classification"
+    yield class_table(report["all"]["classes"], not of_images)
+    everything = {"subset": "all"} | report["all"]
+    rows, scores = ([everything], OF_LABELS) if of_images else ([*report["subsets"], everything], MEANS)
+    yield f"\n{class_score_table(rows, scores)}"
+    yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
+    yield f"without a score: {report['absent_classes']}"
+    yield f"\nworst {len(report['worst'])} images"
+    columns = (
+        ["probability", "label", "found", "images"] if of_images else ["iou", "accuracy", "subset", "images"]
+    )
+    worst = pd.DataFrame(report["worst"], columns=columns)
+    yield worst.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+
+
+def describe(report):
+    """What is printed."""
+    if "classes" in report:
+        yield from describe_classes(report)
+        return
+    yield score_table([*report["subsets"], {"subset": "all"} | report["all"]])
+    yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
+    yield f"empty masks: {report['empty_masks']}"
+    best = report["best_threshold"]
+    yield (
+        f"threshold {report['threshold']:g}; the best for IoU on these images would be "
+        f"{best['threshold']:g} (IoU {best['iou']:.3f})"
+    )
+    yield f"\nworst {len(report['worst'])} images"
+    worst = pd.DataFrame(report["worst"])[["iou", "boundary_iou", "subset", "images"]]
+    yield worst.rename(columns={"boundary_iou": "boundary iou"}).to_string(
+        index=False, float_format="{:.3f}".format
+    )
+
+
+@command
+def main(argv):
+    """Writes and prints the scores."""
+    options = parse_options(EvaluateOptions, argv, prog="evaluate.py", description=__doc__)
+    config = trusted_config(options)
+    check_weights(options.work_dir)
+    threshold = chosen_threshold(options.threshold, options.work_dir)
+    manifest = held_out_manifest(config, options.split, options.csv, options.data_root)
+    json_path, csv_path = output_files(options.work_dir, options.split, options.csv)
+    json_path, csv_path = Path(options.json or json_path), Path(options.csv_output or csv_path)
+    check_output("--json", json_path)
+    check_output("--csv_output", csv_path)
+    from segbalance.prediction.predictor import RunPredictor  # TensorFlow, after the input has been checked
+
+    predict = RunPredictor(options.work_dir)
+    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=options.batch_size)
+    place = {"csv": options.csv} if options.csv else {"split": options.split}
+    report = evaluation_report(config, manifest, evaluation, **place)
+    print("\n".join(describe(report)))
+    if options.threshold == BEST_THRESHOLD and not options.csv and options.split == "valid":
+        print("note: the threshold was chosen on these very images, which flatters the scores a little")
+    write_together(report_files(report, evaluation, json_path, csv_path))
+    print(f"wrote {json_path} and {csv_path}")

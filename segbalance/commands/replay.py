@@ -1,0 +1,251 @@
+"""Draws one augmented image and mask of a run again, exactly as the training step saw them.
+
+    python scripts/replay_sample.py --work_dir runs/first --step 4213 --item 7
+
+Steps and items are counted from 0. It needs the run folder and the data that its config.yaml names, no more.
+Of a classification there is no mask, and the CSV row tells the label.
+"""
+
+import gc
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from segbalance.balancing.ledger import read_skipped
+from segbalance.commands.contact_sheet import label, outlined, tinted
+from segbalance.data_processing.manifest import read_manifest
+from segbalance.errors import InputError, visible
+from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.files.writing import check_output, check_writable, json_text, write_together
+from segbalance.runtime.command_line import command, parse_options
+from segbalance.train.folder import trusted_config
+from segbalance.train.inputs import checked_plan, training_parts
+from segbalance.transforms.fast import by_name
+from segbalance.transforms.pipelines import reseed
+
+SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """Options of the replay.
+
+    Args:
+        work_dir: Folder of the run.
+        step: Training step, counted from 0.
+        item: Place in the step's batch, counted from 0.
+        output: Folder of the pictures; <work_dir>/replay by default.
+        data_root: Folder of the data where it has moved since; the one in config.yaml by default.
+        transforms: The transforms of the run once more, where they are functions (package.module:function):
+            code is not imported on the word of a run folder, which may come from elsewhere.
+        allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
+        max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
+        json: JSON file for what is printed as well.
+    """
+
+    work_dir: str
+    step: int
+    item: int
+    output: str | None = None
+    data_root: str | None = None
+    transforms: dict[str | int, str] | None = None
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
+    json: str | None = None
+
+    def __post_init__(self):
+        if pixel_limit_problem(self.max_pixels):
+            raise InputError(pixel_limit_problem(self.max_pixels))
+
+
+def check_place(options, config):
+    """Raises InputError unless the run has this step and item."""
+    steps = config.epochs * config.steps_per_epoch
+    limits = {"step": (steps, "steps of the run"), "item": (config.batch_size, "images of a batch")}
+    problems = [
+        f"{name} must be from 0 to {count - 1} (the {what}), got {getattr(options, name)}"
+        for name, (count, what) in limits.items()
+        if not 0 <= getattr(options, name) < count
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def check_rows(config, manifest):
+    """Raises InputError where the manifests are no longer those of the run, which would draw other images."""
+    if config.fingerprint is None:
+        print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
+    elif config.fingerprint != manifest.training_fingerprint():
+        raise InputError(
+            f"the training rows in {config.csv_dir} are not those of the run, so that its draws mean other "
+            "images now. Put the manifests back as they were when the run began."
+        )
+
+
+def draw_at(stream, step, item):
+    """(subset number, position, plain) of one draw of a DrawStream."""
+    steps = stream.steps(step)
+    draws, plain = next(steps)
+    steps.close()  # with the iterator inside it, which must not live until the process ends
+    subset, position = stream.draws.split(int(draws[item]))
+    return subset, position, bool(plain[item])
+
+
+def replay(reader, index, position, plain):
+    """One draw again, with what the transforms did.
+
+    Args:
+        reader: BatchReader of the run.
+        index, position, plain: as `draw_at` gives them.
+
+    Returns:
+        ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, list of
+        (class name, parameters) of the transforms applied, in their order); None for both masks where there
+        are labels.
+    """
+    sample = reader.sample(index, position, plain)
+    image, mask = reader.samples.pair(sample)
+    labelled = reader.mask_size == 1
+    if labelled:
+        mask = None
+    transform = reader.samples.new_transform(index, plain)
+    transform.save_applied_params = True  # only recorded: no random number is drawn for it
+    reseed(transform, sample.seed)
+    copies = by_name(image.copy(), None if labelled else mask.copy())
+    applied = transform(**copies)["applied_transforms"]
+    # The pixels as training made them: a Compose that records may take another way to the same parameters.
+    small, small_mask = reader.samples.read(sample)
+    return (image, mask), (small, None if labelled else small_mask), applied
+
+
+def in_plain_types(value):
+    """A parameter as JSON takes it; a long array as its shape, type, mean and standard deviation."""
+    if isinstance(value, np.ndarray):
+        if value.size <= SHOWN_WHOLE:
+            return value.tolist()
+        figures = {"mean": float(value.mean()), "standard_deviation": float(value.std())}
+        return {"shape": list(value.shape), "dtype": str(value.dtype)} | figures
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): in_plain_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_plain_types(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def colour_png(image):
+    """uint8 (H, W, 3) RGB as the bytes of a PNG."""
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+def mask_png(mask, classes=None):
+    """uint8 (H, W) of class ids as the bytes of a PNG with a palette.
+
+    It shows the colours of `classes` (Classes); without them 0 is black, 1 white.
+    """
+    grey = np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8)
+    picture = Image.fromarray(mask)
+    picture.putpalette((classes.rgb if classes else grey).tobytes())
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def side_by_side(original, trained, classes=None):
+    """Both pairs, as far as there are masks with their outlines or `classes`' colours: uint8 (H, 2 S, 3)."""
+    tile = max(trained[0].shape[0], 256)
+    nothing = [np.zeros(image.shape[:2], np.uint8) for image, _ in (original, trained)]
+    tiles = [
+        tinted(image, mask, classes, tile)
+        if classes and mask is not None
+        else outlined(image, empty if mask is None else mask, empty, tile)
+        for (image, mask), empty in zip((original, trained), nothing, strict=True)
+    ]
+    strips = [label(text, tile) for text in ("as read", "as trained on")]
+    return np.concatenate([np.concatenate(strips, axis=1), np.concatenate(tiles, axis=1)])
+
+
+def describe(report):
+    """What is printed: a line each for the place, the row and every transform."""
+    keys = ("step", "item", "epoch", "subset", "position", "row", "sample_seed", "plain", "transform")
+    yield from (f"{key.replace('_', ' '):<12} {report[key]}" for key in keys)
+    yield f"{'CSV row':<12} {report['csv_file']} line {report['csv_line']}: {report['csv_row']}"
+    if skip := report["skipped"]:
+        place = f"{skip['csv_file']} line {skip['line']}"
+        yield f"{'instead of':<12} {place}, which could not be read: {skip['reason']}"
+    for applied in report["applied"]:
+        parameters = ", ".join(f"{name}={value}" for name, value in applied["parameters"].items())
+        yield f"  {applied['name']}({parameters})"
+
+
+def report_of(options, config, manifest, reader, draw, applied):
+    """What is printed and written as JSON, a dict of plain types."""
+    index, position, plain = draw
+    subset, row = reader.subsets[index].name, reader.row(index, position)
+    skip = reader.bad_files.skip(reader.draws.draw(index, position))
+    csv_file, csv_line, csv_row = manifest.line(subset, row)
+    names = config.transforms
+    return {
+        "step": options.step,
+        "item": options.item,
+        "epoch": options.step // config.steps_per_epoch + 1,
+        "subset": subset,
+        "position": position,
+        "row": row,
+        "sample_seed": reader.draws.sample_seed(index, position),
+        "plain": plain,
+        "transform": "resize alone" if plain else names.get(subset, names.get("default", "train")),
+        "csv_file": str(csv_file),
+        "csv_line": csv_line,
+        "csv_row": csv_row,
+        "skipped": skip and skip._asdict(),
+        "applied": [{"name": name, "parameters": in_plain_types(values)} for name, values in applied],
+    }
+
+
+def pictures(original, trained, place, classes=None):
+    """{path: bytes} of the PNG files whose names begin with `place`: three, or without a mask two."""
+    contents = {
+        "image": colour_png(trained[0]),
+        **({} if trained[1] is None else {"mask": mask_png(trained[1], classes)}),
+        "comparison": colour_png(side_by_side(original, trained, classes)),
+    }
+    return {place.with_name(f"{place.name}_{kind}.png"): content for kind, content in contents.items()}
+
+
+@command
+def main(argv):
+    """Writes the pictures and prints where they come from."""
+    options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
+    config = trusted_config(options)
+    check_place(options, config)
+    folder = options.output or Path(options.work_dir, "replay")
+    check_writable("--output", folder)
+    if options.json:
+        check_output("--json", options.json)
+    manifest = read_manifest(
+        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=True
+    )
+    check_rows(config, manifest)
+    skips = read_skipped(options.work_dir)
+    reader, stream = training_parts(config, manifest, *checked_plan(config, manifest))
+    reader.bad_files.replay(skips)
+    draw = draw_at(stream, options.step, options.item)
+    gc.collect()
+    try:
+        original, trained, applied = replay(reader, *draw)
+    except OSError as error:
+        raise InputError(f"{error}. The files must be those that the run read.") from None
+    report = report_of(options, config, manifest, reader, draw, applied)
+    print("\n".join(map(visible, describe(report))))
+    place = Path(folder, f"step{options.step}_item{options.item}")
+    files = pictures(original, trained, place, manifest.classes)
+    if options.json:
+        files[Path(options.json)] = json_text(report)
+    write_together(files)
+    print("\n".join(f"wrote {path}" for path in files))

@@ -1,0 +1,174 @@
+"""The table of the classes that a person writes: what each value in the mask files means.
+
+A row names an id, its class and the colour or grey value that stands for it in the mask files. Where these
+hold the ids themselves, as grey values or as places in a palette, the colour is for pictures alone.
+"""
+
+import csv
+from dataclasses import dataclass
+
+from segbalance.data_processing.classes import IGNORED, MOST_CLASSES, Classes, usual_colour
+from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding
+from segbalance.errors import Findings, InputError, visible
+
+_ADVICE = (
+    "Expected id,name,colour with an id for each class from 0 (background) on, as in `1,nail,#ff0000`; the "
+    "id of --ignore_index may be there too."
+)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What the table says.
+
+    Args:
+        values: ((grey value or "#rrggbb", id), ...) as written, IGNORED for the ignored id.
+        classes: Classes.
+        ignore_index: id that the person gave to what counts nowhere, or None.
+    """
+
+    values: tuple
+    classes: Classes
+    ignore_index: int | None = None
+
+    @property
+    def is_binary(self):
+        """True for foreground and background alone."""
+        return len(self.classes) == 2 and self.ignore_index is None
+
+    @property
+    def most_values(self):
+        """Distinct values up to which masks must be counted (`inspection.inspect_pairs`)."""
+        return max(MOST_VALUES, len(self.values) + 1, len(self.classes) + 1)
+
+    def encodings(self):
+        """The MaskEncodings that the table may stand for, the plainest first."""
+        written = dict(self.values)
+        kinds = {type(value) for value in written}
+        ids = {number: number for number in range(len(self.classes))}
+        if self.ignore_index is not None:
+            ids[self.ignore_index] = IGNORED
+        found = []
+        if kinds == {str}:
+            found.append(MaskEncoding("colours", self.values))
+        elif kinds == {int}:
+            if self.ignore_index is not None and IGNORED not in written.values():
+                written = {self.ignore_index: IGNORED} | written
+            found += [MaskEncoding(kind, tuple(written.items())) for kind in ("values", "indices")]
+        if kinds != {int}:
+            found += [MaskEncoding(kind, tuple(ids.items())) for kind in ("values", "indices")]
+        return found
+
+    def encoding(self, summaries):
+        """The one of `encodings` that most masks fit, the plainest of several.
+
+        Args:
+            summaries: iterable of MaskSummary.
+        """
+        summaries = list(summaries)
+        return max(self.encodings(), key=lambda one: sum(summary.fits(one) for summary in summaries))
+
+
+def read_classes(path, ignore_index=None):
+    """Reads the table of the classes: a CSV file with the columns id, name, colour.
+
+    `colour` is "#rrggbb", a grey value 0..255, or nothing where the masks hold the ids; several colours may
+    stand for one id.
+
+    Args:
+        ignore_index: id of pixels that count nowhere.
+
+    Returns:
+        ClassTable
+
+    Raises:
+        InputError: every row that is wrong, by its line number.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or ()
+            rows = dict([(reader.line_num, row) for row in reader])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--classes {path}: cannot be read ({error}); expected a CSV file") from None
+    missing = {"id", "name", "colour"} - set(header)
+    if missing:
+        found = ", ".join(header) or "nothing"
+        raise InputError(f"--classes {path}: its first line is {found}; expected id,name,colour. {_ADVICE}")
+    findings, values, names = Findings(), {}, {}
+    for line, row in rows.items():
+        problem = _add_row(row, values, names, ignore_index)
+        if problem:
+            findings.add("rows of the classes that are wrong", f"{path} line {line}: {problem}", _ADVICE)
+    findings.raise_if_any()
+    return _checked_table(path, values, names, ignore_index)
+
+
+def _add_row(row, values, names, ignore_index):
+    """Adds a row to {value: id} and {id: (name, first value)}; returns what is wrong with it, or None."""
+    text, name = (row.get("id") or "").strip(), (row.get("name") or "").strip()
+    colour = (row.get("colour") or "").strip().lower()
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 3
+    if not is_number or (int(text) >= MOST_CLASSES and int(text) != ignore_index):
+        hint = "; or is it what --ignore_index should name?" if text == str(IGNORED) else ""
+        return f"id is {text!r}, expected a number from 0 to {MOST_CLASSES - 1}{hint}"
+    if colour.isascii() and colour.isdecimal() and len(colour) <= 3 and int(colour) <= 255:
+        value = int(colour)
+    elif len(colour) == 7 and colour[0] == "#" and all(c in "0123456789abcdef" for c in colour[1:]):
+        value = colour
+    elif colour:
+        return f"colour is {colour!r}, expected #rrggbb, a grey value 0..255 or nothing"
+    else:
+        value = None
+    if value in values:
+        return f"colour {colour} stands there twice"
+    if visible(name) != name:
+        return f"name is {visible(name)!r}, expected one without control characters"
+    class_id = IGNORED if int(text) == ignore_index else int(text)
+    first, shown = names.setdefault(class_id, (name, value))
+    if first and name and first != name:
+        return f"id {text} is {name!r}, but {first!r} in a row above; expected one name for an id"
+    names[class_id] = first or name, shown
+    if value is not None:
+        values[value] = class_id
+    return None
+
+
+def _checked_table(path, values, names, ignore_index):
+    names.pop(IGNORED, None)
+    ids = sorted(names)
+    if len(ids) < 2 or ids != list(range(len(ids))):
+        expected = f"each of 0 to {max([*ids, 1])}"
+        raise InputError(f"--classes {path}: the ids are {ids}; expected {expected}. {_ADVICE}")
+    if len({type(value) for value in values}) > 1:
+        raise InputError(
+            f"--classes {path} mixes grey values and #rrggbb colours; expected one of them. "
+            "Write grey 128 as #808080."
+        )
+    without = [str(number) for number in ids if number not in values.values()]
+    if values and without:
+        raise InputError(
+            f"--classes {path}: the ids {', '.join(without)} have no colour, but others do; expected one for "
+            f"each, or for none. {_ADVICE}"
+        )
+    given = [name for name, _ in names.values() if name]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"--classes {path}: {', '.join(twice)} names several ids; expected a name for each. {_ADVICE}"
+        )
+    taken = values.get(ignore_index, IGNORED)
+    if taken != IGNORED and IGNORED not in values.values():
+        raise InputError(
+            f"--classes {path}: the grey value {ignore_index} is class {taken}, but --ignore_index "
+            f"{ignore_index} takes it for what counts nowhere. Give another --ignore_index, with a row of "
+            "its grey value."
+        )
+    shown = [names[number][1] for number in ids]
+    classes = Classes(
+        tuple(names[number][0] or f"class {number}" for number in ids),
+        tuple(
+            colour if isinstance(colour, str) else usual_colour(number) for number, colour in enumerate(shown)
+        ),
+    )
+    return ClassTable(tuple(values.items()), classes, ignore_index)

@@ -1,0 +1,99 @@
+"""The rows of a classification's manifests: a label instead of a mask, filled in and checked."""
+
+import os
+
+from segbalance.data_processing.inspection import inspect_images
+from segbalance.data_processing.labels import LabelEncoding
+from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
+from segbalance.errors import Findings, InputError, visible
+
+LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
+SIZES = ["width", "height"]
+ADVICE = "Correct the rows, or make the manifests again with data_processing.py."
+
+
+def complete_labels(tables, root, classes, subset_names, missing_train, max_pixels):
+    """Fills in what rows leave out, from the names of their files and from the images; checks all of them.
+
+    Args:
+        tables: {path of the CSV file: DataFrame with LABEL_COLUMNS}.
+        root: DataRoot.
+        classes: Classes, as manifest.json has them; None where it has none.
+        subset_names: {path of the CSV file: class} of those that hold one.
+        missing_train: whether rows of train may name files that are not there.
+        max_pixels: of a file that has to be read, by its header.
+
+    Returns:
+        LabelEncoding
+
+    Raises:
+        InputError: every wrong row, by file and line number.
+    """
+    if classes is None:
+        raise InputError(f"manifest.json has no classes with their class_colours. {AGAIN}")
+    encoding = LabelEncoding(classes.names)
+    for path, frame in tables.items():
+        for column, other in (("label", "type"), ("type", "label")):
+            frame.loc[frame[column] == "", column] = frame[other]
+            if path in subset_names:
+                frame.loc[frame[column] == "", column] = subset_names[path]
+    _check_rows(tables, root, encoding, subset_names, missing_train)
+    _fill_sizes(tables, root, max_pixels)
+    return encoding
+
+
+def _check_rows(tables, root, encoding, subset_names, missing_train):
+    findings = Findings()
+    trained = {label for path, frame in tables.items() if path.stem != "valid" for label in frame["label"]}
+    for path, frame in tables.items():
+        subset, is_valid = subset_names.get(path), path.stem == "valid"
+        missing, outside = unusable_files(root, frame["images"].tolist())
+        if missing_train and not is_valid:
+            missing &= {""}
+        wrong = frame["images"].isin(missing | outside.keys()) | (frame["label"] != frame["type"])
+        wrong |= ~frame["label"].isin(encoding.names) if subset is None else (frame["label"] != subset)
+        wrong |= subset is not None and subset not in encoding.names
+        for line, image, label, kind in frame.loc[wrong, LABEL_COLUMNS[:3]].itertuples(name=None):
+            place = f"{path} line {line}"
+            add_outside(findings, place, {"images": image}, outside)
+            problem = _row_problem(root.folder, image, label, kind, subset, encoding, missing)
+            if problem:
+                findings.add("rows that are wrong", f"{place}: {problem}", ADVICE)
+        if is_valid and trained:
+            for line, label in frame["label"][~wrong & ~frame["label"].isin(trained)].items():
+                advice = "Take them out, or put the train<class>.csv of their class back."
+                findings.add(
+                    "rows of a class without an image to train on", f"{path} line {line}: {label}", advice
+                )
+    find_shared(tables, findings)
+    findings.raise_if_any()
+
+
+def _row_problem(root, image, label, kind, subset, encoding, missing):
+    """What is wrong with a row, in words; None if it is only that a path leads out."""
+    if not image:
+        return "images is empty"
+    if image in missing:
+        hint = "; paths are relative to the data root, with /" if "\\" in image else ""
+        return f"images is {image!r}, but {os.path.join(root, image)} is not a file{hint}"
+    if not label:
+        return f"{image} has no label; expected {encoding.describe()}"
+    if label not in encoding.names:
+        return f"label is {visible(label)!r}, expected {encoding.describe()}"
+    if label != kind:
+        return f"label is {label!r}, but type is {visible(kind)!r}; expected the class in both"
+    if subset in (None, label):
+        return None
+    return f"label is {label!r}, expected {subset!r} as in the file's name"
+
+
+def _fill_sizes(tables, root, max_pixels):
+    findings, rows = Findings(), {}
+    for frame in tables.values():
+        for line in frame.index[frame[SIZES].isna().any(axis=1)]:
+            rows.setdefault(frame.at[line, "images"], []).append((frame, line))
+    facts = inspect_images(root.folder, list(rows), findings, max_pixels=max_pixels)
+    findings.raise_if_any()
+    for image, fact in facts.items():
+        for frame, line in rows[image]:
+            frame.loc[line, SIZES] = [fact.width, fact.height]

@@ -1,0 +1,410 @@
+"""Manifests: train.csv, valid.csv, train<subset>.csv and manifest.json, written whole and read with care."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from segbalance.data_processing.classes import Classes, checked_classes
+from segbalance.data_processing.label_rows import LABEL_COLUMNS, complete_labels
+from segbalance.data_processing.labels import LabelEncoding
+from segbalance.data_processing.mask_encoding import MaskEncoding
+from segbalance.data_processing.rows import (
+    AGAIN,
+    COLUMNS,
+    NUMBERS,
+    RANGES,
+    check_rows,
+    fill_numbers,
+    fill_paths,
+)
+from segbalance.data_processing.tasks import TASKS
+from segbalance.errors import Findings, InputError
+from segbalance.files.data_root import DataRoot
+from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.files.writing import json_text, write_together
+
+MANIFEST = "manifest.json"
+VERSION = 1
+# What readers look up in manifest.json, with its type.
+DESCRIBED = {
+    "data_root": str,
+    "fingerprint": str,
+    "options": dict,
+    "files": dict,
+    "mask_encoding": dict,
+    "task": str,
+    "classes": dict,
+    "class_colours": dict,
+}
+KINDS = {str: "text", dict: "names with values"}
+
+
+def table_text(frame):
+    """A manifest as CSV text."""
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+
+
+def subset_files(csv_dir):
+    """{subset: path} of the train<subset>.csv files in `csv_dir`, in natural order of their names."""
+    found = {path.stem.removeprefix("train"): path for path in Path(csv_dir).glob("train?*.csv")}
+    return {name: found[name] for name in sorted(found, key=natural_order)}
+
+
+def natural_order(name):
+    """Sort key that puts 2 before 10."""
+    return (0, int(name), "") if name.isdecimal() and len(name) < 100 else (1, 0, name)
+
+
+def write_tables(csv_dir, tables, description):
+    """Writes `tables` ({file name: DataFrame}) and manifest.json, which remembers what each file held."""
+    texts = {name: table_text(frame) for name, frame in tables.items()}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    texts[MANIFEST] = json_text(description | {"files": description.get("files", {}) | hashes})
+    write_together({Path(csv_dir, name): text for name, text in texts.items()})
+
+
+def refuse_to_replace(csv_dir, data_root):
+    """Raises InputError where `csv_dir` holds what this command should not replace unasked.
+
+    That is manifests of another data root, CSV files edited by hand, or CSV files that were not written here.
+    """
+    existing = _manifest_files(csv_dir)
+    if not existing and not Path(csv_dir, MANIFEST).exists():
+        return
+    description = read_description(csv_dir) or {}
+    if description.get("data_root", str(data_root)) != str(data_root):
+        raise InputError(
+            f"--csv_dir {csv_dir} holds the manifests of {description['data_root']}, not of {data_root}. "
+            "Choose another --csv_dir, or pass --overwrite to replace them."
+        )
+    hashes = description.get("files", {})
+    edited = [path.name for path in existing if hashes.get(path.name) != _file_hash(path)]
+    if edited:
+        raise InputError(
+            f"--csv_dir {csv_dir}: {', '.join(sorted(edited))} changed since they were written (or come from "
+            "elsewhere). Choose another --csv_dir, or pass --overwrite to replace them."
+        )
+
+
+def _manifest_files(csv_dir):
+    return [
+        p for p in Path(csv_dir).glob("*.csv") if p.stem in ("valid", "test") or p.stem.startswith("train")
+    ]
+
+
+def remove_stale(csv_dir, kept):
+    """Removes the manifests in `csv_dir` not named in `kept`: those of an earlier state of the data."""
+    for path in _manifest_files(csv_dir):
+        if path.name not in kept:
+            path.unlink()
+
+
+def _file_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_description(csv_dir):
+    """The content of manifest.json, or None where there is none. Raises InputError where it is damaged."""
+    path = Path(csv_dir, MANIFEST)
+    if not path.exists():
+        return None
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
+        raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
+    if not isinstance(description, dict) or description.get("version") != VERSION:
+        raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
+    for name, kind in DESCRIBED.items():
+        if not isinstance(description.get(name, kind()), kind):
+            raise InputError(f"{path}: {name} is {description[name]!r}, expected {KINDS[kind]}. {AGAIN}")
+    if description.get("task", TASKS[0]) not in TASKS:
+        raise InputError(f"{path}: task is {description['task']!r}, expected {' or '.join(TASKS)}. {AGAIN}")
+    if not isinstance(description.get("options", {}).get("mask_suffix", ""), str):
+        raise InputError(f"{path}: mask_suffix among the options is no text. {AGAIN}")
+    return description
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What training reads.
+
+    Args:
+        data_root: folder that the paths of the tables are relative to.
+        encoding: how the mask files, or labels, encode class ids.
+        train: {subset: DataFrame with COLUMNS, of a classification with LABEL_COLUMNS}.
+        valid: DataFrame with the same.
+        fingerprint: hash of the contents, empty where there is no manifest.json.
+        notes: lines worth showing.
+        lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
+        valid_file, valid_numbers: the same of `valid`.
+        task: one of TASKS.
+        classes: Classes; None where there are foreground and background alone, and nothing is ignored.
+    """
+
+    data_root: Path
+    encoding: MaskEncoding | LabelEncoding
+    train: dict
+    valid: pd.DataFrame
+    fingerprint: str
+    notes: tuple
+    lines: dict
+    valid_file: Path
+    valid_numbers: pd.Index
+    task: str = TASKS[0]
+    classes: Classes | None = None
+
+    def training_fingerprint(self):
+        """Hash of everything here that decides what a training batch holds, a person's edits included."""
+        return self._fingerprint(self.train)
+
+    def valid_fingerprint(self):
+        """The same of the rows of `valid`, whatever the order of the subsets."""
+        return self._fingerprint(by_type(self.valid))
+
+    def _fingerprint(self, tables):
+        digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
+        second = "label" if self.task == "classification" else "masks"
+        for name, table in tables.items():
+            for part in ([name], table["images"].tolist(), table[second].tolist()):
+                digest.update("\n".join([*part, ""]).encode() + b"\0")
+        return digest.hexdigest()
+
+    def line(self, subset, row):
+        """(path, line number from 1, its text) that a row of a subset stands on."""
+        path, lines = self.lines[subset]
+        with open(path, encoding="utf-8-sig", newline="") as file:  # whose lines are those that were counted
+            text = file.readlines()[lines[row] - 1]
+        return path, int(lines[row]), text.rstrip("\r\n")
+
+    def valid_lines(self, tables):
+        """As `lines`, for tables ({subset: DataFrame}) of rows of `valid` that keep their index."""
+        return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
+
+
+def read_manifest(
+    csv_dir,
+    data_root=None,
+    allow_outside=False,
+    max_pixels=MAX_PIXELS,
+    missing_train=False,
+    held_out=None,
+):
+    """Reads and checks the manifests in `csv_dir`, a person's edits included.
+
+    Args:
+        data_root: where the data lies; the place in manifest.json by default.
+        allow_outside: True lets rows name files out of the data root, by themselves or by a symbolic link.
+        max_pixels: of a file that has to be read, by its header.
+        missing_train: whether files of train may have gone, as where a run goes on that skipped them.
+        held_out: path of one table, such as test.csv, to read as `valid` and without any for training.
+
+    Raises:
+        InputError: every wrong row by file and line, and whatever else is missing.
+    """
+    files = {} if held_out else subset_files(csv_dir)
+    train_files = files or ({} if held_out else {"": Path(csv_dir, "train.csv")})
+    valid_file = Path(held_out or Path(csv_dir, "valid.csv"))
+    paths = [*train_files.values(), valid_file]
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist. Make the manifests first: "
+                "python data_processing.py --data_root <folder>"
+            )
+    description = read_description(csv_dir) or {}
+    root = _data_root(csv_dir, data_root, description)
+    findings = Findings()
+    classes, task = described_classes(description), description.get("task", TASKS[0])
+    columns = LABEL_COLUMNS if task == "classification" else COLUMNS
+    tables = {path: read_table(path, findings, columns) for path in paths}
+    for path in (path for path, frame in tables.items() if not len(frame)):
+        advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
+        findings.add("manifests without rows", path, advice)
+    findings.raise_if_any()
+    subset_names = {path: name for name, path in files.items()}
+    boundary = DataRoot(root, allow_outside)
+    if task == "classification":
+        encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
+    else:
+        fill_paths(tables, boundary, description, subset_names)
+        check_rows(tables, boundary, subset_names, missing_train)
+        encoding = fill_numbers(tables, boundary, description, max_pixels)
+        encoding.check_ids(len(classes) if classes else None)
+    numbers = {path: frame.index for path, frame in tables.items()}
+    tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
+    valid = tables.pop(valid_file)
+    if files or held_out:
+        train = {name: tables[path] for name, path in files.items()}
+        lines = {name: (path, numbers[path]) for name, path in files.items()}
+    else:
+        ((path, table),) = tables.items()
+        train = by_type(table)
+        lines = {name: (path, numbers[path][table["type"] == name]) for name in train}
+    notes = _notes(train, description, root)
+    if files and _changed(Path(csv_dir, "train.csv"), description):
+        notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
+    fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
+    return Manifest(
+        root,
+        encoding,
+        train,
+        valid,
+        fingerprint,
+        tuple(notes),
+        lines,
+        valid_file,
+        valid_numbers,
+        task,
+        classes,
+    )
+
+
+def described_classes(description):
+    """The Classes of a manifest.json, None where it describes foreground and background alone.
+
+    Raises:
+        InputError: names and colours do not fit each other.
+    """
+    if "class_colours" not in description:
+        return None
+    tables = [description.get(key, {}) for key in ("classes", "class_colours")]
+    ids = [str(number) for number in range(len(tables[0]))]
+    if any(list(table) != ids or not all(isinstance(v, str) for v in table.values()) for table in tables):
+        raise InputError(f"{MANIFEST}: classes and class_colours do not name the same ids from 0 on. {AGAIN}")
+    names, colours = (tuple(table.values()) for table in tables)
+    return checked_classes(names, colours, MANIFEST)
+
+
+def _changed(path, description):
+    stored = description.get("files", {}).get(path.name)
+    return stored is not None and path.exists() and _file_hash(path) != stored
+
+
+def by_type(frame):
+    """{subset: its rows} of a table, in natural order of the names."""
+    parts = dict(list(frame.groupby("type", sort=False)))
+    return {name: parts[name].reset_index(drop=True) for name in sorted(parts, key=natural_order)}
+
+
+def _data_root(csv_dir, data_root, description):
+    root = data_root or description.get("data_root")
+    if not root:
+        raise InputError(
+            f"{csv_dir} has no {MANIFEST}, so that the data's place is not known. Pass --data_root."
+        )
+    if not os.path.isdir(root):
+        where = "--data_root" if data_root else f"{Path(csv_dir, MANIFEST)}: data_root"
+        raise InputError(f"{where} {root}: there is no such folder. Pass --data_root with the data's place.")
+    return Path(root).resolve()
+
+
+def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=AGAIN):
+    """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
+
+    Args:
+        findings: collects the wrong rows of several files; by default those of this one are raised.
+        columns: that are there afterwards, empty where the file does not have them.
+        needed: those that the file must have.
+        advice: what to do about a file that is no table.
+
+    Returns:
+        DataFrame whose index is the line number in the file; empty lines are passed over.
+
+    Raises:
+        InputError: the file is no CSV table with the `needed` columns, or a row is wrong (with its line).
+    """
+    try:
+        content = Path(path).read_bytes()
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""), strict=True)
+        header = next(reader, [])
+        frame = _plain_rows(content, header)
+        # Spreadsheets leave rows of nothing but commas.
+        rows = dict([(reader.line_num, row) for row in reader if any(row)]) if frame is None else {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a CSV table: {error}. Expected UTF-8 text. {advice}"
+        ) from None
+    if not set(needed) <= set(header) or len(set(header)) < len(header):
+        raise InputError(
+            f"{path}: expected comma-separated columns {', '.join(columns)}, each once, of which only "
+            f"{' and '.join(needed)} must be there; found {', '.join(map(repr, header)) or 'an empty file'}. "
+            "Save it with these names and with commas."
+        )
+    collected = Findings() if findings is None else findings
+    for line in [line for line, row in rows.items() if any(row[len(header) :])]:
+        place = f"{path} line {line}: {len(rows.pop(line))} cells, expected {len(header)}"
+        collected.add("rows longer than the header", place, "Put names with a comma in quotes.")
+    if frame is None:
+        padded = [(row + [""] * len(header))[: len(header)] for row in rows.values()]
+        frame = pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
+    for column in columns:
+        if column not in frame:
+            frame[column] = float("nan") if column in NUMBERS else ""
+    for column, (low, high) in RANGES.items():
+        if column not in columns:
+            continue
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        for line in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
+            place = f"{path} line {line}: {column} is {frame.at[line, column]!r}"
+            collected.add("cells that are no number", place, "Correct them, or leave them empty.")
+        for line in frame.index[numbers.notna() & ~numbers.between(low, high)]:
+            place = f"{path} line {line}: {column} is {numbers[line]:g}, expected {low} to {high}"
+            collected.add("numbers that cannot be", place, "Correct them, or leave them empty.")
+        frame[column] = numbers
+    if findings is None:
+        collected.raise_if_any()
+    return frame
+
+
+def _plain_rows(content, header):
+    """The rows by pandas.read_csv, several times faster than the csv module; it tells no line numbers.
+
+    Args:
+        content: bytes of the file.
+
+    Returns:
+        DataFrame as the csv module would give it; None where a row may be no line, or too long.
+    """
+    if (
+        "images" not in header
+        or len(set(header)) < len(header)
+        or any(sign in content for sign in (b'"', b"\r", b"\0"))
+    ):
+        return None
+
+    def read(dtype):
+        options = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
+        return pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", dtype=dtype, **options)
+
+    try:
+        frame = read({name: str for name in header if name not in NUMBERS})
+        if any(frame[name].dtype.kind not in "iuf" for name in NUMBERS if name in frame):
+            frame = read(str)  # empty cells, or such as are no number
+    except pd.errors.ParserError:
+        return None
+    if not isinstance(frame.index, pd.RangeIndex):  # what rows have beyond the header became the index
+        return None
+    frame.columns, frame.index = header, frame.index + 2
+    text = [name for name in header if frame[name].dtype.kind not in "iuf"]
+    frame[text] = frame[text].fillna("")
+    return frame[(frame[text] != "").any(axis=1) | frame.drop(columns=text).notna().any(axis=1)]
+
+
+def _notes(train, description, root):
+    notes = []
+    if description and description.get("data_root") != str(root):
+        notes.append(f"the manifests were made for {description.get('data_root')}; reading from {root}")
+    for name, frame in train.items():
+        repeats = int(frame["images"].duplicated().sum())
+        if repeats:
+            notes.append(
+                f"subset {name}: {repeats} of {len(frame)} rows repeat an image (oversampling by hand)"
+            )
+    return notes

@@ -1,0 +1,208 @@
+"""The rows of manifests: what a person's rows leave out is filled in, and every wrong one is named."""
+
+import functools
+import os
+
+from segbalance.data_processing.inspection import inspect_pairs
+from segbalance.data_processing.mask_encoding import MaskEncoding, decide_encoding
+from segbalance.data_processing.pairs import Pair, find_folders, find_pairs
+from segbalance.errors import Findings, InputError, visible
+from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE
+
+COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
+RANGES = {"width": (1, 10**6), "height": (1, 10**6), "coverage": (0, 1)}  # of a row's numbers
+NUMBERS = list(RANGES)
+AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
+
+
+def fill_paths(tables, root, description, subset_names):
+    """Fills in the paths and subsets that rows leave out, from the folders; no file is read.
+
+    Args:
+        tables: {path of the CSV file: DataFrame with COLUMNS}.
+        root: DataRoot.
+        description: content of manifest.json.
+        subset_names: {path of the CSV file: subset} of those that hold one.
+    """
+    paired = None
+    by_folder = description.get("options", {}).get("subset_by", "folder") == "folder"
+    for path, frame in tables.items():
+        if path in subset_names:
+            frame.loc[frame["type"] == "", "type"] = subset_names[path]
+        missing = (frame["masks"] == "") | (frame["type"] == "") | frame["images"].str.startswith("/")
+        if missing.any():
+            paired = paired or _pairs_by_image(root, description)
+            split = "valid" if path.stem == "valid" else "train"
+            _fill_paths(frame, missing, paired, split, by_folder)
+
+
+def fill_numbers(tables, root, description, max_pixels):
+    """Fills in sizes and coverages, from files that `check_rows` has passed; returns the masks' encoding.
+
+    Raises:
+        InputError: files that cannot be read or do not fit.
+    """
+    stored = description.get("mask_encoding")
+    encoding = MaskEncoding.from_dict(stored) if stored else None
+    incomplete = {
+        path: frame[NUMBERS].isna().any(axis=1) | (encoding is None) for path, frame in tables.items()
+    }
+    if not any(mask.any() for mask in incomplete.values()):
+        return encoding
+    return _inspect_rows(tables, root, incomplete, encoding, max_pixels)
+
+
+def _pairs_by_image(root, description):
+    """{(split, image path): Pair}, the image also by the tutorial's path below its images folder."""
+    try:
+        folders = find_folders(root.folder)
+    except InputError:
+        return {}  # then the rows themselves must say where their masks are
+    suffix = description.get("options", {}).get("mask_suffix", "")
+    own_split = any(place.split == "valid" for place in folders)
+    found = {}
+    for place in folders:
+        short_for = [place.split] if own_split or place.split == "test" else ["train", "valid"]
+        for pair in find_pairs(root.folder, [place], suffix, root.allow_outside).pairs:
+            for split in short_for:
+                found[split, pair.image.removeprefix(place.images)] = pair
+            for split in ("train", "valid"):
+                found[split, pair.image] = pair
+    return found
+
+
+def _fill_paths(frame, missing, paired, split, by_folder):
+    for line in frame.index[missing]:
+        pair = paired.get((split, frame.at[line, "images"]))
+        if pair:
+            frame.at[line, "images"] = pair.image
+            frame.at[line, "masks"] = frame.at[line, "masks"] or pair.mask
+            if by_folder:
+                frame.at[line, "type"] = frame.at[line, "type"] or pair.folder
+
+
+def _inspect_rows(tables, root, incomplete, encoding, max_pixels):
+    findings, rows = Findings(), {}
+    for path, frame in tables.items():
+        for line in frame.index[incomplete[path]]:
+            pair = Pair(None, "", frame.at[line, "images"], frame.at[line, "masks"])
+            rows.setdefault(pair, []).append((frame, line))
+    facts = inspect_pairs(root.folder, list(rows), findings, max_pixels=max_pixels)
+    findings.raise_if_any()
+    if encoding is None:
+        encoding, _ = decide_encoding({pair.mask: fact.mask for pair, fact in facts.items()})
+    for pair, fact in facts.items():
+        if not fact.mask.fits(encoding):
+            advice = f"Expected {encoding.describe()}. {AGAIN}"
+            findings.add("masks that do not fit the encoding in manifest.json", pair.mask, advice)
+            continue
+        for frame, line in rows[pair]:
+            frame.loc[line, NUMBERS] = [fact.width, fact.height, fact.mask.coverage(encoding)]
+    findings.raise_if_any()
+    return encoding
+
+
+def check_rows(tables, root, subset_names, missing_train=False):
+    """Raises InputError with every row that is wrong, by file and line number.
+
+    Args:
+        tables, root, subset_names: as in `fill_paths`.
+        missing_train: whether rows of train may name files that are not there.
+    """
+    findings = Findings()
+    for path, frame in tables.items():
+        subset = subset_names.get(path)
+        missing, outside = unusable_files(root, frame["images"].tolist() + frame["masks"].tolist())
+        if missing_train and path.stem != "valid":
+            missing &= {""}
+        unusable = missing | outside.keys()
+        wrong = frame["images"].isin(unusable) | frame["masks"].isin(unusable)
+        wrong |= frame["images"] == frame["masks"]
+        wrong |= (frame["type"] == "") if subset is None else (frame["type"] != subset)
+        kinds = frame["type"].unique() if subset is None else [subset]  # any other is wrong already
+        hidden = [name for name in kinds if visible(name) != name]
+        if hidden:
+            wrong |= frame["type"].isin(hidden)
+        for line, image, mask, kind in frame.loc[wrong, ["images", "masks", "type"]].itertuples(name=None):
+            add_outside(findings, f"{path} line {line}", {"images": image, "masks": mask}, outside)
+            problem = _row_problem(root.folder, image, mask, kind, subset, missing)
+            if problem:
+                advice = "Correct the rows, or make the manifests again with data_processing.py."
+                findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
+    find_shared(tables, findings)
+    findings.raise_if_any()
+
+
+def find_shared(tables, findings):
+    """Adds a finding for each row of train that stands in valid.csv too."""
+    held_out = {image for path, frame in tables.items() if path.stem == "valid" for image in frame["images"]}
+    for path, frame in tables.items():
+        if path.stem != "valid":
+            for line, image in frame["images"][frame["images"].isin(held_out)].items():
+                place = f"{path} line {line}: {image}"
+                findings.add(
+                    "rows of train that stand in valid.csv too", place, "Take them out of one of the two."
+                )
+
+
+def add_outside(findings, row, cells, outside):
+    """Adds a finding for each cell of a row, {column: path}, that is among `outside` of `unusable_files`."""
+    for column, path in cells.items():
+        if path in outside:
+            findings.add(LEADS_OUT, f"{row}: {column} is {path!r}, which is {outside[path]}", STAY_INSIDE)
+
+
+def unusable_files(root, paths):
+    """Which of `paths`, relative to a DataRoot, are no files that may be read.
+
+    Folders are listed, for asking for each file takes several times as long.
+
+    Returns:
+        (set of those that are no files, {path: where it really leads} of those out of the root)
+    """
+    listing = functools.cache(functools.partial(_plain_files, root))
+    folder, names, others = None, set(), set()
+    for path in paths:
+        start = path.rfind("/") + 1
+        if path[:start] != folder:
+            folder = path[:start]
+            names = listing(folder)
+        # What is not listed may still be a link, or a spelling that will do where case does not matter.
+        if path[start:] not in names:
+            others.add(path)
+    missing = {path for path in others if not os.path.isfile(os.path.join(root.folder, path))}
+    outside = {path: real for path in others if (real := root.outside(path)) is not None}
+    # The tutorial's paths below the images folder begin with / too: one that was not found is missing.
+    outside = {path: real for path, real in outside.items() if path not in missing or path[0] != "/"}
+    return missing - outside.keys(), outside
+
+
+def _plain_files(root, folder):
+    """Names of the files in a folder, without links unless they may lead anywhere; none if it leads out."""
+    try:
+        with os.scandir(os.path.join(root.folder, folder)) as entries:
+            names = {entry.name for entry in entries if entry.is_file(follow_symlinks=root.allow_outside)}
+    except (OSError, ValueError):
+        return set()
+    return names if root.outside(folder) is None else set()
+
+
+def _row_problem(root, image, mask, kind, subset, missing):
+    """What is wrong with a row, in words; None if it is only that a path leads out."""
+    if not image:
+        return "images is empty"
+    for column, relative in (("images", image), ("masks", mask)):
+        if not relative:
+            return f"{image} has no mask, and none was found in the folders"
+        if relative in missing:
+            hint = "; paths are relative to the data root, with /" if "\\" in relative else ""
+            return f"{column} is {relative!r}, but {os.path.join(root, relative)} is not a file{hint}"
+    if image == mask:
+        return f"images and masks are both {image!r}"
+    if not kind:
+        return "type is empty; expected the subset's name"
+    if visible(kind) != kind:
+        return f"type is {kind!r}; expected a name without control characters"
+    if subset in (None, kind):
+        return None
+    return f"type is {kind!r}, expected {subset!r} as in the file's name"

@@ -1,0 +1,271 @@
+"""Scores of several classes, and of classification: from the confusion matrix of each image.
+
+Pixels (for classification: images) are counted at the model's input size, as for `val_iou` in history.csv.
+The class found is the most probable one; IGNORED pixels count nowhere.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from segbalance.data_processing.classes import IGNORED, Classes
+from segbalance.data_processing.tasks import CLASSIFICATION, POOLED
+from segbalance.evaluation.scores import CONFIDENCE, RESAMPLED_AT_ONCE, RESAMPLES, WORST, spread_examples
+from segbalance.model.metrics import scores_of_sums
+
+OF_CLASSES = POOLED  # a score of each class, and the mean over classes
+OF_ALL = (*OF_CLASSES, "accuracy", "balanced_accuracy")
+LABEL_COLUMNS = ("label", "found", "probability", "correct")
+ABSENT_RULE = (
+    "a class that is neither there nor found has no score and is left out of means; any other 0/0 scores 0"
+)
+
+
+def confusion_matrix(true, found, classes):
+    """int64 (C, C) counts [true, found] of two uint8 arrays of class ids, IGNORED in `true` left out."""
+    kept = true != IGNORED
+    pairs = true[kept].astype(np.int64) * classes + found[kept]
+    return np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
+
+
+def marginals(confusion):
+    """(..., C, C) counts [true, found] -> (..., 3, C): right, there and found, which tell all scores."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([right, confusion.sum(axis=-1), confusion.sum(axis=-2)], axis=-2)
+
+
+def scores_of(counts):
+    """`metrics.class_scores` as NumPy arrays, from (..., 3, C) of `marginals`: {name: float64}."""
+    sums = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
+    return {name: value.numpy() for name, value in scores_of_sums(*sums).items()}
+
+
+def mean_of_known(values):
+    """Mean of float64 (N,) without NaN; NaN where there is nothing else."""
+    known = values[np.isfinite(values)]
+    return known.mean() if len(known) else math.nan
+
+
+def intervals(counts, figures):
+    """Percentile bootstrap intervals over images (Efron and Tibshirani 1993, chapter 13).
+
+    Whole images are drawn with replacement, as how often each is drawn: a resample is then a sum with these
+    weights. The same input gives the same intervals.
+
+    Args:
+        counts: int64 (images, 3, C).
+        figures: float64 (images,) whose mean is a score too, NaN for images without one.
+
+    Returns:
+        {name: float64 (2,), or (C, 2) of each class} of `scores_of` and `image_iou`, the bounds of the middle
+        95 %. {} for fewer than two images, which tell nothing about others.
+    """
+    images = len(counts)
+    if images < 2:
+        return {}
+    rng, parts = np.random.default_rng(0), []
+    flat, at_once = counts.reshape(images, -1).astype(np.float64), max(1, RESAMPLED_AT_ONCE // images)
+    known = np.isfinite(figures)
+    for first in range(0, RESAMPLES, at_once):
+        times = rng.multinomial(images, np.full(images, 1 / images), min(at_once, RESAMPLES - first))
+        scores = scores_of((times @ flat).reshape(-1, *counts.shape[1:]))
+        drawn = times @ known
+        mean = times @ np.where(known, figures, 0) / np.maximum(drawn, 1)
+        parts.append(scores | {"image_iou": np.where(drawn > 0, mean, np.nan)})
+    return {name: _bounds([part[name] for part in parts]) for name in parts[0]}
+
+
+def _bounds(parts):
+    """The middle part of resamples (R, ...), without those that have no score: float64 (..., 2)."""
+    values = np.concatenate(parts)
+    edge = (1 - CONFIDENCE) / 2
+    empty = ~np.isfinite(values).any(axis=0)
+    bounds = np.nanquantile(np.where(empty, 0, values), [edge, 1 - edge], axis=0)
+    return np.moveaxis(np.where(empty, np.nan, bounds), 0, -1)
+
+
+@dataclass(frozen=True)
+class ClassEvaluation:
+    """What was counted.
+
+    Args:
+        classes: Classes.
+        task: `segmentation` or `classification`.
+        subsets: names, of subsets without images too.
+        images: DataFrame, a row an image. Of segmentation: images, masks, subset, OF_CLASSES (means over the
+            image's classes), accuracy and iou_<class>; of classification: images, subset, label, found,
+            probability (of the label) and correct.
+        counts: int64 (images, 3, C), `marginals` of each.
+        confusions: {subset: int64 (C, C)}.
+    """
+
+    classes: Classes
+    task: str
+    subsets: list
+    images: pd.DataFrame
+    counts: np.ndarray
+    confusions: dict
+
+    @property
+    def score(self):
+        """The column by which images are put in order."""
+        return "probability" if self.task == CLASSIFICATION else "iou"
+
+    @property
+    def main_score(self):
+        """The score by which subsets are put in order; in classification a subset has images of one class."""
+        return "accuracy" if self.task == CLASSIFICATION else "iou"
+
+    def examples(self, subset):
+        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}.
+
+        Those without a score, of which all is ignored, are none of these.
+        """
+        own = self.images[(self.images["subset"] == subset) & self.images[self.score].notna()]
+        return spread_examples(own.sort_values(self.score, kind="stable"))
+
+    def summary(self, rows, confusion):
+        """Scores of some images, a dict of plain types: each with `_low` and `_high`, None where it has none.
+
+        Args:
+            rows: bool (images,).
+            confusion: int64 (C, C) of these.
+        """
+        counts = self.counts[rows]
+        figures = self.images[self.score].to_numpy(np.float64)[rows]
+        scores, bounds = scores_of(marginals(confusion)), intervals(counts, figures)
+        together = {name: scores[name] for name in OF_ALL}
+        if self.task != CLASSIFICATION:
+            together |= {"image_iou": mean_of_known(figures)}
+        there, found = marginals(confusion)[1:] / max(confusion.sum(), 1)
+        classes = [
+            {"class": name, "true_share": float(there[number]), "found_share": float(found[number])}
+            | with_bounds(*(_of_class(values, number) for values in (scores, bounds)))
+            for number, name in enumerate(self.classes.names)
+        ]
+        row_sums = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        return (
+            {"images": int(rows.sum())}
+            | with_bounds(together, bounds)
+            | {
+                "classes": classes,
+                "confusion": confusion.tolist(),
+                "confusion_shares": (confusion / row_sums).tolist(),
+            }
+        )
+
+    def _accuracy(self, rows):
+        right = self.images["correct"][rows]
+        return {"images": len(right), "accuracy": number(right.astype(float).mean())}
+
+    def report(self):
+        """All scores in plain types, the weakest subset first: what is written as JSON."""
+        names, empty = self.images["subset"], np.zeros((len(self.classes),) * 2, np.int64)
+        if self.task == CLASSIFICATION:  # a subset is a class, of which `all` tells the rest
+            rows = [{"subset": name} | self._accuracy(names == name) for name in self.subsets]
+        else:
+            rows = [
+                {"subset": name} | self.summary((names == name).to_numpy(), self.confusions.get(name, empty))
+                for name in self.subsets
+            ]
+        everything = self.summary(np.full(len(names), True), sum(self.confusions.values(), empty))
+        worst = self.images.sort_values(self.score, kind="stable").head(WORST)
+        return {
+            "task": self.task,
+            "classes": list(self.classes.names),
+            "class_colours": list(self.classes.colours),
+            "confidence": CONFIDENCE,
+            "resamples": RESAMPLES,
+            "absent_classes": ABSENT_RULE,
+            "all": everything,
+            "subsets": sorted(rows, key=lambda row: _known(row[self.main_score])),
+            "worst": plain(worst.to_dict("records")),
+            "examples": {
+                name: {kind: plain(chosen) for kind, chosen in self.examples(name).items()}
+                for name in self.subsets
+            },
+        }
+
+
+def _known(score):
+    return math.inf if score is None else score
+
+
+def _of_class(values, number):
+    return {name: values[f"class_{name}"][number] for name in OF_CLASSES if values}
+
+
+def with_bounds(values, bounds):
+    """{name, name_low, name_high} of scores (floats) and their bounds ({name: (2,)}) as plain numbers."""
+    row = {}
+    for name, value in values.items():
+        low, high = bounds.get(name, (math.nan, math.nan))
+        row |= {name: number(value), f"{name}_low": number(low), f"{name}_high": number(high)}
+    return row
+
+
+def number(value):
+    """A float, None for NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
+def plain(records):
+    """list of dict without NaN, which JSON does not know."""
+    return [
+        {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in row.items()
+        }
+        for row in records
+    ]
+
+
+def evaluate_classes(predict, batches, tables, classes, task):
+    """Counts every image of some tables; memory grows by a few numbers for each image and class.
+
+    Args:
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 probabilities (B, S, S, C), or
+            (B, 1, 1, C) in classification.
+        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 class ids (B, S, S, 1) or (B, 1, 1, 1), numbers
+            of the subsets), in the order of the tables and their rows.
+        tables: {subset: DataFrame with the column images, and masks in segmentation}.
+        classes: Classes.
+        task: `segmentation` or `classification`.
+
+    Returns:
+        ClassEvaluation
+    """
+    names = pd.concat([table.assign(subset=name) for name, table in tables.items()]).reset_index(drop=True)
+    confusions, counts, labels = {}, [], []
+    for photos, ids, _ in batches:
+        for true, probability in zip(ids, predict(photos), strict=True):
+            true, found = true[..., 0], probability.argmax(axis=-1).astype(np.uint8)
+            confusion = confusion_matrix(true, found, len(classes))
+            subset = names["subset"][len(counts)]
+            confusions[subset] = confusions.get(subset, 0) + confusion
+            counts.append(marginals(confusion))
+            if task == CLASSIFICATION:
+                labels.append(_label_row(true, found, probability, classes))
+    counts = np.stack(counts) if counts else np.empty((0, 3, len(classes)), np.int64)
+    if task == CLASSIFICATION:
+        places, figures = ["images", "subset"], pd.DataFrame(labels, columns=list(LABEL_COLUMNS))
+    else:
+        places, figures = ["images", "masks", "subset"], _mask_table(counts, classes)
+    images = pd.concat([names[places], figures], axis=1)
+    return ClassEvaluation(classes, task, list(tables), images, counts, confusions)
+
+
+def _mask_table(counts, classes):
+    """DataFrame of the scores of each image: means over its classes, and the IoU of each."""
+    scores = scores_of(counts)
+    table = {name: scores[name] for name in (*OF_CLASSES, "accuracy")}
+    of_classes = zip(classes.names, scores["class_iou"].T, strict=True)
+    return pd.DataFrame(table | {f"iou_{name}": iou for name, iou in of_classes})
+
+
+def _label_row(true, found, probability, classes):
+    """What one image shows, what was found, how probable the truth was held to be, whether it was found."""
+    label, answer = int(true[0, 0]), int(found[0, 0])
+    return classes.names[label], classes.names[answer], float(probability[0, 0, label]), label == answer

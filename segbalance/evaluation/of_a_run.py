@@ -1,0 +1,186 @@
+"""A run's best weights on validation, test or other images: read as in training, predicted and counted."""
+
+import gc
+import json
+from pathlib import Path
+
+import numpy as np
+
+from segbalance.balancing.skipping import SKIP_ADVICE
+from segbalance.data_processing.manifest import MANIFEST, natural_order, read_manifest, subset_files
+from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.dataloader.pair_cache import PairReader
+from segbalance.errors import InputError
+from segbalance.files.writing import json_text
+from segbalance.train.config import load_config
+from segbalance.train.inputs import loader_subsets, valid_tables
+from segbalance.transforms.pipelines import valid_transform
+
+BEST_THRESHOLD = "best"  # the one that evaluation_valid.json names
+NEEDED = ("threshold", "fingerprint", "all", "subsets")  # by those who read evaluation_valid.json
+NEEDED_OF_CLASSES = ("classes", "task", "fingerprint", "all", "subsets")
+
+# TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
+
+
+def output_files(work_dir, split, csv=None):
+    """Paths of the JSON and CSV files in a run's folder."""
+    name = f"csv_{Path(csv).stem}" if csv else split
+    return Path(work_dir, f"evaluation_{name}.json"), Path(work_dir, f"evaluation_{name}.csv")
+
+
+def read_evaluation(work_dir):
+    """Content of evaluation_valid.json. Raises InputError where it is missing or damaged."""
+    path, _ = output_files(work_dir, "valid")
+    way_out = f"python scripts/evaluate.py --work_dir {work_dir}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        needed = NEEDED_OF_CLASSES if "classes" in content else NEEDED
+        if needed == NEEDED:
+            float(content["best_threshold"]["threshold"])
+        if missing := [name for name in needed if name not in content]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. Make it first: {way_out}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Make it again: {way_out}") from None
+    return content
+
+
+def chosen_threshold(threshold, work_dir):
+    """The number that an option stands for: itself, or the best one of the validation images.
+
+    Raises:
+        InputError: the run has several classes, of which the most probable one is taken.
+    """
+    classes = load_config(work_dir).classes if work_dir is not None else []
+    if classes and threshold != THRESHOLD:
+        raise InputError(several_classes("threshold", threshold, classes))
+    if threshold == BEST_THRESHOLD:
+        return float(read_evaluation(work_dir)["best_threshold"]["threshold"])
+    return float(threshold)
+
+
+def several_classes(option, value, classes):
+    """What is wrong with an option that means something for background and foreground alone."""
+    return (
+        f"{option} {value} is for one foreground class, but this model tells {len(classes)} apart "
+        f"({', '.join(classes)}), of which a pixel gets the most probable one. Leave --{option} out."
+    )
+
+
+def threshold_problem(threshold):
+    """What is wrong with the option, or None."""
+    if threshold == BEST_THRESHOLD or 0 <= threshold < 1:
+        return None
+    return f"threshold must be {BEST_THRESHOLD}, or from 0 up to but not including 1; got {threshold}"
+
+
+def held_out_manifest(config, split, csv=None, data_root=None):
+    """The Manifest whose `valid` are the images to score; it has no training rows.
+
+    Args:
+        config: TrainConfig of the run, with the data root and limits that the user has chosen.
+        split: `valid` or `test`, beside the run's other manifests.
+        csv: path of any other table. The encoding of its masks is that of the manifest.json beside it, or
+            else of the run's.
+        data_root: what the user says of it; by default the run's, or that of the manifest beside `csv`.
+
+    Raises:
+        InputError: there is no such table, rows of it are wrong, or it is for other classes.
+    """
+    path = Path(csv or Path(config.csv_dir, f"{split}.csv"))
+    if not path.is_file():
+        hint = "Name a CSV file with --csv." if csv or split == "test" else "Put the run's manifests back."
+        raise InputError(f"{path} does not exist; expected a table with a column images. {hint}")
+    other = csv is not None and (path.parent / MANIFEST).exists()
+    folder = path.parent if other else Path(config.csv_dir)
+    own = folder.resolve() == Path(config.csv_dir).resolve()
+    root = data_root or (config.data_root if own else None)
+    manifest = read_manifest(folder, root, config.allow_outside, config.max_pixels, held_out=path)
+    check_classes(config, manifest)
+    return manifest
+
+
+def check_classes(config, manifest):
+    """Raises InputError where the manifests are for other classes than the run."""
+    names = list(manifest.classes.names) if manifest.classes else []
+    if names != config.classes:
+        found, expected = (", ".join(one) or "background and foreground" for one in (names, config.classes))
+        raise InputError(
+            f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
+            "manifests with the classes of the run (data_processing.py --classes)."
+        )
+
+
+def scored_tables(config, manifest):
+    """{subset: rows to score}, in the order of the validation; those of training without rows last."""
+    tables, trained = valid_tables(manifest), subset_files(config.csv_dir)
+    missing = sorted(trained.keys() - tables.keys(), key=natural_order)
+    return tables | dict.fromkeys(missing, manifest.valid.iloc[:0])
+
+
+def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
+    """Evaluation of the images of `manifest.valid`, read as the validation of the run reads them.
+
+    Of a run with several classes it is a ClassEvaluation.
+
+    Args:
+        config: TrainConfig of the run.
+        predict: RunPredictor of it.
+        threshold: for background and foreground alone.
+        batch_size: the run's by default.
+
+    Raises:
+        InputError: a file has gone bad.
+    """
+    from tqdm import tqdm
+
+    from segbalance.dataloader.batches import validation_dataset
+    from segbalance.evaluation.class_scores import evaluate_classes
+    from segbalance.evaluation.scores import evaluate
+    from segbalance.legacy_keras import tf
+
+    tables, batch_size = scored_tables(config, manifest), batch_size or config.batch_size
+    dataset, reader = validation_dataset(
+        loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(config.image_size))),
+        image_size=config.image_size,
+        batch_size=batch_size,
+        pairs=PairReader(working_size=config.working_size, max_pixels=config.max_pixels),
+    )
+    steps = int(np.ceil(len(manifest.valid) / batch_size))
+    try:
+        batches = tqdm(dataset.as_numpy_iterator(), desc="evaluating", unit="batch", total=steps, delay=2)
+        if config.classes:
+            return evaluate_classes(predict, batches, tables, config.class_list, config.task)
+        return evaluate(predict, batches, tables, threshold)
+    except tf.errors.OpError:
+        if reader.failure is None:
+            raise
+        # Nothing may be skipped here: the scores of fewer images must not pass as those of all.
+        raise InputError(str(reader.failure).removesuffix(f" {SKIP_ADVICE}")) from None
+    finally:
+        gc.collect()  # the iterator must not live until the process ends
+
+
+def evaluation_report(config, manifest, evaluation, **place):
+    """What is written as JSON: where the images come from, and the scores.
+
+    Args:
+        place: `split` or `csv`.
+    """
+    return (
+        {name: str(value) for name, value in place.items()}
+        | {
+            "data_root": str(manifest.data_root),
+            "fingerprint": manifest.valid_fingerprint(),
+            "image_size": config.image_size,
+        }
+        | evaluation.report()
+    )
+
+
+def report_files(report, evaluation, json_path, csv_path):
+    """{path: text} of the JSON and of the CSV file with a row an image."""
+    table = evaluation.images.to_csv(index=False, lineterminator="\n")
+    return {Path(json_path): json_text(report), Path(csv_path): table}

@@ -1,0 +1,239 @@
+"""Scores of masks against the truth: over the data, of each subset and image, with intervals and thresholds.
+
+Pixels are counted at the model's input size, as for `val_iou` in history.csv. Where nothing is to be found
+and nothing was found, a score is 1; any other 0 / 0 is 0 (`metrics.scores`). Tables without images have none.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from segbalance.data_processing.tasks import POOLED
+from segbalance.model.metrics import THRESHOLD, scores
+
+THRESHOLDS = np.arange(1, 100) / 100
+BOUNDARY_WIDTH = 0.02  # of the picture's diagonal
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+RESAMPLED_AT_ONCE = 10**6  # images, so that memory stays bounded
+WORST = 20
+EXAMPLES = 3  # best, median and worst images shown of each subset
+
+MEANS = {
+    "image_iou": "iou",
+    "boundary_iou": "boundary_iou",
+}  # {score: column of the images it is the mean of}
+COUNTS = ["true_positives", "false_positives", "false_negatives"]
+EMPTY_RULE = "nothing to find and nothing found scores 1, any other 0/0 scores 0"
+
+
+def pooled_scores(counts):
+    """`metrics.scores` as NumPy arrays: counts (..., 3) -> {name: float64 (...)}."""
+    return {name: value.numpy() for name, value in scores(counts).items()}
+
+
+def threshold_counts(mask, probability):
+    """Counts of one image at every threshold; a pixel is found where its probability is greater.
+
+    Args:
+        mask: bool (H, W).
+        probability: float32 (H, W) in [0, 1].
+
+    Returns:
+        int64 (thresholds, 3): true positives, false positives, false negatives.
+    """
+    # Of each pixel, how many thresholds lie below its probability.
+    below = np.searchsorted(THRESHOLDS.astype(np.float32), probability.ravel())
+    inside, outside = (
+        np.bincount(below[part.ravel()], minlength=len(THRESHOLDS) + 1) for part in (mask, ~mask)
+    )
+    true, false = (np.cumsum(part[::-1])[::-1][1:] for part in (inside, outside))
+    return np.stack([true, false, inside.sum() - true], axis=-1)
+
+
+def boundary_iou(mask, found):
+    """IoU within a band along the outlines of two masks (Cheng et al. 2021, Boundary IoU, CVPR).
+
+    The band lies inside of each mask and is 2 % of the picture's diagonal wide; where a mask touches the edge
+    of the picture, that is its outline too. 1 where both masks are empty.
+
+    Args:
+        mask, found: bool (H, W).
+
+    Returns:
+        float in [0, 1].
+    """
+    width = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
+    true_band, found_band = _band(mask, width), _band(found, width)
+    either = np.count_nonzero(true_band | found_band)
+    return np.count_nonzero(true_band & found_band) / either if either else 1.0
+
+
+def _band(mask, width):
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
+    return mask & (inner == 0)
+
+
+def intervals(counts, figures):
+    """Percentile bootstrap intervals over images (Efron and Tibshirani 1993, chapter 13).
+
+    Whole images are drawn with replacement, since pixels of one image are not independent. The same input
+    gives the same intervals.
+
+    Args:
+        counts: int64 (images, 3).
+        figures: float64 (images, means), whose means are scores too.
+
+    Returns:
+        float64 (scores, 2), the bounds of the middle 95 %: POOLED first, then the means. None for fewer than
+        two images, which tell nothing about others.
+    """
+    from scipy.stats import bootstrap  # takes a second to import
+
+    if len(counts) < 2:
+        return None
+
+    def statistic(*samples, axis):
+        totals = np.stack([part.sum(axis=axis) for part in samples[:3]], axis=-1)
+        means = [part.mean(axis=axis) for part in samples[3:]]
+        return np.stack([*pooled_scores(totals).values(), *means])
+
+    bounds = bootstrap(
+        (*np.asarray(counts, np.float64).T, *np.asarray(figures, np.float64).T),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        batch=max(1, RESAMPLED_AT_ONCE // len(counts)),
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return np.stack([bounds.low, bounds.high], axis=-1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was counted.
+
+    Args:
+        subsets: names, of subsets without images too.
+        images: DataFrame, a row an image: images, masks, subset, iou, f1, precision, recall, boundary_iou,
+            true_coverage, found_coverage, and COUNTS.
+        counts: int64 (thresholds, 3), those of all images together at every one of THRESHOLDS.
+        threshold: above which a pixel counts as found.
+    """
+
+    subsets: list
+    images: pd.DataFrame
+    counts: np.ndarray
+    threshold: float
+
+    def curve(self):
+        """Scores of all images together at every threshold: a list of dict."""
+        rows = pooled_scores(self.counts)
+        return [
+            {"threshold": float(threshold)} | {name: float(rows[name][place]) for name in POOLED}
+            for place, threshold in enumerate(THRESHOLDS)
+        ]
+
+    def examples(self, subset):
+        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}."""
+        own = self.images[self.images["subset"] == subset]
+        return spread_examples(own.sort_values(["iou", "true_coverage"]))
+
+    def report(self):
+        """All scores in plain types, the weakest subset first: what is written as JSON."""
+        own = {name: self.images[self.images["subset"] == name] for name in self.subsets}
+        rows = [{"subset": name} | summary(images) for name, images in own.items()]
+        curve = self.curve()
+        worst = self.images.sort_values("iou", kind="stable").head(WORST)
+        return {
+            "threshold": self.threshold,
+            "confidence": CONFIDENCE,
+            "resamples": RESAMPLES,
+            "empty_masks": EMPTY_RULE,
+            "all": summary(self.images),
+            "subsets": sorted(rows, key=lambda row: math.inf if row["iou"] is None else row["iou"]),
+            # Of several thresholds with the same IoU, the one nearest to the usual.
+            "best_threshold": max(curve, key=lambda row: (row["iou"], -abs(row["threshold"] - THRESHOLD))),
+            "curve": curve,
+            "worst": worst.to_dict("records"),
+            "examples": {name: self.examples(name) for name in self.subsets},
+        }
+
+
+def spread_examples(order):
+    """{worst, median, best: list of dict}: the first, middle and last rows of a DataFrame, none twice."""
+    count, some = len(order), max(1, min(EXAMPLES, len(order) // 3))
+    start = (count - some) // 2
+    places = {
+        "worst": range(some),
+        "median": range(start, start + some),
+        "best": range(count - 1, count - 1 - some, -1),
+    }
+    chosen, shown = {}, set()
+    for kind in ("worst", "best", "median"):
+        own = [place for place in places[kind] if 0 <= place < count and place not in shown]
+        shown |= set(own)
+        chosen[kind] = order.iloc[own].to_dict("records")
+    return {kind: chosen[kind] for kind in places}
+
+
+def summary(images):
+    """Scores of some rows of `Evaluation.images`, a dict of plain numbers: each with `_low` and `_high`.
+
+    Without images, all but their number are None; the bounds are for fewer than two.
+    """
+    names = [*POOLED, *MEANS]
+    if not len(images):
+        values, bounds = dict.fromkeys(names), None
+    else:
+        counts, figures = images[COUNTS].to_numpy(), images[list(MEANS.values())]
+        values = pooled_scores(counts.sum(axis=0)) | dict(zip(MEANS, figures.mean(), strict=True))
+        values = {name: float(value) for name, value in values.items()}
+        bounds = intervals(counts, figures)
+    row = {"images": len(images)}
+    for place, name in enumerate(names):
+        low, high = (None, None) if bounds is None else bounds[place].tolist()
+        row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
+    return row
+
+
+def evaluate(predict, batches, tables, threshold=THRESHOLD):
+    """Counts every image of some tables; memory grows by a few numbers an image.
+
+    Args:
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, 1) probabilities.
+        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the
+            subsets), in the order of the tables and their rows.
+        tables: {subset: DataFrame with the columns images and masks}.
+
+    Returns:
+        Evaluation
+    """
+    counts = np.zeros((len(THRESHOLDS), 3), np.int64)
+    rows = []
+    for photos, masks, _ in batches:
+        for mask, probability in zip(masks, predict(photos), strict=True):
+            mask, probability = mask[..., 0] > 0, probability[..., 0]
+            counts += threshold_counts(mask, probability)
+            rows.append(_image_row(mask, probability > np.float32(threshold)))
+    names = pd.concat([table[["images", "masks"]].assign(subset=name) for name, table in tables.items()])
+    figures = pd.DataFrame(rows, columns=[*COUNTS, "boundary_iou", "true_coverage", "found_coverage"])
+    own = pd.DataFrame(pooled_scores(figures[COUNTS].to_numpy()))
+    images = pd.concat([names.reset_index(drop=True), own, figures], axis=1)
+    columns = ["images", "masks", "subset", *POOLED, "boundary_iou", "true_coverage", "found_coverage"]
+    return Evaluation(list(tables), images[[*columns, *COUNTS]], counts, threshold)
+
+
+def _image_row(mask, found):
+    """COUNTS, Boundary IoU and both coverages of one image, bool (H, W) each."""
+    both = np.count_nonzero(mask & found)
+    there, claimed = np.count_nonzero(mask), np.count_nonzero(found)
+    coverages = there / mask.size, claimed / mask.size
+    return both, claimed - both, there - both, boundary_iou(mask, found), *coverages

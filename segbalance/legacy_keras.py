@@ -1,0 +1,31 @@
+"""TensorFlow with the Keras that segmentation-models was written for: import `tf` and `sm` from here.
+
+Under Keras 3 some of the library's backbones and MultiWorkerMirroredStrategy with `model.fit` fail.
+"""
+
+import contextlib
+import io
+import os
+
+from segbalance.runtime.memory import keep_freed_memory
+
+keep_freed_memory()  # before TensorFlow's threads start
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["SM_FRAMEWORK"] = "tf.keras"
+# Missing GPU drivers are reported as errors and bury the progress; failures raise exceptions all the same.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import tensorflow as tf
+
+if not tf.keras.Model.__module__.startswith("tf_keras"):
+    raise ImportError(
+        f"tf.keras is {tf.keras.Model.__module__}, expected tf_keras (Keras 2): TensorFlow was used before "
+        "TF_USE_LEGACY_KERAS=1 was set. Import segbalance.legacy_keras first, or set that variable."
+    )
+
+with contextlib.redirect_stdout(io.StringIO()):  # it announces its framework
+    import segmentation_models as sm
+
+__all__ = ["sm", "tf"]

@@ -1,0 +1,11 @@
+"""Networks, losses, scores and the optimiser.
+
+What comes in are names (architecture, backbone, loss) and sizes; what goes out is a compiled
+`SegmentationModel`: uint8 photos in, float32 probabilities out, with this project's training and validation
+steps.
+
+`networks` builds and compiles, `architectures` says which sizes fit which network, `classifier` puts a
+pooling head in place of a decoder. `losses` and `class_losses` are the losses, named as `loss_terms` reads
+them; `metrics` counts pixels as 64-bit integers. `weight_files` checks a file before Keras reads it. Photos
+are cast and scaled inside of the network, so that training, prediction and exports cannot disagree.
+"""

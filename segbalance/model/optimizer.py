@@ -1,0 +1,106 @@
+"""AdamW with warm-up and cosine decay, for an encoder that learns later than the decoder too."""
+
+from segbalance.legacy_keras import tf
+
+NOT_DECAYED = ["gamma", "beta", "bias"]
+UNFROZEN = 0.1  # of the learning rate, once the encoder learns too
+
+
+def adamw(
+    *,
+    learning_rate,
+    steps,
+    warmup_steps,
+    weight_decay=1e-4,
+    decay_start=0,
+    freeze_steps=0,
+    unfreeze_learning_rate=None,
+):
+    """AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
+
+    It stands in for the tutorial's RectifiedAdam, which came from TensorFlow Addons and has ended; the
+    warm-up does what the rectification did.
+
+    Args:
+        learning_rate: the highest, reached after `warmup_steps` and decayed to 0 at `steps`.
+        decay_start: step at which the decay begins, with `warmup_steps` from there on.
+        freeze_steps: for so many steps the encoder is frozen.
+        unfreeze_learning_rate: takes the place of `learning_rate` from there on; a tenth of it by default.
+    """
+    schedule = tf.keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else learning_rate,
+        decay_steps=max(steps - decay_start - warmup_steps, 1),
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+    if decay_start:
+        schedule = Delayed(schedule, decay_start)
+    optimizer_class = tf.keras.optimizers.AdamW
+    if freeze_steps:
+        rate = UNFROZEN * learning_rate if unfreeze_learning_rate is None else unfreeze_learning_rate
+        schedule = Lowered(schedule, freeze_steps, rate / learning_rate)
+        optimizer_class = LateAdamW
+    optimizer = optimizer_class(schedule, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    return optimizer
+
+
+class Delayed(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that begins at step `start`; before, its first value."""
+
+    def __init__(self, schedule, start):
+        super().__init__()
+        self.schedule, self.start = schedule, start
+
+    def __call__(self, step):
+        """Learning rate at a step of the run."""
+        return self.schedule(tf.maximum(tf.cast(step, tf.int64) - self.start, 0))
+
+    def get_config(self):
+        """What rebuilds the schedule."""
+        return {"schedule": self.schedule, "start": self.start}
+
+
+class Lowered(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule, times `factor` from step `start` on."""
+
+    def __init__(self, schedule, start, factor):
+        super().__init__()
+        self.schedule, self.start, self.factor = schedule, start, factor
+
+    def __call__(self, step):
+        """Learning rate at a step of the run."""
+        rate = self.schedule(step)
+        return tf.where(tf.cast(step, tf.int64) < self.start, rate, rate * self.factor)
+
+    def get_config(self):
+        """What rebuilds the schedule."""
+        return {"schedule": self.schedule, "start": self.start, "factor": self.factor}
+
+
+class LateAdamW(tf.keras.optimizers.AdamW):
+    """AdamW for variables that begin to learn at different steps: it counts the steps of each.
+
+    Adam divides its moments, which begin at 0, by 1 - beta ** steps (Kingma and Ba 2015, section 3). Keras
+    counts the steps of the run there, by which the first steps of a thawed encoder would be up to 6.6 times
+    too long. The rest is Keras' own, for dense gradients.
+    """
+
+    def build(self, var_list):
+        """Makes the moments and counts of all variables that will ever learn."""
+        built = getattr(self, "_built", False)
+        super().build(var_list)
+        if not built:
+            self._counts = [
+                self.add_variable_from_reference(variable, "count", shape=()) for variable in var_list
+            ]
+
+    def update_step(self, gradient, variable):
+        """Moves one variable."""
+        index = self._index_dict[self._var_key(variable)]
+        count, m, v = (slots[index] for slots in (self._counts, self._momentums, self._velocities))
+        count.assign_add(1.0)
+        m.assign_add((gradient - m) * (1 - self.beta_1))
+        v.assign_add((tf.square(gradient) - v) * (1 - self.beta_2))
+        correction = tf.sqrt(1 - tf.pow(self.beta_2, count)) / (1 - tf.pow(self.beta_1, count))
+        variable.assign_sub(self.learning_rate * correction * m / (tf.sqrt(v) + self.epsilon))

@@ -1,0 +1,71 @@
+"""Many photos through a network that classifies: reading and predicting at the same time."""
+
+import itertools
+
+import numpy as np
+
+from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.prediction.many_photos import (
+    BATCHES_AHEAD,
+    BadPhoto,
+    Threads,
+    read_input,
+    read_result,
+    submitted_ahead,
+)
+
+
+def table_columns(classes, with_probabilities=True):
+    """The columns of predictions.csv for the names of the classes."""
+    probabilities = ["probability", *(f"probability_{name}" for name in classes)]
+    return ["image", "label", *(probabilities if with_probabilities else ())]
+
+
+def predict_labels(
+    predictor,
+    paths,
+    classes,
+    with_probabilities=True,
+    *,
+    input_size,
+    batch_size,
+    threads,
+    max_pixels=MAX_PIXELS,
+):
+    """Predicts the class of each photo.
+
+    Args:
+        predictor: Predictor (batch_prediction.py) that gives float32 (B, 1, 1, C).
+        paths: list of the photos' paths.
+        classes: names of the classes, by id.
+        with_probabilities: False for an exported model that gives ids alone.
+        input_size: side to which photos are squeezed.
+        batch_size: photos that the network gets at once.
+        threads: that read.
+        max_pixels: of a photo, by its header.
+
+    Yields:
+        (path, BadPhoto or the values of `table_columns` behind the image) in the order of `paths`.
+    """
+
+    def read(path):
+        return read_input(path, input_size, predictor.working_size, max_pixels).pixels
+
+    with Threads(threads) as readers:
+        reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
+        jobs = iter(paths)
+        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
+            batch = [(path, read_result(future)) for path, future in batch]
+            good = [photo for _, photo in batch if not isinstance(photo, BadPhoto)]
+            answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
+            for path, photo in batch:
+                if not isinstance(photo, BadPhoto):
+                    photo = _labelled(next(answers), classes, with_probabilities)
+                yield path, photo
+
+
+def _labelled(probabilities, classes, with_probabilities):
+    found = int(np.argmax(probabilities))
+    if not with_probabilities:
+        return (classes[found],)
+    return classes[found], float(probabilities[found]), *map(float, probabilities)

@@ -1,0 +1,243 @@
+"""Many photos through a model: reading, predicting and writing at the same time, in bounded memory."""
+
+import itertools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from segbalance.dataloader.working_size import decode_photo
+from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.prediction.output import write_outputs
+from segbalance.prediction.photo_rows import open_rows, read_whole_file
+from segbalance.prediction.row_bands import narrow_bands, stretched_bands
+from segbalance.prediction.tiling import shrunk_rows, stitched_bands, tile_starts, without_single_class
+
+BATCHES_AHEAD = 2  # of small photos waiting for the model, and of its answers waiting to be written
+UNREADABLE = OSError, cv2.error  # OpenCV has its own for pictures beyond its limits
+
+
+class Predictor(Protocol):
+    """What gives probabilities: a run's network, or an exported model.
+
+    Args:
+        input_size: side of the photos that it takes, None for any.
+        working_size: long side to which photos were shrunk before training; 0 for none.
+    """
+
+    input_size: int | None
+    working_size: int
+
+    def __call__(self, photos):
+        """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
+
+
+class FlippedMean:
+    """A Predictor that asks another about a photo, its mirror images and the photo upside down.
+
+    Args:
+        predictor: Predictor.
+    """
+
+    AXES = ((), (2,), (1,), (1, 2))  # of (B, H, W, C): as it is, left to right, top to bottom, both
+
+    def __init__(self, predictor):
+        self._predictor = predictor
+        self.input_size = predictor.input_size
+        self.working_size = predictor.working_size
+
+    def __call__(self, photos):
+        """The mean of the four answers, each flipped back."""
+        total = 0
+        for axes in self.AXES:
+            total = total + np.flip(self._predictor(np.ascontiguousarray(np.flip(photos, axes))), axes)
+        return total / len(self.AXES)
+
+
+class BadPhoto(Exception):
+    """A photo that cannot be read; the message says why."""
+
+
+class ModelInput(NamedTuple):
+    """A photo as the model gets it.
+
+    Args:
+        pixels: uint8 (S, S, 3) RGB.
+        size: (W, H) of the photo.
+        content: bytes of its file.
+    """
+
+    pixels: np.ndarray
+    size: tuple
+    content: bytes
+
+
+def read_input(path, input_size, working_size, max_pixels=MAX_PIXELS):
+    """Reads a photo as the validation photos of training were: shrunk to working size, then squeezed.
+
+    Returns:
+        ModelInput
+
+    Raises:
+        BadPhoto: the file is missing, damaged, no image, or larger than `max_pixels`.
+    """
+    try:
+        content = read_whole_file(path)
+        photo, size = decode_photo(content, path, working_size, max_pixels)
+    except UNREADABLE as error:
+        raise BadPhoto(_reason(error)) from None
+    pixels = cv2.resize(photo, (input_size, input_size), interpolation=cv2.INTER_LINEAR)
+    return ModelInput(pixels, size, content)
+
+
+def _reason(error):
+    text = getattr(error, "strerror", None) or str(error)
+    return "not an image" if text.startswith("cannot identify image file") else text
+
+
+def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads, max_pixels=MAX_PIXELS):
+    """Predicts each photo in one piece. Threads read and write while the model is at work.
+
+    Args:
+        predictor: Predictor.
+        jobs: list of (path, {kind: Path} of its outputs).
+        choice: OutputChoice.
+        input_size: side to which photos are squeezed.
+        batch_size: photos that the model gets at once.
+        threads: that read, and as many that write.
+        max_pixels: of a photo, by its header.
+
+    Yields:
+        (path, Outcome or BadPhoto) in the order of `jobs`.
+
+    Raises:
+        InputError: a place cannot be written to.
+    """
+    limit = BATCHES_AHEAD * batch_size + threads
+
+    def read(path):
+        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        return photo if choice.overlay else photo._replace(content=b"")  # many wait for the model
+
+    def write(places, photo, probability):
+        ratio = len(probability) / photo.size[1]
+        bands = stretched_bands(narrow_bands(probability), photo.size, ratio, photo.size[0])
+        return write_outputs(bands, photo.size, places, choice, photo.content)
+
+    with Threads(threads) as readers, Threads(threads) as writers:
+        reading = submitted_ahead(readers, read, [path for path, _ in jobs], limit)
+        writing, jobs = deque(), iter(jobs)
+        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
+            batch = [(*job, read_result(future)) for job, future in batch]
+            good = [photo.pixels for *_, photo in batch if isinstance(photo, ModelInput)]
+            answers = iter(without_single_class(predictor(np.stack(good))) if good else ())
+            for path, places, photo in batch:
+                if isinstance(photo, ModelInput):
+                    photo = writers.submit(write, places, photo, next(answers))
+                writing.append((path, photo))
+            while len(writing) > limit:
+                yield _finished(*writing.popleft())
+        while writing:
+            yield _finished(*writing.popleft())
+
+
+def read_result(future):
+    """What a future of `read_input` gives: ModelInput or BadPhoto."""
+    try:
+        return future.result()
+    except BadPhoto as bad:
+        return bad
+
+
+def _finished(path, outcome):
+    return path, outcome if isinstance(outcome, BadPhoto) else outcome.result()
+
+
+class Threads(ThreadPoolExecutor):
+    """An executor that begins nothing new once its block is left by an exception."""
+
+    def __exit__(self, kind, error, trace):
+        self.shutdown(cancel_futures=kind is not None)
+
+
+def submitted_ahead(pool, function, items, limit):
+    """Yields the futures of `function` for all items in their order, never more than `limit` begun ahead."""
+    items, waiting = iter(items), deque()
+    while True:
+        waiting.extend(pool.submit(function, item) for item in itertools.islice(items, limit - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft()
+
+
+def one_ahead(items):
+    """Yields the items; the next one is made on a thread in the meantime."""
+    items = iter(items)
+    with Threads(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
+def predict_tiled(predictor, jobs, choice, *, tile, overlap, shrink, batch_size, max_pixels=MAX_PIXELS):
+    """Predicts each photo in tiles at its own resolution, or `shrink` times smaller.
+
+    Reading, the model and writing work on different bands of a photo at the same time.
+
+    Args:
+        tile: side of a tile.
+        overlap: pixels that neighbouring tiles share at least.
+        shrink: integer, 1 or more.
+        batch_size: tiles that the model gets at once.
+        predictor, jobs, choice, max_pixels: as for `predict_squeezed`.
+
+    Yields:
+        (path, Outcome or BadPhoto) in the order of `jobs`.
+    """
+    for path, places in jobs:
+        try:
+            content, read, size = _readable(path, max_pixels)
+            read, small = shrunk_rows(read, size, shrink)
+            read = prepared(read, small[1], tile, overlap, path)
+            bands = one_ahead(stitched_bands(read, small, tile, overlap, predictor, batch_size))
+            if shrink > 1:
+                bands = stretched_bands(bands, size, 1 / shrink, small[0] * shrink)
+            yield path, write_outputs(bands, size, places, choice, content)
+        except BadPhoto as bad:
+            yield path, bad
+
+
+def _readable(path, max_pixels):
+    """(bytes, function that reads rows, (W, H)) of a photo; all fail with BadPhoto."""
+    try:
+        content = read_whole_file(path)
+        size, read = open_rows(content, path, max_pixels)
+    except UNREADABLE as error:
+        raise BadPhoto(_reason(error)) from None
+
+    def read_or_fail(top, bottom):
+        try:
+            return read(top, bottom)
+        except UNREADABLE as error:
+            raise BadPhoto(_reason(error)) from None
+
+    return content, read_or_fail, size
+
+
+def prepared(read, height, tile, overlap, path):
+    """`read` for rows of tiles in their order; the next one is read while the model is at work."""
+    starts = tile_starts(height, tile, overlap).tolist()
+    bands = ((start, read(start, min(start + tile, height))) for start in starts)
+    shown = tqdm(one_ahead(bands), str(path), len(starts), unit="row of tiles", leave=False, delay=2)
+    upcoming = iter(shown)
+
+    def read_next(top, bottom):
+        start, band = next(upcoming)
+        assert (start, start + len(band)) == (top, bottom), "rows of tiles come in order"
+        return band
+
+    return read_next

@@ -1,0 +1,209 @@
+"""What a prediction leaves behind: the mask, and on request probabilities and an overlay, in row bands."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from segbalance.data_processing.classes import Classes
+from segbalance.dataloader.working_size import decode_photo, working_shape
+from segbalance.files.pixel_limit import MOST_PIXELS
+from segbalance.files.writing import open_together
+from segbalance.prediction.png_stream import PngWriter
+from segbalance.prediction.row_bands import ObjectCounter, disc, smoothed_bands
+
+MASKS, PROBABILITIES, OVERLAYS = "masks", "probabilities", "overlays"
+OVERLAY_SIZE = 2048  # most pixels of an overlay's long side: it is to be looked at
+COLOUR = (255, 0, 200)  # RGB
+OPACITY = 0.35
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class OutputChoice:
+    """What to write, and how.
+
+    Args:
+        threshold: a pixel whose probability is greater is foreground.
+        foreground: its value in the mask file; the background is 0.
+        classes: Classes, of which each pixel gets the most probable one; threshold, foreground and smooth
+            then mean nothing. None for background and foreground.
+        colours: whether mask files show ids in the colours of their classes, as a palette.
+        smooth: diameter of the smoothing disc as a part of the photo's short side; 0 for no smoothing.
+        min_object: smallest object that is counted, in pixels.
+        probabilities: bits of the probability file, 8 or 16; 0 for none. Of several classes it holds that of
+            the class that was found.
+        overlay: whether to draw the mask on the photo.
+    """
+
+    threshold: float = 0.5
+    foreground: int = 255
+    classes: Classes | None = None
+    colours: bool = False
+    smooth: float = 0.0
+    min_object: int = 1
+    probabilities: int = 0
+    overlay: bool = False
+
+    def places(self, output, name):
+        """{kind: Path} of the files of a photo whose outputs are called `name`."""
+        kinds = {MASKS: ".png"}
+        if self.probabilities:
+            kinds[PROBABILITIES] = ".png"
+        if self.overlay:
+            kinds[OVERLAYS] = ".jpg"
+        return {kind: Path(output, kind, f"{name}{extension}") for kind, extension in kinds.items()}
+
+
+class Outcome(NamedTuple):
+    """What a mask shows: the photo's pixels, the foreground's part of them in [0, 1], connected objects."""
+
+    width: int
+    height: int
+    coverage: float
+    objects: int
+
+
+def outcome_columns(classes):
+    """Names of the numbers that `write_outputs` returns; `classes` is Classes or None."""
+    names = classes.names[1:] if classes else ()
+    return [*Outcome._fields, *(f"{what}_{name}" for name in names for what in ("coverage", "objects"))]
+
+
+def write_outputs(bands, size, places, choice, content):
+    """Writes all files of one photo, whole or not at all.
+
+    Args:
+        bands: iterable of float32 (R, W), or (R, W, C) where there are classes, probabilities from top to
+            bottom.
+        size: (W, H) of the photo.
+        places: {kind: Path}.
+        choice: OutputChoice.
+        content: bytes of the photo, for the overlay.
+
+    Returns:
+        Outcome; of several classes a tuple of its four numbers, all but the background being foreground, and
+        then of part and objects of each.
+
+    Raises:
+        InputError: a place cannot be written to.
+    """
+    counters = [MaskCounter(number) for number in range(1, len(choice.classes or (0, 1)))]
+    with open_together(places) as files:
+        if PROBABILITIES in files:
+            probabilities = PngWriter(files[PROBABILITIES], *size, bits=choice.probabilities)
+            bands = _also_written(bands, probabilities, choice.probabilities)
+        sketch = Sketch(size) if OVERLAYS in files else None
+        palette = choice.classes.rgb[: len(choice.classes)] if choice.classes and choice.colours else None
+        masks = PngWriter(files[MASKS], *size, palette=palette)
+        for ids in found_bands(bands, size, choice):
+            masks.write(ids if choice.classes else ids * np.uint8(choice.foreground))
+            for counter in counters:
+                counter.add(ids)
+            if sketch:
+                sketch.add(ids)
+        masks.close()
+        if PROBABILITIES in files:
+            probabilities.close()
+        if sketch:
+            photo, _ = decode_photo(
+                content, places[OVERLAYS], OVERLAY_SIZE, MOST_PIXELS
+            )  # it was read before
+            files[OVERLAYS].write(overlay(photo, sketch.mask, choice.classes))
+    pixels = size[0] * size[1]
+    found = [(counter.pixels / pixels, counter.objects(choice.min_object)) for counter in counters]
+    coverage = sum(counter.pixels for counter in counters) / pixels
+    outcome = Outcome(*size, coverage, sum(objects for _, objects in found))
+    return (*outcome, *itertools.chain(*found)) if choice.classes else outcome
+
+
+def found_bands(bands, size, choice):
+    """Yields uint8 (R, W) class ids from bands of probabilities; arguments as for `write_outputs`."""
+    if choice.classes:
+        return (band.argmax(axis=-1).astype(np.uint8) for band in bands)
+    found = ((band > np.float32(choice.threshold)).view(np.uint8) for band in bands)
+    return smoothed_bands(found, disc(disc_side(size, choice.smooth))) if choice.smooth else found
+
+
+class MaskCounter:
+    """Counts pixels and connected objects of one class in masks that come in bands.
+
+    Args:
+        class_id: of the pixels that count.
+    """
+
+    def __init__(self, class_id):
+        self._class_id = class_id
+        self._objects = ObjectCounter()
+        self.pixels = 0
+
+    def add(self, ids):
+        """The next uint8 (R, W) rows of class ids."""
+        mask = cv2.compare(ids, self._class_id, cv2.CMP_EQ) & 1
+        self._objects.add(mask)
+        self.pixels += cv2.countNonZero(mask)
+
+    def objects(self, least):
+        """Number of objects of at least so many pixels."""
+        return int((self._objects.areas() >= least).sum())
+
+
+def disc_side(size, part):
+    """Odd diameter of a disc, in pixels, that is `part` of the short side, and 3 at least."""
+    return max(3, round(part * min(size)) | 1)
+
+
+def _also_written(bands, writer, bits):
+    most = 2**bits - 1
+    for band in bands:
+        highest = band.max(axis=-1) if band.ndim == 3 else band
+        writer.write((highest * np.float32(most) + np.float32(0.5)).astype(f"u{bits // 8}"))
+        yield band
+
+
+class Sketch:
+    """A small copy of a mask that comes in bands: the pixels in the middle of each of its own.
+
+    Args:
+        size: (W, H) of the mask.
+    """
+
+    def __init__(self, size):
+        width, height = working_shape(size, OVERLAY_SIZE)
+        self._columns = ((np.arange(width) + 0.5) * size[0] / width).astype(int)
+        self._rows = ((np.arange(height) + 0.5) * size[1] / height).astype(int)
+        self._top = 0
+        self._parts = []
+
+    def add(self, mask):
+        """The next uint8 (R, W) rows."""
+        first, last = np.searchsorted(self._rows, [self._top, self._top + len(mask)])
+        self._parts.append(mask[self._rows[first:last] - self._top][:, self._columns])
+        self._top += len(mask)
+
+    @property
+    def mask(self):
+        """uint8 (h, w)"""
+        return np.concatenate(self._parts)
+
+
+def overlay(photo, ids, classes=None):
+    """The photo with the mask tinted and outlined, as the bytes of a JPEG file.
+
+    Args:
+        photo: uint8 (h, w, 3) RGB.
+        ids: uint8 (h, w) of class ids; the background is left as it is.
+        classes: Classes for their colours; None for one foreground.
+    """
+    drawn = photo.copy()
+    for number in range(1, len(classes or (0, 1))):
+        colour = classes.rgb[number].tolist() if classes else COLOUR
+        inside = ids == number
+        drawn[inside] = (1 - OPACITY) * photo[inside] + OPACITY * np.array(colour)
+        contours, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, contours, -1, colour, max(1, round(max(ids.shape) / 600)))
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options)[1].tobytes()

@@ -1,0 +1,199 @@
+"""The pictures of a report: photos with the outlines of both masks, and what training made of some images."""
+
+import dataclasses
+import gc
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from segbalance.balancing.ledger import read_skipped
+from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR
+from segbalance.dataloader.working_size import decode_photo, shrink_mask, shrink_photo, working_shape
+from segbalance.files.images import read_bytes
+from segbalance.prediction.row_bands import most_probable
+from segbalance.reports.pages import picture_source, pointer_part
+from segbalance.train.inputs import checked_plan, training_parts
+from segbalance.transforms.pipelines import apply_transform, valid_transform
+
+LONGEST = 288  # pixels of a picture's longer side
+SAMPLES = 6  # of each subset's training images
+KINDS = ("worst", "median", "best")
+BACKDROP = 254  # marks pixels that are right; no class has this id
+
+
+class Picture(NamedTuple):
+    """A picture of the page.
+
+    Args:
+        source: data URI of the photo.
+        width, height: of it, in pixels.
+        name: of the file, with folders where they are known.
+        layers: {`truth`, `found`, `missed`, `extra`: SVG path data in pixels}, as far as there are such.
+        pointer: of its row among the figures, None if there is none.
+        parts: of several classes, in place of layers: list of (`truth-class`, `found-class`, `wrong` or
+            `ignored`, colour, SVG path data).
+    """
+
+    source: str
+    width: int
+    height: int
+    name: str
+    layers: dict
+    pointer: str | None = None
+    parts: tuple = ()
+
+    @property
+    def file(self):
+        """The name without its folders."""
+        return self.name.rpartition("/")[2]
+
+
+def outlines(mask):
+    """SVG path data along the outlines of a bool mask (H, W), holes included; empty for an empty mask."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # Pixels are counted from their middle, which lies half a pixel from the picture's corner.
+    return "".join(
+        "M" + "L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour[:, 0].tolist()) + "Z"
+        for contour in contours
+    )
+
+
+def compared(photo, mask, probability, threshold, name, pointer):
+    """Picture of a photo with its true and its predicted mask.
+
+    Args:
+        photo: uint8 (H, W, 3) RGB.
+        mask: uint8 (H, W) class ids.
+        probability: float32 (S, S) of the network.
+    """
+    size = working_shape(photo.shape[1::-1], LONGEST)
+    true = shrink_mask(mask, size) > 0
+    found = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR) > threshold
+    layers = {"truth": true, "found": found, "missed": true & ~found, "extra": found & ~true}
+    paths = {kind: outlines(part) for kind, part in layers.items()}
+    return Picture(picture_source(shrink_photo(photo, size)), *size, name, paths, pointer)
+
+
+def compared_classes(photo, ids, probability, classes, name, pointer):
+    """Picture of a photo with the outlines of its true and predicted classes, all but the background's.
+
+    Args:
+        photo: uint8 (H, W, 3) RGB.
+        ids: uint8 (H, W) class ids.
+        probability: float32 (S, S, C) of the network.
+        classes: Classes.
+    """
+    size = working_shape(photo.shape[1::-1], LONGEST)
+    true, found = shrink_mask(ids, size), most_probable(probability, size)
+    wrong = np.where(true == IGNORED, true, np.where(true != found, found, BACKDROP))
+    parts = [
+        *class_parts(true, classes),
+        *(
+            (kind, colour, outlines(found == number))
+            for kind, number, colour in _shown("found-class", classes)
+        ),
+        *((kind, colour, outlines(wrong == number)) for kind, number, colour in _shown("wrong", classes, 0)),
+    ]
+    return Picture(picture_source(shrink_photo(photo, size)), *size, name, {}, pointer, tuple(parts))
+
+
+def class_parts(ids, classes):
+    """The outlines of each class in a mask (uint8 (H, W)), and of what is ignored, as parts of a Picture."""
+    shown = _shown("truth-class", classes)
+    parts = [(kind, colour, outlines(ids == number)) for kind, number, colour in shown]
+    return (*parts, ("ignored", IGNORED_COLOUR, outlines(ids == IGNORED)))
+
+
+def _shown(kind, classes, first=1):
+    return [(kind, number, classes.colours[number]) for number in range(first, len(classes))]
+
+
+def gallery(examples, manifest, pairs, predict, image_size, threshold, classes=None):
+    """The examples of every subset as pictures.
+
+    Args:
+        examples: {subset: {kind: rows}} of the evaluation's report.
+        manifest: Manifest whose images they are.
+        pairs: PairReader.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+        threshold: of one foreground.
+        classes: Classes, if there are several.
+
+    Returns:
+        [(subset, [(kind, list of Picture)])] without subsets that have no images.
+    """
+    resize = valid_transform(image_size)
+    if manifest.task == "classification":
+        return _sections(examples, lambda row, pointer: thumbnail(manifest, row, pairs, pointer))
+
+    def picture(row, pointer):
+        paths = [manifest.data_root / row[column] for column in ("images", "masks")]
+        photo, mask = pairs.read(*map(str, paths), manifest.encoding)
+        small, _ = apply_transform(resize, photo, mask)
+        probability = np.asarray(predict(small[None]))[0]
+        if classes:
+            return compared_classes(photo, mask, probability, classes, row["images"], pointer)
+        return compared(photo, mask, probability[..., 0], threshold, row["images"], pointer)
+
+    return _sections(examples, picture)
+
+
+def thumbnail(manifest, row, pairs, pointer):
+    """Picture of a photo alone, small; arguments as for `gallery`."""
+    path = manifest.data_root / row["images"]
+    photo, _ = decode_photo(read_bytes(path), path, LONGEST, pairs.max_pixels)
+    return Picture(picture_source(photo), *photo.shape[1::-1], row["images"], {}, pointer)
+
+
+def _sections(examples, picture):
+    """`picture(row, pointer)` of all rows, as `gallery` returns them."""
+    sections = []
+    for subset, kinds in examples.items():
+        start = f"/evaluation/examples/{pointer_part(subset)}"
+        drawn = [
+            (kind, [picture(row, f"{start}/{kind}/{place}") for place, row in enumerate(kinds[kind])])
+            for kind in KINDS
+        ]
+        drawn = [(kind, pictures) for kind, pictures in drawn if pictures]
+        sections += [(subset, drawn)] if drawn else []
+    return sections
+
+
+def training_samples(config, manifest):
+    """The first augmented images of each subset, bit for bit as the run trained on them.
+
+    Returns:
+        [(subset, name of its transform, list of Picture)]
+    """
+    plan, transforms = checked_plan(config, manifest)
+    here = dataclasses.replace(config, num_workers=0, cache="off")
+    reader, stream = training_parts(here, manifest, plan, transforms)
+    reader.bad_files.replay(read_skipped(config.work_dir))
+    drawn = {name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share}
+    steps = stream.steps()
+    for draws, plain in itertools.islice(steps, config.steps_per_epoch):
+        for draw in draws[~plain].tolist():
+            subset, position = stream.draws.split(draw)
+            own = drawn[plan.subsets[subset]]
+            if len(own) < SAMPLES:
+                own.append(_sample(reader, reader.sample(subset, position), config))
+        if all(len(own) == SAMPLES for own in drawn.values()):
+            break
+    steps.close()
+    gc.collect()  # the iterator inside it must not live until the process ends
+    default = config.transforms.get("default", "train")
+    return [(name, config.transforms.get(name, default), own) for name, own in drawn.items()]
+
+
+def _sample(reader, sample, config):
+    image, mask = reader.samples.read(sample)
+    size, layers, parts = working_shape(image.shape[1::-1], LONGEST // 2), {}, ()
+    if not config.classes:
+        layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
+    elif not config.is_classification:
+        parts = class_parts(shrink_mask(mask, size), config.class_list)
+    source = picture_source(shrink_photo(image, size))
+    return Picture(source, *size, Path(sample.image).name, layers, None, parts)

@@ -1,0 +1,235 @@
+"""report.html of a run: one page that stands alone, made from the run folder and its best weights."""
+
+import dataclasses
+import heapq
+import json
+import math
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+
+from segbalance.balancing.ledger import LEDGER, read_ledger
+from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.dataloader.pair_cache import PairReader
+from segbalance.errors import InputError
+from segbalance.evaluation.of_a_run import evaluate_table, evaluation_report, output_files, report_files
+from segbalance.files.writing import write_together
+from segbalance.model.architectures import ARCHITECTURES
+from segbalance.reports.charts import FRAME, history_charts, threshold_charts
+from segbalance.reports.pages import render
+from segbalance.reports.pictures import gallery, training_samples
+from segbalance.train.config import CONFIG, TrainConfig
+from segbalance.train.folder import METRICS, best_epoch, read_history
+
+REPORT = "report.html"
+HISTORY_COLUMNS = {
+    "epoch": ".0f",
+    "loss": ".4f",
+    "val_loss": ".4f",
+    "val_balanced_accuracy": ".3f",
+    "val_accuracy": ".3f",
+    "val_iou": ".3f",
+    "val_f1": ".3f",
+    "val_precision": ".3f",
+    "val_recall": ".3f",
+    "learning_rate": ".2e",
+    "seconds": ".1f",
+}
+SECTIONS = {
+    "summary": "Summary", "classes": "Classes", "confusion": "Confusion", "subsets": "Subsets",
+    "curves": "Curves", "shares": "Shares", "thresholds": "Thresholds", "gallery": "Gallery",
+    "worst": "Worst images", "training": "Training images", "config": "Config and data",
+}  # fmt: skip
+CLASS_TILES = {
+    "iou": "Mean IoU", "f1": "Mean F1", "precision": "Mean precision", "recall": "Mean recall",
+    "accuracy": "Accuracy of the pixels", "image_iou": "Mean IoU of the images",
+}  # fmt: skip
+CLASSIFICATION_TILES = {
+    "balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "f1": "Mean F1",
+    "precision": "Mean precision", "recall": "Mean recall",
+}  # fmt: skip
+CLASS_COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
+MOST_IN_MATRIX = 20  # classes; of more, only the most frequent confusions are shown
+MOST_CONFUSIONS = 30
+OF_CLASSES = ("classes", "confusion")  # sections that tell several classes apart
+PACKAGES = ("tensorflow", "tf-keras", "segmentation-models", "albumentations", "numpy")
+
+
+def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, output=None):
+    """Evaluates a run on its validation images and writes the page and evaluation_valid.json and .csv.
+
+    Args:
+        config: TrainConfig of a finished run, with its work_dir.
+        manifest: its Manifest.
+        threshold: above which a pixel counts as found.
+        batch_size: that of the run by default.
+        output: path of the page; report.html in the run folder by default.
+
+    Returns:
+        (Path of the page, the evaluation as it is in the JSON file)
+
+    Raises:
+        InputError: the folder holds no finished run, or its data is not there.
+    """
+    from segbalance.prediction.predictor import RunPredictor  # TensorFlow takes seconds to import
+
+    work_dir = config.work_dir
+    figures = run_figures(work_dir)
+    predict = RunPredictor(work_dir)
+    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
+    figures["evaluation"] = evaluation_report(config, manifest, evaluation, split="valid")
+    page = report_page(config, manifest, figures, predict)
+    output = Path(output or Path(work_dir, REPORT))
+    files = report_files(figures["evaluation"], evaluation, *output_files(work_dir, "valid"))
+    write_together(files | {output: page})
+    return output, figures["evaluation"]
+
+
+def run_figures(work_dir):
+    """What the run itself has written: {`metrics`, `history`, `shares`} in plain types.
+
+    Raises:
+        InputError: a file of a finished run is missing or damaged.
+    """
+    try:
+        metrics = json.loads(Path(work_dir, METRICS).read_text(encoding="utf-8"))
+        history = read_history(work_dir)
+        rows = history.astype(object).where(history.notna(), None).to_dict("records")
+        return {"metrics": metrics, "history": rows, "shares": share_figures(read_ledger(work_dir))}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{work_dir} is not the folder of a finished run, whose {METRICS}, history.csv and {LEDGER} are "
+            f"needed: {error}"
+        ) from None
+
+
+def share_figures(ledger):
+    """What each subset was to get and got, over all epochs of a ledger (DataFrame)."""
+    total = int(ledger["draws"].sum())
+    subsets = [
+        {
+            "subset": name,
+            "share": float(rows["share"].iloc[-1]),
+            "delivered": int(rows["draws"].sum()) / total,
+            "draws": int(rows["draws"].sum()),
+            "images": int(rows["images"].max()),
+            "max_repeats": int(rows["max_repeats"].max()),
+        }
+        for name, rows in ledger.groupby("subset", sort=False)
+    ]
+    lowest = float(ledger["p_value"].min())
+    return {"epochs": int(ledger["epoch"].nunique()), "lowest_p_value": lowest, "subsets": subsets}
+
+
+def report_page(config, manifest, figures, predict):
+    """The page as text.
+
+    Args:
+        config, manifest: as for `write_report`.
+        figures: of `run_figures`, with `evaluation`.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+    """
+    work_dir, evaluation = config.work_dir, figures["evaluation"]
+    history = read_history(work_dir)
+    known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
+    same_rows = config.fingerprint == manifest.training_fingerprint()
+    pairs = PairReader(working_size=config.working_size, max_pixels=config.max_pixels)
+    pictures = gallery(
+        evaluation["examples"], manifest, pairs, predict, config.image_size, evaluation.get("threshold"),
+        config.class_list,
+    )  # fmt: skip
+    if config.classes:
+        template, own = "class_report.html", class_parts_of_page(config, evaluation)
+    else:
+        template, own = "report.html", {"threshold_charts": threshold_charts(evaluation)}
+        own["weakest"] = known[0] if len(known) > 1 else None
+        own["sections"] = [row for row in SECTIONS.items() if row[0] not in OF_CLASSES]
+    return render(
+        template,
+        figures,
+        name=Path(work_dir).resolve().name,
+        config=config,
+        architecture="classification" if config.is_classification else ARCHITECTURES[config.architecture],
+        subsets=evaluation["subsets"],
+        notes=list(report_notes(config, figures, same_rows)),
+        history_charts=history_charts(history, best_epoch(history)),
+        frame=FRAME,
+        columns={name: form for name, form in HISTORY_COLUMNS.items() if name in history},
+        gallery=pictures,
+        samples=training_samples(config, manifest) if same_rows else None,
+        again=f"python train.py --config {quoted(work_dir, CONFIG)} --work_dir {quoted(f'{work_dir}-again')}",
+        versions={package: version(package) for package in PACKAGES},
+        fingerprints={
+            "training rows": config.fingerprint or "unknown",
+            "validation rows": evaluation["fingerprint"],
+            "data when the manifests were made": manifest.fingerprint or "unknown",
+        },
+        options=config_rows(config),
+        **own,
+    )
+
+
+def class_parts_of_page(config, evaluation):
+    """What the page needs for several classes."""
+    classification = config.is_classification
+    score = "recall" if classification else "iou"
+    scored = [row[score] for row in evaluation["all"]["classes"]]
+    known = [number for number, value in enumerate(scored) if value is not None]
+    left_out = ("thresholds", "subsets") if classification else ("thresholds",)
+    return {
+        "sections": [row for row in SECTIONS.items() if row[0] not in left_out],
+        "classes": [
+            {"name": name, "colour": colour}
+            for name, colour in zip(config.classes, config.class_colours, strict=True)
+        ],
+        "class_score": score,
+        "class_columns": {
+            name: text for name, text in CLASS_COLUMNS.items() if name != "iou" or score == "iou"
+        },
+        "class_title": "Recall" if classification else "IoU",
+        "means": CLASSIFICATION_TILES if classification else CLASS_TILES,
+        "what": "images" if classification else "pixels",
+        "share_form": ".1%" if classification else ".2%",
+        "weakest": min(known, key=lambda number: scored[number], default=None),
+        "full_matrix": len(scored) <= MOST_IN_MATRIX,
+        "confusions": frequent_confusions(evaluation["all"]["confusion"]),
+    }
+
+
+def frequent_confusions(confusion):
+    """[(true, found)] of the most frequent confusions, the most frequent first, as ids."""
+    counts = [
+        (count, row, column)
+        for row, line in enumerate(confusion)
+        for column, count in enumerate(line)
+        if row != column and count
+    ]
+    return [(row, column) for _, row, column in heapq.nlargest(MOST_CONFUSIONS, counts)]
+
+
+def quoted(*parts):
+    """A path as a word of the command line."""
+    return shlex.quote(str(Path(*parts)))
+
+
+def report_notes(config, figures, same_rows):
+    """Sentences that the reader should see first."""
+    if not same_rows:
+        yield "The training rows in the manifests are no longer those of the run."
+    evaluation = figures["evaluation"]
+    empty = [row["subset"] for row in evaluation["subsets"] if not row["images"]]
+    if empty:
+        yield f"Without validation images, and so without scores: subset {', '.join(empty)}."
+    score = "balanced_accuracy" if config.is_classification else "iou"
+    trained, found = figures["metrics"][score], evaluation["all"][score]
+    usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
+    if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
+        why = "mixed precision" if config.mixed_precision else "other validation data"
+        name = "balanced accuracy" if config.is_classification else "IoU"
+        yield f"The {name} differs from that which training measured, as with {why}."
+
+
+def config_rows(config):
+    """[(option, value, default)] as text."""
+    defaults = dataclasses.asdict(TrainConfig())
+    return [(name, str(value), str(defaults[name])) for name, value in dataclasses.asdict(config).items()]

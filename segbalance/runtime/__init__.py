@@ -1,0 +1,7 @@
+"""The ground that everything runs on: command line, processes, memory.
+
+`command_line` turns a dataclass into options and a function into a `main` with an exit status; `plain_yaml`
+makes sure that a config file is data and nothing else. `workers` starts processes that import only what they
+work with and that end with their parent. `memory` keeps freed blocks for the next array. Nothing here knows
+of images.
+"""

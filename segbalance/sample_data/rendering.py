@@ -1,0 +1,284 @@
+"""The sample data set: rendered photos of hands and their masks, five subsets with five looks.
+
+The masks show the nails, or six classes of which some are rare: in pixels, in images, or in both.
+"""
+
+import contextlib
+import functools
+import io
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from segbalance.errors import InputError
+from segbalance.runtime.memory import keep_freed_memory
+from segbalance.runtime.workers import worker_pool
+from segbalance.sample_data.hand_drawing import (
+    BACKDROPS,
+    FRAME,
+    LAMP,
+    NAIL,
+    POLISH,
+    Canvas,
+    draw_hand,
+    draw_trinket,
+)
+
+SUBSET_SIZES = {"0": 749, "1": 144, "2": 126, "3": 52, "4": 34}
+VALIDATION_SIZE = 40
+FEWEST = {"train": 2, "valid": 4}
+SPLITS = tuple(FEWEST)
+CLASSES = {  # {name: colour} in the order of the class ids
+    "background": "#000000", "skin": "#f0b088", "nail": "#ff4fd0", "polish": "#d01c3a", "ring": "#ffd21f",
+    "coin": "#2f9e44",
+}  # fmt: skip
+CLASS_TABLE = "classes.csv"
+MASK_FORMATS = ("ids", "colours", "palette")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the photos of one subset have in common; a tuple is the range that each photo draws from."""
+
+    description: str
+    backdrop: str
+    fingers: tuple[int, int]
+    finger_radius: tuple[float, float]
+    painted: float  # share of the photos with nail polish
+    trinkets: tuple[int, int]  # beads, buttons and coins in nail-like colours
+    warmth: tuple[float, float]  # -1 bluish daylight .. 1 yellow lamp
+    brightness: tuple[float, float]
+    blur: tuple[float, float]  # standard deviation
+    noise: tuple[float, float]  # standard deviation, in grey levels of 255
+    jpeg_quality: tuple[int, int]
+
+
+LOOKS = {
+    "0": Look(
+        "whole hands, natural nails, plain table", "plain",
+        fingers=(4, 5), finger_radius=(20, 23), painted=0.25, trinkets=(0, 1), warmth=(-0.2, 0.2),
+        brightness=(0.9, 1.1), blur=(0.3, 0.7), noise=(2.0, 4.0), jpeg_quality=(85, 95),
+    ),
+    "1": Look(
+        "painted nails before a studio gradient", "gradient",
+        fingers=(4, 4), finger_radius=(23, 27), painted=0.9, trinkets=(0, 1), warmth=(-0.3, 0.1),
+        brightness=(1.0, 1.2), blur=(0.3, 0.6), noise=(1.5, 3.0), jpeg_quality=(85, 95),
+    ),
+    "2": Look(
+        "warm lamp light on wood", "wood",
+        fingers=(3, 4), finger_radius=(28, 32), painted=0.5, trinkets=(0, 1), warmth=(0.5, 1.0),
+        brightness=(0.75, 1.0), blur=(0.5, 1.0), noise=(3.0, 5.0), jpeg_quality=(70, 90),
+    ),
+    "3": Look(
+        "cluttered desk, dull old phone", "cluttered",
+        fingers=(2, 3), finger_radius=(38, 45), painted=0.6, trinkets=(0, 3), warmth=(-0.3, 0.5),
+        brightness=(0.65, 0.9), blur=(0.8, 1.4), noise=(3.5, 5.5), jpeg_quality=(35, 60),
+    ),
+    "4": Look(
+        "close-ups on cloth", "cloth",
+        fingers=(1, 2), finger_radius=(60, 72), painted=0.5, trinkets=(0, 1), warmth=(-0.2, 0.4),
+        brightness=(0.9, 1.1), blur=(0.6, 1.2), noise=(2.0, 4.0), jpeg_quality=(75, 95),
+    ),
+}  # fmt: skip
+
+
+def expose(canvas, look, light, rng):
+    """Light that falls off to one side, its colour, and darker corners: uint8 (H, W, 3)."""
+    x, y = canvas.x / FRAME - 0.5, canvas.y / FRAME - 0.5
+    falloff = 1 + 0.25 * (x * light[0] + y * light[1]) - 0.3 * (x * x + y * y)
+    gains = rng.uniform(*look.brightness) * (1 + rng.uniform(*look.warmth) * LAMP)
+    return cv2.merge([np.uint8(channel) for channel in np.clip(255 * canvas.image * falloff * gains, 0, 255)])
+
+
+def photograph(pixels, look, rng):
+    """The uint8 (H, W, 3) scene as a camera stores it: shaken at times, out of focus, compressed, noisy."""
+    if rng.random() < 0.25:
+        shake = cv2.getRotationMatrix2D((2, 2), rng.uniform(0, 180), 1)
+        line = np.float32(np.outer([0, 0, 1, 0, 0], [0, 1, 1, 1, 0]))
+        line = cv2.warpAffine(line, shake, (5, 5))
+        pixels = cv2.filter2D(pixels, -1, line / line.sum())
+    pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(*look.blur) * len(pixels) / FRAME)
+    quality = int(rng.integers(*look.jpeg_quality, endpoint=True))
+    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    grain = rng.standard_normal(pixels.shape, np.float32) * rng.uniform(*look.noise)
+    return np.uint8(np.clip(cv2.imdecode(data, cv2.IMREAD_COLOR) + grain + 0.5, 0, 255))
+
+
+def render_classes(seed, split, subset, index, image_size=300):
+    """One photo and what it shows: uint8 (H, W, 3) RGB and uint8 (H, W) of class ids, those of CLASSES.
+
+    A pure function of its arguments. Another `image_size` shows the same scene.
+    """
+    rng = np.random.default_rng([seed, SPLITS.index(split), int(subset), index])
+    look, canvas = LOOKS[subset], Canvas(image_size)
+    azimuth = rng.uniform(0, 2 * math.pi)
+    light = (math.cos(azimuth), math.sin(azimuth))
+    canvas.image[:] = BACKDROPS[look.backdrop](canvas, rng)
+    for _ in range(rng.integers(*look.trinkets, endpoint=True)):
+        draw_trinket(canvas, rng.uniform(*look.finger_radius) * rng.uniform(0.5, 0.9), light, rng)
+    draw_hand(canvas, look, light, rng)
+    return photograph(expose(canvas, look, light, rng), look, rng), canvas.ids
+
+
+def render_pair(seed, split, subset, index, image_size=300):
+    """The same photo and its nail mask, uint8 (H, W) of 0 and 255."""
+    image, ids = render_classes(seed, split, subset, index, image_size)
+    return image, np.uint8(255) * ((ids == NAIL) | (ids == POLISH))
+
+
+class SubsetSummary(NamedTuple):
+    """What was written of one subset: pairs of each part, and the mean coverage of their masks."""
+
+    train: int
+    valid: int
+    coverage: float
+
+
+def pairs_to_render(scale):
+    """Every (split, subset, index) of the set: the full sizes times `scale`, rounded, and a few at least."""
+    return [
+        (split, subset, index)
+        for split in SPLITS
+        for subset, size in SUBSET_SIZES.items()
+        for index in range(max(FEWEST[split], round(scale * (size if split == "train" else VALIDATION_SIZE))))
+    ]
+
+
+def encoded_mask(ids, mask_format):
+    """Class ids uint8 (H, W) as the bytes of a PNG: the ids themselves, colours, or a palette of these."""
+    colours = np.uint8([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in CLASSES.values()])
+    if mask_format == "palette":
+        picture, file = Image.fromarray(ids, "P"), io.BytesIO()
+        picture.putpalette(colours.tobytes())
+        picture.save(file, "PNG")
+        return file.getvalue()
+    return cv2.imencode(".png", ids if mask_format == "ids" else colours[ids][..., ::-1])[1].tobytes()
+
+
+def write_pair(folder, pair, seed, image_size, mask_format):
+    """Renders one pair into its two PNG files below `folder`; returns the mask's coverage in [0, 1].
+
+    Args:
+        pair: (split, subset, index).
+        mask_format: one of MASK_FORMATS for all classes; None for nails in white.
+    """
+    split, subset, index = pair
+    render = render_classes if mask_format else render_pair
+    image, mask = render(seed, split, subset, index, image_size)
+    photo = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    masks = encoded_mask(mask, mask_format) if mask_format else cv2.imencode(".png", mask)[1].tobytes()
+    for kind, content in (("images", photo), ("masks", masks)):
+        path = folder / split / kind / subset / f"hand_{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return np.count_nonzero(mask) / mask.size
+
+
+def class_table():
+    """The text of classes.csv."""
+    rows = [f"{number},{name},{colour}" for number, (name, colour) in enumerate(CLASSES.items())]
+    return "\n".join(["id,name,colour", *rows]) + "\n"
+
+
+def write_png(path, pixels):
+    """Writes uint8 (H, W) grey or (H, W, 3) BGR; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".png", pixels)
+    path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def parallel_map(workers):
+    """A `map` that keeps the order, over so many processes; an error in the block stops them early."""
+    if workers == 1:
+        keep_freed_memory()
+        yield map
+        return
+    with worker_pool(workers) as pool:
+        yield functools.partial(pool.map, chunksize=8)
+
+
+def refuse_filled(output):
+    """Raises InputError unless `output` is missing or an empty folder."""
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError(f"{output} is not empty; choose another folder, or delete it first")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file, expected a folder; choose another name")
+
+
+def make_sample_data(
+    output, seed=0, scale=1.0, image_size=300, progress=True, workers=None, mask_format=None
+):
+    """Writes the whole set below the folder `output`, or nothing.
+
+    The photos depend on `seed` and `image_size` only; `scale` says how many there are, `workers` how many
+    processes render them (by default as many as the cores and the job warrant). The masks show the nails;
+    with a `mask_format`, one of MASK_FORMATS, all CLASSES, and classes.csv names them.
+
+    Returns:
+        {subset: SubsetSummary}.
+
+    Raises:
+        InputError: `output` is not empty, is a file, or cannot be made.
+    """
+    pairs = pairs_to_render(scale)
+    write = functools.partial(write_pair, seed=seed, image_size=image_size, mask_format=mask_format)
+    texts = {CLASS_TABLE: class_table()} if mask_format else {}
+    return summaries(pairs, write_whole_set(output, write, pairs, "pairs", progress, workers, texts))
+
+
+def write_whole_set(output, write, items, unit, progress=True, workers=None, texts=None):
+    """Writes a set below the folder `output`, or nothing.
+
+    Args:
+        write: importable function of the folder and one of the list `items`.
+        unit: what the progress counts.
+        workers: number of processes; by default as many as the cores and the job warrant.
+        texts: {name of a file in the folder: its text}.
+
+    Returns:
+        list of what `write` returned.
+
+    Raises:
+        InputError: as `make_sample_data` does.
+    """
+    output = Path(output).resolve()
+    refuse_filled(output)
+    workers = workers or min(os.cpu_count() or 1, 1 + len(items) // 60)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {output.parent}: {error.strerror}; choose another folder"
+        ) from error
+    with unfinished, parallel_map(workers) as ordered_map:
+        folder = Path(unfinished.name, output.name)
+        results = ordered_map(functools.partial(write, folder), items)
+        results = list(tqdm(results, unit, len(items), delay=2, disable=not progress))
+        for name, text in (texts or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        # Windows does not rename onto a folder, not even an empty one.
+        if output.exists():
+            output.rmdir()
+        folder.rename(output)
+    return results
+
+
+def summaries(pairs, coverages):
+    """{subset: SubsetSummary} from the parallel lists of pairs and of their coverage."""
+    found = {subset: {"train": [], "valid": []} for subset in SUBSET_SIZES}
+    for (split, subset, _), coverage in zip(pairs, coverages, strict=True):
+        found[subset][split].append(coverage)
+    return {
+        subset: SubsetSummary(len(of["train"]), len(of["valid"]), float(np.mean(of["train"] + of["valid"])))
+        for subset, of in found.items()
+    }

@@ -1,0 +1,10 @@
+"""Config -> model.fit -> a run folder.
+
+What comes in is a `TrainConfig` and a `Manifest`; what goes out is a run folder: config.yaml, history.csv,
+ledger.csv, the best and the last weights, metrics.json, checkpoints.
+
+`config` is all that a run can be told, `inputs` what it reads, `fitting` the run itself. `callbacks` is what
+happens around the epochs, `checkpoints` what is saved in them, `resuming` whether and where a stopped run
+goes on. `folder` knows the files of a run, `trust` what they may not bring about: weights are read, code is
+not.
+"""

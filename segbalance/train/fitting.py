@@ -1,0 +1,260 @@
+"""Config -> model.fit -> a run folder."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segbalance.balancing.ledger import LEDGER, write_ledger
+from segbalance.balancing.plan import format_plan
+from segbalance.data_processing.manifest import read_manifest
+from segbalance.errors import InputError
+from segbalance.files.writing import write_json
+from segbalance.train.checkpoints import remove_others
+from segbalance.train.config import save_config
+from segbalance.train.folder import (
+    BEST,
+    HISTORY,
+    METRICS,
+    best_epoch,
+    class_ious,
+    draw_curves,
+    json_rows,
+    new_run_folder,
+    pooled_scores,
+    read_history,
+    subset_scores,
+    write_history,
+)
+from segbalance.train.inputs import (
+    checked_plan,
+    loader_subsets,
+    pair_reader,
+    resolved,
+    training_parts,
+    valid_tables,
+)
+from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
+from segbalance.train.stopping import StopRequest
+from segbalance.transforms.pipelines import valid_transform
+
+# TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
+
+
+def train(config, resumption=None, force=False):
+    """Trains as `config` says.
+
+    Args:
+        resumption: Resumption of the run in the folder `config.work_dir`; None for a new run.
+        force: whether to go on with other manifests than the run's.
+
+    Returns:
+        (TrainConfig with all that was filled in, Manifest)
+
+    Raises:
+        InputError: the input is wrong, or the loss became NaN.
+    """
+    folder = new_run_folder(config.work_dir) if resumption is None else Path(config.work_dir)
+    if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
+    missing = resumption is not None and config.on_bad_file == "skip"
+    manifest = read_manifest(
+        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=missing
+    )
+    digests = functools.cache(lambda: manifest_digests(manifest))  # seconds for a million rows
+    resumption, warnings = check_manifest(folder, resumption or Resumption(None), digests, force)
+    print("".join(f"{warning}\n" for warning in warnings), end="")
+    config = resolved(config, manifest, folder)
+    plan, transforms = checked_plan(config, manifest)
+    _print_plan(config, manifest, plan)
+    if not is_finished(config, resumption):
+        strategy, config = prepare_tensorflow(config)
+        _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests)
+    _print_scores(manifest, folder)
+    return config, manifest
+
+
+def is_finished(config, resumption):
+    """Whether a run has nothing left to do; says so."""
+    state = resumption.state
+    if state is None:
+        return False
+    stopped = config.patience is not None and (state["early_stopping"] or {}).get("stopped_epoch")
+    if state["epoch"] < config.epochs and not stopped:
+        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
+        return False
+    why = f"--patience {config.patience} ended it" if stopped else f"it was to have {config.epochs}"
+    print(f"the run is finished after {state['epoch']} epochs: {why}. More: --epochs")
+    return True
+
+
+def _print_plan(config, manifest, plan):
+    draws = config.steps_per_epoch * config.batch_size
+    default = config.transforms.get("default", "train")
+    table = plan.table(draws)
+    table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
+    print(format_plan(table))
+    for note in [*manifest.notes, *plan.notes(draws)]:
+        print(note if note.startswith("warning: ") else f"note: {note}")
+    if config.freeze_epochs and config.encoder_weights == "none":
+        print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
+
+
+def prepare_tensorflow(config):
+    """Chooses devices, precision and seed; returns the strategy and the config with what was chosen."""
+    from segbalance.legacy_keras import tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and max(config.device) >= len(gpus):
+        raise InputError(f"device {config.device} names a GPU that is not there; found {len(gpus)}")
+    chosen = [gpus[number] for number in config.device] if gpus else []
+    tf.config.set_visible_devices(chosen, "GPU")
+    for gpu in chosen:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not gpus:
+        print("no GPU found: training on the CPU")
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = "float16" if gpus else False
+    elif precision is True:
+        precision = "float16"
+    tf.keras.mixed_precision.set_global_policy(f"mixed_{precision}" if precision else "float32")
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(config.seed)
+    strategy = tf.distribute.MirroredStrategy() if len(chosen) > 1 else tf.distribute.get_strategy()
+    workers = config.num_workers
+    if workers is None:
+        workers = os.cpu_count() if gpus else 0
+    return strategy, dataclasses.replace(config, mixed_precision=precision, num_workers=workers)
+
+
+def _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests):
+    from segbalance.balancing.ledger import write_skipped
+    from segbalance.dataloader.batches import timed_waiting, training_batches, validation_dataset
+    from segbalance.legacy_keras import tf
+    from segbalance.model.networks import read_variables, training_variables
+    from segbalance.train.callbacks import run_callbacks
+
+    pairs = pair_reader(config)
+    training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
+    if resumption.state and resumption.exact:
+        for epoch, positions in resumption.state["positions"].items():
+            stream.positions[int(epoch)] = np.array(positions)
+        stream.bad_files.restore(resumption.state["skipped"])
+    first_step = resumption.step(config.steps_per_epoch)
+    training, waited = training_batches(training_reader, stream, first_step), None
+    if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
+        training, waited = timed_waiting(training)
+    held_out = valid_tables(manifest)
+    resize = dict.fromkeys(held_out, valid_transform(config.image_size))
+    validation, validation_reader = validation_dataset(
+        loader_subsets(manifest, held_out, resize),
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        pairs=pairs,
+    )
+    with strategy.scope():
+        model = build_model(config, held_out, plan)
+        if resumption.state:  # before the folder changes: it may be the state of another model
+            read_variables(training_variables(model), resumption.checkpoint.variables)
+    _begin_folder(config, folder, resumption)
+    try:
+        with StopRequest() as stop:
+            model.fit(
+                training,
+                steps_per_epoch=config.steps_per_epoch,
+                epochs=config.epochs,
+                validation_data=validation,
+                callbacks=run_callbacks(
+                    config, model.network, plan, stream, folder, resumption, digests, stop, waited
+                ),
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+    except tf.errors.OpError:
+        failure = training_reader.failure or validation_reader.failure
+        if failure is None:
+            raise
+        raise InputError(f"training stopped: {failure}") from None
+    except (KeyboardInterrupt, SystemExit):
+        print(f"\nstopped; go on with: python train.py --resume {folder}")
+        raise
+    finally:
+        write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.epochs)
+        if Path(folder, HISTORY).exists():
+            draw_curves(read_history(folder), folder)
+
+
+def _begin_folder(config, folder, resumption):
+    """Writes the config, and brings the records back to where the checkpoint was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_others(folder, resumption.checkpoint)
+    save_config(config, folder)
+    state = resumption.state or {"history": [], "ledger": []}
+    for name, rows, write in (
+        (HISTORY, state["history"], write_history),
+        (LEDGER, state["ledger"], write_ledger),
+    ):
+        if rows:
+            write(rows, folder)
+        else:
+            Path(folder, name).unlink(missing_ok=True)
+
+
+def build_model(config, subsets, plan):
+    """The compiled model; `subsets` are those of the validation scores."""
+    from segbalance.model.networks import SegmentationModel, build_network, compile_model
+
+    network = build_network(
+        config.backbone,
+        config.image_size,
+        architecture=config.architecture,
+        encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
+        decoder_filters=tuple(config.decoder_filters),
+        freeze_encoder=config.freeze_epochs > 0,
+        outputs=config.outputs,
+        task=config.task,
+    )
+    loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
+    model = SegmentationModel(network, subsets, loss_weights, config.classes, config.task)
+    steps = config.epochs * config.steps_per_epoch
+    warmup = (
+        0 if config.decay_start else min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10)
+    )
+    compile_model(
+        model,
+        learning_rate=config.learning_rate,
+        steps=steps,
+        warmup_steps=warmup,
+        weight_decay=config.weight_decay,
+        decay_start=config.decay_start,
+        freeze_steps=config.freeze_epochs * config.steps_per_epoch,
+        unfreeze_learning_rate=config.unfreeze_learning_rate,
+        loss=config.loss,
+    )
+    return model
+
+
+def _print_scores(manifest, folder):
+    """Prints the table of the subsets at the best epoch and writes it to metrics.json."""
+    history = read_history(folder)
+    best = best_epoch(history)
+    table = subset_scores(
+        history,
+        {name: len(rows) for name, rows in manifest.train.items()},
+        {name: len(rows) for name, rows in valid_tables(manifest).items()},
+    )
+    scores = {name: best[f"val_{name}"] for name in pooled_scores(history)}
+    print(f"\nbest epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    figures = {"epoch": int(best["epoch"])} | scores | {"subsets": json_rows(table)}
+    if class_ious(history):
+        classes = pd.DataFrame({"class": class_ious(history).keys(), "iou": class_ious(history).values()})
+        print(classes.to_string(index=False, float_format="{:.3f}".format))
+        figures["classes"] = json_rows(classes)
+    print(f"best weights: {folder / BEST}")
+    write_json(folder / METRICS, figures)

@@ -1,0 +1,183 @@
+"""What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
+
+import dataclasses
+import io
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from segbalance.data_processing.tasks import POOLED, POOLED_CLASSIFICATION
+from segbalance.errors import InputError
+from segbalance.files.writing import check_writable, write_atomically
+from segbalance.train.config import CONFIG, load_config
+from segbalance.train.trust import trusted_transforms
+
+HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
+TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall", "balanced_accuracy": "balanced accuracy"}
+BEST, LAST = "best.weights.h5", "last.weights.h5"
+
+
+def new_run_folder(work_dir):
+    """Path of the run folder, runs/<date>-<time> by default; refuses one that holds a run already.
+
+    Nothing is created yet, so that a run that fails in its checks leaves nothing behind.
+    """
+    folder = Path(work_dir or Path("runs", datetime.now().strftime("%Y%m%d-%H%M%S")))
+    if os.path.isfile(folder):
+        raise InputError(f"work_dir {folder} is a file; expected a folder or a name not taken yet")
+    check_writable("--work_dir", folder)
+    if any(Path(folder, name).exists() for name in (CONFIG, HISTORY, BEST)):
+        raise InputError(
+            f"work_dir {folder} holds a run already. Choose another --work_dir, delete it, or go on with it: "
+            f"--resume {folder}"
+        )
+    return folder
+
+
+def trusted_config(options):
+    """The config of a run, with what only the user may decide taken from the options of a script.
+
+    Args:
+        options: with work_dir, allow_outside, max_pixels; data_root and transforms as far as there are such.
+
+    Raises:
+        InputError: the folder holds no run, or its transforms are code that --transforms does not name.
+    """
+    config = load_config(options.work_dir)
+    own = {name: getattr(options, name) for name in ("work_dir", "allow_outside", "max_pixels")}
+    if getattr(options, "data_root", None):
+        own["data_root"] = options.data_root
+    if hasattr(options, "transforms"):
+        given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
+        own["transforms"] = trusted_transforms(config.transforms, given, Path(options.work_dir, CONFIG))
+        if own["transforms"] != config.transforms:
+            print("warning: --transforms are not those of the run: training may have seen other pixels")
+    return dataclasses.replace(config, **own)
+
+
+def check_weights(work_dir):
+    """Raises InputError where a run has no best weights, before the time for its network is spent."""
+    path = Path(work_dir, BEST)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected the weights of a finished run")
+
+
+def history_row(epoch, logs, seconds):
+    """One row of history.csv from Keras' logs, in the order of the columns."""
+    first = ["loss", "val_loss", *(f"val_{name}" for name in pooled_scores(logs))]
+    parts = tuple(f"val_{name}_" for name in (*part_scores(logs), "class_iou"))
+    return (
+        {"epoch": epoch}
+        | {name: float(logs[name]) for name in first + [name for name in logs if name.startswith(parts)]}
+        | {
+            "learning_rate": float(logs["learning_rate"]),
+            "seconds": round(seconds, 2),
+        }
+    )
+
+
+def pooled_scores(history):
+    """Names of the scores of all images together, the one that chooses the best epoch first.
+
+    Args:
+        history: DataFrame of history.csv, or a row of it or logs, with its columns.
+    """
+    return POOLED if f"val_{POOLED[0]}" in history else POOLED_CLASSIFICATION
+
+
+def part_scores(history):
+    """Names of the scores of each subset, which is a class in classification; `history` as above."""
+    return ("iou", "f1") if f"val_{POOLED[0]}" in history else ("recall", "f1")
+
+
+def main_score(history):
+    """The column whose highest value makes the best epoch: val_iou, in classification balanced accuracy."""
+    return f"val_{pooled_scores(history)[0]}"
+
+
+def write_history(rows, folder):
+    """Writes all rows of history.csv, whole or not at all."""
+    frame = pd.DataFrame(rows)
+    write_atomically(Path(folder, HISTORY), frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_history(folder):
+    """history.csv as a DataFrame."""
+    path = Path(folder, HISTORY)
+    if not path.is_file():
+        raise InputError(f"{folder} has no {HISTORY}; expected the folder of a run")
+    return pd.read_csv(path)
+
+
+def best_epoch(history):
+    """The row (Series) with the highest `main_score`, the first of several."""
+    return history.loc[history[main_score(history)].idxmax()]
+
+
+def subset_scores(history, train_sizes, valid_sizes):
+    """Scores of each subset at the best epoch.
+
+    Args:
+        history: DataFrame of history.csv.
+        train_sizes, valid_sizes: {subset: images}.
+
+    Returns:
+        DataFrame: subset, images, valid, iou, f1 (recall, f1); NaN for a subset without validation images.
+    """
+    best = best_epoch(history)
+    names = [*train_sizes, *(name for name in valid_sizes if name not in train_sizes)]
+    return pd.DataFrame(
+        {
+            "subset": names,
+            "images": [train_sizes.get(name, 0) for name in names],
+            "valid": [valid_sizes.get(name, 0) for name in names],
+        }
+        | {
+            score: [best.get(f"val_{score}_{name}", float("nan")) for name in names]
+            for score in part_scores(history)
+        }
+    )
+
+
+def json_rows(table):
+    """The rows of a DataFrame for JSON, None for what is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def class_ious(history):
+    """{class: IoU} at the best epoch, NaN where the validation data has none; empty without classes."""
+    best = best_epoch(history)
+    prefix = "val_class_iou_"
+    return {name.removeprefix(prefix): float(best[name]) for name in history if name.startswith(prefix)}
+
+
+def draw_curves(history, folder):
+    """Draws loss, IoU (of a classification: recall) and F1 over the epochs into curves.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    axes[0].plot(history["epoch"], history["loss"], label="training")
+    axes[0].plot(history["epoch"], history["val_loss"], label="validation")
+    axes[0].set(title="loss", ylim=(0, None))
+    for axis, score in zip(axes[1:], part_scores(history), strict=True):
+        prefix = f"val_{score}_"
+        for name in [column for column in history if column.startswith(prefix)]:
+            axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
+        axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
+        axis.set(title=f"validation {TITLES[score]}", ylim=(0, 1))
+    best = best_epoch(history)
+    axes[1].plot(best["epoch"], best[f"val_{part_scores(history)[0]}"], "o", color="black", label="best")
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110)
+    plt.close(figure)
+    write_atomically(Path(folder, CURVES), content.getvalue())

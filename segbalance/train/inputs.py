@@ -1,0 +1,129 @@
+"""What a run reads: its balance plan, its transforms, and the readers and draws behind its batches."""
+
+import dataclasses
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from segbalance.balancing.plan import balance_plan
+from segbalance.balancing.skipping import BadFiles
+from segbalance.data_processing.manifest import natural_order
+from segbalance.dataloader.pair_cache import PairReader, open_cache
+from segbalance.errors import InputError
+from segbalance.model.loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
+from segbalance.transforms.pipelines import SUBSET_TRANSFORMS, subset_transforms
+
+# TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
+
+
+def resolved(config, manifest, folder):
+    """The config with what depends on the data filled in; `folder` is the run's."""
+    if config.task not in (None, manifest.task):
+        raise InputError(
+            f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
+            f"--task out, or make manifests with data_processing.py --task {config.task}."
+        )
+    images = sum(len(table) for table in manifest.train.values())
+    return dataclasses.replace(
+        config,
+        data_root=str(manifest.data_root),
+        csv_dir=str(Path(config.csv_dir).resolve()),
+        work_dir=str(folder.resolve()),
+        working_size=2 * config.image_size if config.working_size is None else config.working_size,
+        steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
+        transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
+        fingerprint=manifest.training_fingerprint(),
+        task=manifest.task,
+        loss=config.loss or (CLASSIFICATION_LOSS if manifest.task == "classification" else DEFAULT_LOSS),
+        classes=list(manifest.classes.names) if manifest.classes else [],
+        class_colours=list(manifest.classes.colours) if manifest.classes else [],
+    )
+
+
+def checked_plan(config, manifest):
+    """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
+    with_masks = manifest.task != "classification"
+    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size, with_masks)
+    sizes = {name: len(table) for name, table in manifest.train.items()}
+    return balance_plan(sizes, config, config.batch_size), transforms
+
+
+def pair_reader(config):
+    """The PairReader of a resolved config."""
+    return PairReader(open_cache(config.cache, config.cache_gb), config.working_size, config.max_pixels)
+
+
+def training_parts(config, manifest, plan, transforms, pairs=None):
+    """(BatchReader, DrawStream) of a resolved config, with what `checked_plan` gave for it.
+
+    Args:
+        pairs: PairReader; the config's own by default.
+
+    Raises:
+        InputError: worker processes are wanted, and a transform cannot be sent to them.
+    """
+    from segbalance.dataloader import batches as dataloader
+
+    if config.num_workers:
+        try:
+            pickle.dumps(transforms)
+        except Exception as error:  # pickle raises several types
+            raise InputError(
+                f"a transform cannot be sent to worker processes: {error}. Define its functions at the top "
+                "level of a module, or read on threads with --num_workers 0."
+            ) from None
+    return dataloader.training_parts(
+        loader_subsets(manifest, manifest.train, transforms),
+        plan,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        steps_per_epoch=config.steps_per_epoch,
+        seed=config.seed,
+        pairs=pairs or pair_reader(config),
+        processes=config.num_workers or 0,
+        bad_files=BadFiles(config.on_bad_file, config.max_bad_files),
+    )
+
+
+def loader_subsets(manifest, tables, transforms):
+    """The loader's Subset of each table.
+
+    Args:
+        tables: {subset: DataFrame}, `manifest.train` or what `valid_tables` gives.
+        transforms: {subset: Compose}.
+    """
+    from segbalance.dataloader.reading import Paths, Subset
+
+    lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
+
+    def masks(table):
+        if manifest.task == "classification":
+            return table["label"].to_numpy()
+        return Paths(manifest.data_root, table["masks"].to_numpy())
+
+    return [
+        Subset(
+            name,
+            Paths(manifest.data_root, table["images"].to_numpy()),
+            masks(table),
+            transforms[name],
+            manifest.encoding,
+            photo_sizes(table),
+            *lines[name],
+        )
+        for name, table in tables.items()
+    ]
+
+
+def photo_sizes(table):
+    """int32 (rows, 2), the width and height of each row's photo; 0 where the table does not know them."""
+    return table[["width", "height"]].fillna(0).clip(0, 2**31 - 1).to_numpy(np.int32)
+
+
+def valid_tables(manifest):
+    """{subset: validation rows}, the training subsets' order first."""
+    tables = dict(tuple(manifest.valid.groupby("type", sort=False)))
+    known = [name for name in manifest.train if name in tables]
+    return {name: tables[name] for name in known + sorted(tables.keys() - set(known), key=natural_order)}

@@ -1,0 +1,184 @@
+"""Where a stopped run goes on, and whether it may: the same config, the same manifests, the same code."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from segbalance.data_processing.manifest import MANIFEST
+from segbalance.errors import Findings, InputError
+from segbalance.files.writing import json_text
+from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
+from segbalance.train.config import TrainConfig, load_config
+
+# Options that decide neither on a batch nor on a weight; a resumed run may have others.
+FREE = (
+    "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs decay_start fingerprint "
+    "on_bad_file max_bad_files allow_outside max_pixels report"
+).split()
+LIBRARIES = (
+    "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
+).split()
+STATE_VERSION = 1
+MEANING = "meaning"  # of the masks, among the digests; a subset's begins with "train"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a run goes on.
+
+    Args:
+        checkpoint: Checkpoint, or None where the run stopped before its first.
+        exact: False where --force let another config or manifest through; the draws then begin anew with
+            the epoch that was interrupted.
+    """
+
+    checkpoint: Checkpoint | None
+    exact: bool = True
+
+    @property
+    def state(self):
+        """Content of the checkpoint's state.json, or None."""
+        return self.checkpoint and self.checkpoint.state
+
+    def step(self, steps_per_epoch):
+        """The first step that is still to be made, counted from 0."""
+        if self.state is None:
+            return 0
+        return self.state["step"] if self.exact else self.state["epoch"] * steps_per_epoch
+
+
+def resumed_config(folder, wanted, force):
+    """The config with which the run in `folder` goes on.
+
+    Args:
+        wanted: TrainConfig, the run's own with what the command line changes.
+        force: whether to let another config through.
+
+    Returns:
+        (TrainConfig, Resumption, warnings)
+
+    Raises:
+        InputError: the folder holds no run, or it may not go on like this.
+    """
+    folder = Path(folder)
+    own = load_config(folder)
+    checkpoint, problems = newest_checkpoint(folder)
+    if checkpoint and checkpoint.state.get("version") != STATE_VERSION:
+        raise InputError(
+            f"{checkpoint.path} is of version {checkpoint.state.get('version')}, expected {STATE_VERSION}. "
+            "Go on with the version of this project that wrote it."
+        )
+    warnings = [f"warning: {problem}; going on from the one before" for problem in problems]
+    if wanted.work_dir != own.work_dir and Path(wanted.work_dir).resolve() != folder.resolve():
+        raise InputError(f"--resume {folder} goes on in that folder; leave --work_dir {wanted.work_dir} out")
+    changed = differences(own, wanted)
+    if changed and not force:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise InputError(
+            f"--resume {folder} would go on with another config than the run's:\n{listed}\n"
+            "Leave these options out, or begin a new run; --force goes on in spite of it."
+        )
+    warnings += [f"warning: going on with {line} (--force)" for line in changed]
+    if checkpoint:
+        warnings += version_warnings(checkpoint.state["versions"])
+        wanted = _with_decay(own, wanted, checkpoint.state)
+    wanted = dataclasses.replace(wanted, work_dir=str(folder.resolve()))
+    return wanted, Resumption(checkpoint, exact=not changed), warnings
+
+
+def differences(own, wanted):
+    """Lines that name each option of two TrainConfigs that decides on the training and is not the same."""
+    return [
+        f"{field.name}: {getattr(own, field.name)} in the run, {getattr(wanted, field.name)} now"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in FREE and getattr(own, field.name) != getattr(wanted, field.name)
+    ]
+
+
+def _with_decay(own, wanted, state):
+    """The config, with a decay of its own for another number of epochs."""
+    if wanted.epochs == own.epochs:
+        return wanted
+    if wanted.epochs < state["epoch"]:
+        raise InputError(
+            f"--epochs {wanted.epochs}: the run has finished {state['epoch']} epochs already. Give at least "
+            "as many."
+        )
+    return dataclasses.replace(wanted, decay_start=state["step"])
+
+
+def manifest_digests(manifest):
+    """{table: [rows, hash]} of what decides on batches and scores: every subset, and `valid`.
+
+    Under MEANING, in place of rows, the number of classes, and a hash of how masks encode them.
+    """
+    tables = {f"train{name}": table for name, table in manifest.train.items()} | {"valid": manifest.valid}
+    names = list(manifest.classes.names) if manifest.classes else []
+    meaning = json_text([names, manifest.encoding.to_dict()]).encode("utf-8", "surrogateescape")
+    digests = {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
+    return digests | {MEANING: [len(names) or 2, hashlib.sha256(meaning).hexdigest()]}
+
+
+def _rows_hash(table):
+    digest = hashlib.sha256()
+    for column in [name for name in ("images", "masks", "type") if name in table]:  # labels are the type
+        digest.update("\n".join([*table[column], ""]).encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def check_manifest(folder, resumption, digests, force):
+    """The Resumption with these manifests, and warnings.
+
+    Args:
+        digests: function without arguments that gives their `manifest_digests`.
+
+    Raises:
+        InputError: they are not those of the run, and `force` is False.
+    """
+    if resumption.state is None:
+        return resumption, []
+    findings = Findings()
+    before, current = resumption.state["manifest"], digests()
+    if MEANING not in before:  # of a run that an earlier version began
+        current = {name: digest for name, digest in current.items() if name != MEANING}
+    for name in sorted(before.keys() | current.keys()):
+        (rows, content), (now, other) = before.get(name, (0, "")), current.get(name, (0, ""))
+        if content != other:
+            place, things = (MANIFEST, "classes") if name == MEANING else (f"{name}.csv", "rows")
+            what = f"{rows} {things} in the run, {now} now" if rows != now else f"{rows} {things}, but others"
+            findings.add(
+                f"--resume {folder} would go on with manifests other than the run's; files that differ",
+                f"{place}: {what}",
+                "Put them back as they were, or begin a new run; --force goes on in spite of it.",
+            )
+    if not findings:
+        return resumption, []
+    if not force:
+        findings.raise_if_any()
+    return dataclasses.replace(resumption, exact=False), [f"warning: {findings.message()}"]
+
+
+def versions():
+    """{name: version} of what computes a training step; `code` is a hash of this project's modules."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "code": digest.hexdigest()[:16]} | libraries
+
+
+def version_warnings(before):
+    """A warning that names what changed since `versions()` gave `before`, or none."""
+    now = versions()
+    changed = [
+        f"{name} {before.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if not changed:
+        return []
+    return [f"warning: the rest of the run may not be what it would have been: {'; '.join(changed)}"]

@@ -1,0 +1,325 @@
+"""Batches in shared memory: read by threads or processes, the same bytes, the same errors."""
+
+import gc
+import math
+import multiprocessing
+import pickle
+import threading
+import time
+from dataclasses import replace
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+
+from segbalance.balancing.draws import Draws
+from segbalance.dataloader.pair_cache import DiskCache, PairReader, RamCache, remove_cache
+from segbalance.dataloader.reading import (
+    ALIGNMENT,
+    BATCHES_AHEAD,
+    BatchMemory,
+    BatchReader,
+    Sample,
+    SampleReader,
+    batch_arrays,
+    batch_bytes,
+)
+from segbalance.errors import InputError
+from segbalance.transforms.pipelines import train_transform, valid_transform
+from tests.support.data import write_data
+
+SIZE = 32
+PAIR = 50 * 60 * 4  # bytes of the pixels of one pair
+GOOD = 3  # subsets without a fault, which come first
+BAD = {
+    "went_bad": "images/went_bad/0.png cannot be decoded",
+    "other_mask": "is 60x50, its mask 9x9; make the manifests again",
+    "wide": "transform 'of subset wide' does not deliver image_size 32: got image (50, 60, 3)",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def subsets(tmp_path_factory):
+    """Subsets a, b and c of ten pairs in all, and one subset for each fault in BAD."""
+    from segbalance.dataloader.batches import Subset
+
+    root = write_data(tmp_path_factory.mktemp("reading"), {"a": 6, "b": 3, "c": 1} | dict.fromkeys(BAD, 1))
+
+    def subset(name):
+        images = sorted(str(path) for path in (root / "train/images" / name).iterdir())
+        masks = [path.replace("images", "masks") for path in images]
+        transform = A.Compose([A.NoOp()]) if name == "wide" else train_transform(SIZE)
+        return Subset(name, images, masks, transform)
+
+    found = [subset(name) for name in ("a", "b", "c", *BAD)]
+    with open(found[3].images[0], "wb") as file:
+        file.write(b"rubbish")
+    cv2.imwrite(found[4].masks[0], np.zeros((9, 9), np.uint8))
+    return found
+
+
+def new_reader(subsets, cache=None, **options):
+    pairs = PairReader(cache) if cache is not None else None
+    return BatchReader(subsets, SIZE, Draws([len(subset) for subset in subsets], 0), pairs=pairs, **options)
+
+
+@pytest.fixture(scope="module")
+def threads(subsets):
+    return new_reader(subsets)
+
+
+@pytest.fixture(scope="module")
+def processes(subsets):
+    """A BatchReader whose two processes have started and read from its next batch on."""
+    reader = started(new_reader(subsets, processes=2))
+    reader.read(*batch(subsets))
+    return reader
+
+
+def started(reader):
+    deadline = time.monotonic() + 60
+    while not reader._processes.ready():
+        assert time.monotonic() < deadline, "the processes never started"
+        time.sleep(0.01)
+    return reader
+
+
+def batch(subsets, first=0, count=24):
+    """(draws, plain) of `count` places that go round the good subsets, every fifth of them plain."""
+    numbers = np.arange(first, first + count)
+    return numbers // GOOD * len(subsets) + numbers % GOOD, numbers % 5 == 0
+
+
+def assert_same(arrays, others):
+    for array, other in zip(arrays, others, strict=True):
+        np.testing.assert_array_equal(array, other)
+        assert (array.shape, array.dtype) == (other.shape, other.dtype)
+
+
+def reads_here(monkeypatch):
+    """What this process, and no other, reads from now on."""
+    read, paths = PairReader.read, []
+
+    def watched(reader, image_path, *more):
+        paths.append(image_path)
+        return read(reader, image_path, *more)
+
+    monkeypatch.setattr(PairReader, "read", watched)
+    return paths
+
+
+@pytest.mark.parametrize("start", [0, 1, 17, 63])
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (3, 5), (4, 32), (7, 9)])
+def test_arrays_of_a_batch_are_aligned_and_apart_from_any_address_on(start, count, size):
+    memory = np.zeros(batch_bytes(count, size) + ALIGNMENT + start, np.uint8)[start:]
+    images, masks = batch_arrays(memory, count, size)
+    assert images.shape == (count, size, size, 3) and masks.shape == (count, size, size, 1)
+    assert images.ctypes.data % ALIGNMENT == masks.ctypes.data % ALIGNMENT == 0
+    images[:], masks[:] = 1, 2
+    assert (images == 1).all() and (masks == 2).all()
+    assert np.bincount(memory, minlength=3)[1:].tolist() == [images.size, masks.size]
+
+
+def test_arrays_of_a_batch_need_no_more_than_their_bytes():
+    aligned = np.zeros(4096, np.uint8)  # mapped or not, some place in it is aligned
+    aligned = aligned[-aligned.ctypes.data % ALIGNMENT :]
+    for count, size in ((1, 1), (3, 5), (2, 16)):
+        _, masks = batch_arrays(aligned[: batch_bytes(count, size)], count, size)
+        assert masks.shape == (count, size, size, 1)
+        assert batch_bytes(count, size) < 4 * count * size**2 + ALIGNMENT
+
+
+def test_memory_that_somebody_holds_is_not_handed_out():
+    memory = BatchMemory()
+    held = [memory.take(5000) for _ in range(4)]
+    for number, (_, array) in enumerate(held):
+        array[:] = number
+    assert len({offset for offset, _ in held}) == 4
+    assert all((array == number).all() and len(array) == 5000 for number, (_, array) in enumerate(held))
+
+
+def test_memory_that_nobody_holds_is_used_again():
+    memory = BatchMemory()
+    (first, array), (second, other) = memory.take(5000), memory.take(5000)
+    del array
+    assert memory.take(5000)[0] == first
+    del other
+    assert {memory.take(5000)[0] for _ in range(10)} <= {first, second}, "a loop takes no more each time"
+
+
+def test_a_view_keeps_its_memory_taken():
+    memory = BatchMemory()
+    offset, array = memory.take(batch_bytes(2, SIZE))
+    images, masks = batch_arrays(array, 2, SIZE)
+    del array, images
+    view = masks[1:, 3]
+    del masks
+    gc.collect()
+    other, _kept = memory.take(batch_bytes(2, SIZE))
+    assert other != offset
+    del view
+    assert memory.take(batch_bytes(2, SIZE))[0] == offset
+
+
+def test_memory_of_different_sizes_is_kept_apart():
+    memory = BatchMemory()
+    offset, array = memory.take(5000)
+    del array
+    larger, large = memory.take(9000)
+    assert (larger != offset) and len(large) == 9000
+    smaller, small = memory.take(100)
+    assert smaller not in (offset, larger) and len(small) == 100
+    assert memory.take(5000)[0] == offset
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 24])
+def test_processes_read_what_threads_read(subsets, threads, processes, count, monkeypatch):
+    for first in (0, 24, 48):
+        expected = threads.read(*batch(subsets, first, count))
+        read_here = reads_here(monkeypatch)
+        arrays = processes.read(*batch(subsets, first, count))
+        assert read_here == [], "the processes read, not this one"
+        monkeypatch.undo()
+        assert_same(arrays, expected)
+        assert arrays[0].shape == (count, SIZE, SIZE, 3) and arrays[1].shape == (count, SIZE, SIZE, 1)
+        assert arrays[0].ctypes.data % ALIGNMENT == arrays[1].ctypes.data % ALIGNMENT == 0
+    if count == 24:
+        assert len({image.tobytes() for image in arrays[0]}) > 10
+
+
+def test_batches_that_are_held_stay_as_they_are(subsets, threads, processes):
+    firsts = range(0, 24 * 8, 24)
+    held = [processes.read(*batch(subsets, first)) for first in firsts]
+    for first, arrays in zip(firsts, held, strict=True):
+        assert_same(arrays, threads.read(*batch(subsets, first)))
+
+
+def test_batches_that_are_let_go_take_no_new_memory(subsets, processes):
+    for first in range(40):
+        processes.read(*batch(subsets, first, 10))
+    grown = processes._processes._memory.shared._size
+    for first in range(40):
+        processes.read(*batch(subsets, first, 10))
+    assert processes._processes._memory.shared._size == grown
+
+
+def test_the_dataset_is_the_same_from_processes(subsets, processes, threads):
+    from segbalance.dataloader.batches import read_batches
+    from segbalance.legacy_keras import tf
+
+    batches = [batch(subsets, first, 8) for first in range(0, 96, 8)]
+    draws = tf.data.Dataset.from_tensor_slices(tuple(np.stack(part) for part in zip(*batches, strict=True)))
+    for reader in (threads, processes):
+        delivered = list(read_batches(draws, reader, 3).as_numpy_iterator())
+        assert len(delivered) == 12
+        for arrays, own in zip(delivered, batches, strict=True):
+            assert_same(arrays, threads.read(*own))
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_processes_share_a_cache(kind, subsets, threads, tmp_path, monkeypatch):
+    cache = RamCache(1_000_000) if kind == "ram" else DiskCache(2_000_000, tmp_path / "cache")
+
+    def kept():
+        return len(cache) if kind == "ram" else cache._file.stat()["entries"]
+
+    empty = cache.used if kind == "ram" else 0
+    reader = started(new_reader(subsets, cache, processes=2))
+    for first in (0, 24, 0):
+        assert_same(reader.read(*batch(subsets, first)), threads.read(*batch(subsets, first)))
+        assert kept() == 10, "24 places hold each of the ten pairs, and nothing is stored twice"
+    if kind == "ram":
+        assert cache.used - empty == 10 * PAIR
+    monkeypatch.setattr("segbalance.dataloader.pair_cache.read_pair", None)
+    stored = PairReader(cache).read(subsets[0].images[4], subsets[0].masks[4], subsets[0].encoding)
+    assert stored[0].shape == (50, 60, 3), "what a process stored is found here"
+    remove_cache(tmp_path / "cache")
+
+
+def test_threads_read_the_first_batch_and_until_the_processes_are_ready(subsets, monkeypatch):
+    resize = valid_transform(SIZE)  # little to send, so that nothing waits for the process
+    own = [replace(subset, transform=resize) for subset in subsets[:GOOD]]
+    reader, read_here = new_reader(own, processes=1), reads_here(monkeypatch)
+    before = started(reader).read(*batch(own))
+    assert len(read_here) == 24, "the first batch is read at once"
+    assert_same(reader.read(*batch(own)), before)
+    assert len(read_here) == 24
+    monkeypatch.setattr(reader._processes, "ready", lambda: False)
+    assert_same(reader.read(*batch(own)), before)
+    assert len(read_here) == 48
+
+
+def test_more_readers_ask_for_more_batches_ahead(subsets, processes):
+    readers = {count: new_reader(subsets, threads=count) for count in (1, 4, 16, 17)}
+    assert [readers[count].batches_ahead(8) for count in (1, 4, 16, 17)] == [BATCHES_AHEAD, 2, 4, 5]
+    assert [readers[16].batches_ahead(size) for size in (1, 3, 64)] == [32, 11, BATCHES_AHEAD]
+    assert processes.batches_ahead(1) == 4, "two processes, whatever the number of threads"
+    for count, reader in readers.items():
+        for batch_size in (1, 5, 40):
+            assert reader.batches_ahead(batch_size) * batch_size >= 2 * count
+
+
+def failing(subsets, fault):
+    """A batch of six whose fourth place has the fault."""
+    draws, plain = batch(subsets, count=6)
+    draws[3] = GOOD + list(BAD).index(fault)
+    return draws, np.zeros_like(plain)
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_an_error_in_a_process_is_that_of_a_thread(subsets, threads, processes, fault):
+    caught = []
+    for reader in (threads, processes):
+        with pytest.raises(InputError) as error:
+            reader.read(*failing(subsets, fault))
+        assert BAD[fault] in str(error.value)
+        assert reader.failure is error.value
+        caught.append(error.value)
+    assert type(caught[0]) is type(caught[1]) and str(caught[0]) == str(caught[1])
+    assert_same(processes.read(*batch(subsets)), threads.read(*batch(subsets)))
+
+
+LOST = r"^a worker process ended before its time.* Try fewer --num_workers, or 0 for threads\.$"
+
+
+@pytest.mark.parametrize("moment", ["while it starts", "while it waits", "while it reads"])
+def test_a_lost_process_is_an_error_with_the_way_out(subsets, moment):
+    others = set(multiprocessing.active_children())
+    reader = new_reader(subsets, processes=1)
+    assert not reader.ready(), "it starts with the question"
+    (process,) = set(multiprocessing.active_children()) - others
+    if moment != "while it starts":
+        started(reader)
+    if moment == "while it reads":
+        threading.Timer(0.1, process.kill).start()
+    else:
+        process.kill()
+        process.join()
+    for _ in range(2):
+        with pytest.raises(InputError, match=LOST) as error:
+            for first in range(0, 24 * 1000, 24):  # minutes
+                reader.read(*batch(subsets, first))
+        assert reader.failure is error.value
+
+
+def test_a_sample_reader_survives_pickling(subsets):
+    reader = SampleReader(
+        [subset.name for subset in subsets],
+        [subset.transform for subset in subsets],
+        [subset.encoding for subset in subsets],
+        SIZE,
+        PairReader(working_size=40),
+    )
+    samples = [
+        Sample(subset, subsets[subset].images[0], subsets[subset].masks[0], seed, plain)
+        for subset in range(GOOD)
+        for seed in (1, 2**64 - 1)
+        for plain in (False, True)
+    ]
+    expected = [reader.read(sample) for sample in samples]  # so that it has a thread's own transforms
+    again = pickle.loads(pickle.dumps(reader))
+    for sample, pair in zip(samples, expected, strict=True):
+        assert_same(again.read(sample), pair)
+    assert (again.names, again.image_size, again.pairs.working_size) == (reader.names, SIZE, 40)
+    assert len({image.tobytes() for image, _ in expected}) > math.ceil(len(samples) / 2), "seeds matter"
