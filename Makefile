@@ -46,6 +46,7 @@ bench: .venv/requirements-bench.stamp
 lint: .venv/requirements-dev.stamp
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 clean:
 	rm -rf .venv demo
