@@ -5,11 +5,15 @@ hold the ids themselves, as grey values or as places in a palette, the colour is
 """
 
 import csv
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from segbalance.data_processing.classes import IGNORED, MOST_CLASSES, Classes, usual_colour
-from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding
+from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, MaskSummary
 from segbalance.errors import Findings, InputError, visible
+
+Named = tuple[str, int | str | None]  # the name of a class, and the first value that stands for it
 
 _ADVICE = (
     "Expected id,name,colour with an id for each class from 0 (background) on, as in `1,nail,#ff0000`; the "
@@ -27,21 +31,21 @@ class ClassTable:
         ignore_index: id that the person gave to what counts nowhere, or None.
     """
 
-    values: tuple
+    values: tuple[tuple[int | str, int], ...]
     classes: Classes
     ignore_index: int | None = None
 
     @property
-    def is_binary(self):
+    def is_binary(self) -> bool:
         """True for foreground and background alone."""
         return len(self.classes) == 2 and self.ignore_index is None
 
     @property
-    def most_values(self):
+    def most_values(self) -> int:
         """Distinct values up to which masks must be counted (`inspection.inspect_pairs`)."""
         return max(MOST_VALUES, len(self.values) + 1, len(self.classes) + 1)
 
-    def encodings(self):
+    def encodings(self) -> list[MaskEncoding]:
         """The MaskEncodings that the table may stand for, the plainest first."""
         written = dict(self.values)
         kinds = {type(value) for value in written}
@@ -53,13 +57,13 @@ class ClassTable:
             found.append(MaskEncoding("colours", self.values))
         elif kinds == {int}:
             if self.ignore_index is not None and IGNORED not in written.values():
-                written = {self.ignore_index: IGNORED} | written
+                written = {self.ignore_index: IGNORED, **written}
             found += [MaskEncoding(kind, tuple(written.items())) for kind in ("values", "indices")]
         if kinds != {int}:
             found += [MaskEncoding(kind, tuple(ids.items())) for kind in ("values", "indices")]
         return found
 
-    def encoding(self, summaries):
+    def encoding(self, summaries: Iterable[MaskSummary]) -> MaskEncoding:
         """The one of `encodings` that most masks fit, the plainest of several.
 
         Args:
@@ -69,7 +73,7 @@ class ClassTable:
         return max(self.encodings(), key=lambda one: sum(summary.fits(one) for summary in summaries))
 
 
-def read_classes(path, ignore_index=None):
+def read_classes(path: str | Path, ignore_index: int | None = None) -> ClassTable:
     """Reads the table of the classes: a CSV file with the columns id, name, colour.
 
     `colour` is "#rrggbb", a grey value 0..255, or nothing where the masks hold the ids; several colours may
@@ -95,7 +99,9 @@ def read_classes(path, ignore_index=None):
     if missing:
         found = ", ".join(header) or "nothing"
         raise InputError(f"--classes {path}: its first line is {found}; expected id,name,colour. {_ADVICE}")
-    findings, values, names = Findings(), {}, {}
+    findings = Findings()
+    values: dict[int | str, int] = {}
+    names: dict[int, Named] = {}
     for line, row in rows.items():
         problem = _add_row(row, values, names, ignore_index)
         if problem:
@@ -104,7 +110,12 @@ def read_classes(path, ignore_index=None):
     return _checked_table(path, values, names, ignore_index)
 
 
-def _add_row(row, values, names, ignore_index):
+def _add_row(
+    row: Mapping[str, str | None],
+    values: dict[int | str, int],
+    names: dict[int, Named],
+    ignore_index: int | None,
+) -> str | None:
     """Adds a row to {value: id} and {id: (name, first value)}; returns what is wrong with it, or None."""
     text, name = (row.get("id") or "").strip(), (row.get("name") or "").strip()
     colour = (row.get("colour") or "").strip().lower()
@@ -112,6 +123,7 @@ def _add_row(row, values, names, ignore_index):
     if not is_number or (int(text) >= MOST_CLASSES and int(text) != ignore_index):
         hint = "; or is it what --ignore_index should name?" if text == str(IGNORED) else ""
         return f"id is {text!r}, expected a number from 0 to {MOST_CLASSES - 1}{hint}"
+    value: int | str | None
     if colour.isascii() and colour.isdecimal() and len(colour) <= 3 and int(colour) <= 255:
         value = int(colour)
     elif len(colour) == 7 and colour[0] == "#" and all(c in "0123456789abcdef" for c in colour[1:]):
@@ -134,7 +146,9 @@ def _add_row(row, values, names, ignore_index):
     return None
 
 
-def _checked_table(path, values, names, ignore_index):
+def _checked_table(
+    path: str | Path, values: dict[int | str, int], names: dict[int, Named], ignore_index: int | None
+) -> ClassTable:
     names.pop(IGNORED, None)
     ids = sorted(names)
     if len(ids) < 2 or ids != list(range(len(ids))):
@@ -157,7 +171,7 @@ def _checked_table(path, values, names, ignore_index):
         raise InputError(
             f"--classes {path}: {', '.join(twice)} names several ids; expected a name for each. {_ADVICE}"
         )
-    taken = values.get(ignore_index, IGNORED)
+    taken = IGNORED if ignore_index is None else values.get(ignore_index, IGNORED)
     if taken != IGNORED and IGNORED not in values.values():
         raise InputError(
             f"--classes {path}: the grey value {ignore_index} is class {taken}, but --ignore_index "

@@ -1,18 +1,32 @@
 """The rows of a classification's manifests: a label instead of a mask, filled in and checked."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.inspection import inspect_images
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
 from segbalance.errors import Findings, InputError, visible
+from segbalance.files.data_root import DataRoot
 
 LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
 SIZES = ["width", "height"]
 ADVICE = "Correct the rows, or make the manifests again with data_processing.py."
 
 
-def complete_labels(tables, root, classes, subset_names, missing_train, max_pixels):
+def complete_labels(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> LabelEncoding:
     """Fills in what rows leave out, from the names of their files and from the images; checks all of them.
 
     Args:
@@ -42,7 +56,13 @@ def complete_labels(tables, root, classes, subset_names, missing_train, max_pixe
     return encoding
 
 
-def _check_rows(tables, root, encoding, subset_names, missing_train):
+def _check_rows(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    encoding: LabelEncoding,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+) -> None:
     findings = Findings()
     trained = {label for path, frame in tables.items() if path.stem != "valid" for label in frame["label"]}
     for path, frame in tables.items():
@@ -69,7 +89,15 @@ def _check_rows(tables, root, encoding, subset_names, missing_train):
     findings.raise_if_any()
 
 
-def _row_problem(root, image, label, kind, subset, encoding, missing):
+def _row_problem(
+    root: str,
+    image: str,
+    label: str,
+    kind: str,
+    subset: str | None,
+    encoding: LabelEncoding,
+    missing: set[str],
+) -> str | None:
     """What is wrong with a row, in words; None if it is only that a path leads out."""
     if not image:
         return "images is empty"
@@ -87,11 +115,12 @@ def _row_problem(root, image, label, kind, subset, encoding, missing):
     return f"label is {label!r}, expected {subset!r} as in the file's name"
 
 
-def _fill_sizes(tables, root, max_pixels):
-    findings, rows = Findings(), {}
+def _fill_sizes(tables: Mapping[Path, pd.DataFrame], root: DataRoot, max_pixels: int) -> None:
+    findings = Findings()
+    rows: dict[str, list[tuple[pd.DataFrame, Any]]] = {}
     for frame in tables.values():
         for line in frame.index[frame[SIZES].isna().any(axis=1)]:
-            rows.setdefault(frame.at[line, "images"], []).append((frame, line))
+            rows.setdefault(str(frame.at[line, "images"]), []).append((frame, line))
     facts = inspect_images(root.folder, list(rows), findings, max_pixels=max_pixels)
     findings.raise_if_any()
     for image, fact in facts.items():

@@ -6,19 +6,16 @@ python data_processing.py --data_root D --task classification
 
 import collections
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
-from segbalance.data_processing.class_shares import (
-    check_counted,
-    class_shares,
-    class_table,
-)
-from segbalance.data_processing.class_table import read_classes
-from segbalance.data_processing.inspection import inspect_pairs
+from segbalance.data_processing.class_shares import check_counted, class_shares, class_table
+from segbalance.data_processing.class_table import ClassTable, read_classes
+from segbalance.data_processing.inspection import PairFacts, inspect_pairs
 from segbalance.data_processing.label_rows import LABEL_COLUMNS
 from segbalance.data_processing.labelled_images import find_labelled, read_labelled
 from segbalance.data_processing.manifest import (
@@ -33,8 +30,16 @@ from segbalance.data_processing.manifest import (
     remove_stale,
     write_tables,
 )
-from segbalance.data_processing.mask_encoding import MOST_VALUES, decide_encoding
-from segbalance.data_processing.pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
+from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, MaskSummary, decide_encoding
+from segbalance.data_processing.pairs import (
+    EXPECTED_LAYOUT,
+    Folders,
+    Pair,
+    Search,
+    find_folders,
+    find_pairs,
+    likely_suffix,
+)
 from segbalance.data_processing.splitting import (
     BY_CLASS,
     check_subset_names,
@@ -43,7 +48,7 @@ from segbalance.data_processing.splitting import (
     subset_names,
 )
 from segbalance.data_processing.tasks import TASKS
-from segbalance.errors import InputError, listing, visible
+from segbalance.errors import Findings, InputError, listing, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable
 
@@ -105,7 +110,7 @@ class ManifestOptions:
     overwrite: bool = False
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
             raise InputError(f"valid_fraction must lie between 0 and 1, got {self.valid_fraction}; try 0.2")
         if self.subset_bins < 2:
@@ -118,7 +123,7 @@ class ManifestOptions:
         if self.group_by is not None:
             one_group("--group_by", self.group_by, "a regular expression")
 
-    def _check_task(self):
+    def _check_task(self) -> None:
         if self.task == "classification":
             defaults = {field.name: field.default for field in fields(self)}
             foreign = [name for name in OF_MASKS if getattr(self, name) != defaults[name]]
@@ -142,7 +147,7 @@ class ManifestOptions:
             one_group("--subset_by", self.subset_by, "folder, coverage, class:<name> or a regular expression")
 
 
-def make_csv_file(options):
+def make_csv_file(options: ManifestOptions) -> pd.DataFrame:
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
     Returns:
@@ -154,7 +159,7 @@ def make_csv_file(options):
     """
     data_root = Path(options.data_root).resolve()
     labelled = options.task == "classification"
-    found = find_labelled(data_root, options) if labelled else find_folders(data_root)
+    found: Any = find_labelled(data_root, options) if labelled else find_folders(data_root)
     check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
@@ -185,7 +190,7 @@ def make_csv_file(options):
     return rows
 
 
-def split_data_train(csv_dir):
+def split_data_train(csv_dir: str | Path) -> dict[str, pd.DataFrame]:
     """Writes train<subset>.csv for each subset of train.csv in `csv_dir`, with the same columns.
 
     Returns:
@@ -203,7 +208,9 @@ def split_data_train(csv_dir):
     return subsets
 
 
-def _read_data(data_root, folders, options):
+def _read_data(
+    data_root: Path, folders: list[Folders], options: ManifestOptions
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Finds and inspects all pairs; what is known of each ends here, but for its row.
 
     Returns:
@@ -223,7 +230,7 @@ def _read_data(data_root, folders, options):
     findings.raise_if_any()
     encoding, found = _encoding(options, facts, table)
     rows, names = _rows(facts, encoding), table.classes.names if table else ("background", "foreground")
-    masks = {
+    masks: dict[str, Any] = {
         "mask_encoding": encoding.to_dict(),
         "mask_encoding_found": found,
         "classes": _by_id(names),
@@ -236,11 +243,11 @@ def _read_data(data_root, folders, options):
     return rows, masks, left_out
 
 
-def _by_id(values):
+def _by_id(values: Iterable[str]) -> dict[str, str]:
     return {str(class_id): value for class_id, value in enumerate(values)}
 
 
-def _report_unpaired(search, options, findings):
+def _report_unpaired(search: Search, options: ManifestOptions, findings: Findings) -> None:
     suffix = likely_suffix(search.unpaired)
     hint = f"pass --mask_suffix {suffix}, " if suffix and not options.mask_suffix else ""
     for path, expected in search.unpaired.items():
@@ -252,7 +259,9 @@ def _report_unpaired(search, options, findings):
         )
 
 
-def _encoding(options, facts, table):
+def _encoding(
+    options: ManifestOptions, facts: Mapping[Pair, PairFacts], table: ClassTable | None
+) -> tuple[MaskEncoding, str]:
     """(MaskEncoding, what was found), from the ClassTable or, without one, from the masks themselves."""
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if table is None:
@@ -269,7 +278,7 @@ def _encoding(options, facts, table):
     return encoding, encoding.describe()
 
 
-def _unnamed(summary, encoding):
+def _unnamed(summary: MaskSummary, encoding: MaskEncoding) -> str:
     """The values of a mask that the encoding does not name, in words."""
     named = summary.named_values(encoding)
     if named is None:
@@ -277,9 +286,9 @@ def _unnamed(summary, encoding):
     return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
 
 
-def _unnamed_in_all(summaries, encoding):
+def _unnamed_in_all(summaries: Iterable[MaskSummary], encoding: MaskEncoding) -> str:
     """The values that the encoding does not name, with the number of masks that hold each."""
-    found = collections.Counter()
+    found: collections.Counter[int | str] = collections.Counter()
     for summary in summaries:
         found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
     values = [f"{value} (in {found[value]})" for value in sorted(found)]
@@ -287,7 +296,7 @@ def _unnamed_in_all(summaries, encoding):
     return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
 
 
-def _rows(facts, encoding):
+def _rows(facts: Mapping[Pair, PairFacts], encoding: MaskEncoding) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "images": [pair.image for pair in facts],
@@ -303,7 +312,7 @@ def _rows(facts, encoding):
     )
 
 
-def _duplicates(rows, options):
+def _duplicates(rows: pd.DataFrame, options: ManifestOptions) -> list[list[str]]:
     """Groups of identical images on several sides of the split: an error, or the list for the manifest."""
     copies = rows[rows["image_hash"].duplicated(keep=False)]
     sides = copies.groupby("image_hash")["split"].transform("nunique")
@@ -317,7 +326,7 @@ def _duplicates(rows, options):
     return groups
 
 
-def _check_names(subsets):
+def _check_names(subsets: Iterable[str]) -> None:
     """Raises InputError where names of subsets, which stand in every table, would change the terminal."""
     hidden = [name for name in subsets if visible(name) != name]
     if hidden:
@@ -327,7 +336,7 @@ def _check_names(subsets):
         )
 
 
-def _split_described(rows, options):
+def _split_described(rows: pd.DataFrame, options: ManifestOptions) -> str:
     """How the data is divided, in words; `rows` still have the split of the data's own folders."""
     if (rows["split"] == "valid").any():
         return "by the data's own folders"
@@ -335,9 +344,9 @@ def _split_described(rows, options):
     return f"{options.valid_fraction:g} of every subset held out for validation, seed {options.seed}{groups}"
 
 
-def _counts(rows):
+def _counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     """{split: {subset: images}}, the subsets in natural order."""
-    counts = rows.groupby(["split", "type"]).size().to_dict()
+    counts: dict[Any, int] = rows.groupby(["split", "type"]).size().to_dict()
     return {
         split: {name: counts[split, name] for name in sorted(names, key=natural_order)}
         for split in ("train", "valid", "test")
@@ -345,7 +354,7 @@ def _counts(rows):
     }
 
 
-def _fingerprint(rows):
+def _fingerprint(rows: pd.DataFrame) -> str:
     """Hash of the rows with the bytes of their files, whatever the order."""
     columns = ["images", "masks", "type", "split", "image_hash", "mask_hash"]
     columns = [name for name in columns if name in rows]  # images with labels have no masks
@@ -357,7 +366,7 @@ def _fingerprint(rows):
     return fingerprint.hexdigest()
 
 
-def subset_table(rows):
+def subset_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The tutorial's table: subset, images, share, mean coverage, sizes; and the validation images.
 
     Args:
@@ -367,7 +376,8 @@ def subset_table(rows):
         list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images;
         images with labels have no coverage.
     """
-    table, total = [], int((rows["split"] == "train").sum())
+    table: list[dict[str, Any]] = []
+    total = int((rows["split"] == "train").sum())
     for name, subset in by_type(rows).items():
         train = subset[subset["split"] == "train"]
         table.append(
@@ -383,11 +393,11 @@ def subset_table(rows):
     return table
 
 
-def _mean_coverage(rows):
+def _mean_coverage(rows: pd.DataFrame) -> float | None:
     return float(rows["coverage"].mean()) if len(rows) else None
 
 
-def _size_range(rows):
+def _size_range(rows: pd.DataFrame) -> str:
     pixels = rows["width"] * rows["height"]
     ends = rows.loc[[pixels.idxmin(), pixels.idxmax()]]
     sizes = [f"{width}x{height}" for width, height in zip(ends["width"], ends["height"], strict=True)]

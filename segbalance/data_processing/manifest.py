@@ -5,8 +5,10 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,23 +47,25 @@ DESCRIBED = {
 KINDS = {str: "text", dict: "names with values"}
 
 
-def table_text(frame):
+def table_text(frame: pd.DataFrame) -> str:
     """A manifest as CSV text."""
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
-def subset_files(csv_dir):
+def subset_files(csv_dir: str | Path) -> dict[str, Path]:
     """{subset: path} of the train<subset>.csv files in `csv_dir`, in natural order of their names."""
     found = {path.stem.removeprefix("train"): path for path in Path(csv_dir).glob("train?*.csv")}
     return {name: found[name] for name in sorted(found, key=natural_order)}
 
 
-def natural_order(name):
+def natural_order(name: str) -> tuple[int, int, str]:
     """Sort key that puts 2 before 10."""
     return (0, int(name), "") if name.isdecimal() and len(name) < 100 else (1, 0, name)
 
 
-def write_tables(csv_dir, tables, description):
+def write_tables(
+    csv_dir: str | Path, tables: Mapping[str, pd.DataFrame], description: dict[str, Any]
+) -> None:
     """Writes `tables` ({file name: DataFrame}) and manifest.json, which remembers what each file held."""
     texts = {name: table_text(frame) for name, frame in tables.items()}
     hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
@@ -69,7 +73,7 @@ def write_tables(csv_dir, tables, description):
     write_together({Path(csv_dir, name): text for name, text in texts.items()})
 
 
-def refuse_to_replace(csv_dir, data_root):
+def refuse_to_replace(csv_dir: str | Path, data_root: str | Path) -> None:
     """Raises InputError where `csv_dir` holds what this command should not replace unasked.
 
     That is manifests of another data root, CSV files edited by hand, or CSV files that were not written here.
@@ -92,25 +96,25 @@ def refuse_to_replace(csv_dir, data_root):
         )
 
 
-def _manifest_files(csv_dir):
+def _manifest_files(csv_dir: str | Path) -> list[Path]:
     return [
         p for p in Path(csv_dir).glob("*.csv") if p.stem in ("valid", "test") or p.stem.startswith("train")
     ]
 
 
-def remove_stale(csv_dir, kept):
+def remove_stale(csv_dir: str | Path, kept: Container[str]) -> None:
     """Removes the manifests in `csv_dir` not named in `kept`: those of an earlier state of the data."""
     for path in _manifest_files(csv_dir):
         if path.name not in kept:
             path.unlink()
 
 
-def _file_hash(path):
+def _file_hash(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_description(csv_dir):
+def read_description(csv_dir: str | Path) -> dict[str, Any] | None:
     """The content of manifest.json, or None where there is none. Raises InputError where it is damaged."""
     path = Path(csv_dir, MANIFEST)
     if not path.exists():
@@ -150,25 +154,25 @@ class Manifest:
 
     data_root: Path
     encoding: MaskEncoding | LabelEncoding
-    train: dict
+    train: dict[str, pd.DataFrame]
     valid: pd.DataFrame
     fingerprint: str
-    notes: tuple
-    lines: dict
+    notes: tuple[str, ...]
+    lines: dict[str, tuple[Path, pd.Index]]
     valid_file: Path
     valid_numbers: pd.Index
     task: str = TASKS[0]
     classes: Classes | None = None
 
-    def training_fingerprint(self):
+    def training_fingerprint(self) -> str:
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
         return self._fingerprint(self.train)
 
-    def valid_fingerprint(self):
+    def valid_fingerprint(self) -> str:
         """The same of the rows of `valid`, whatever the order of the subsets."""
         return self._fingerprint(by_type(self.valid))
 
-    def _fingerprint(self, tables):
+    def _fingerprint(self, tables: Mapping[str, pd.DataFrame]) -> str:
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
         second = "label" if self.task == "classification" else "masks"
         for name, table in tables.items():
@@ -176,26 +180,26 @@ class Manifest:
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
-    def line(self, subset, row):
+    def line(self, subset: str, row: int) -> tuple[Path, int, str]:
         """(path, line number from 1, its text) that a row of a subset stands on."""
         path, lines = self.lines[subset]
         with open(path, encoding="utf-8-sig", newline="") as file:  # whose lines are those that were counted
             text = file.readlines()[lines[row] - 1]
         return path, int(lines[row]), text.rstrip("\r\n")
 
-    def valid_lines(self, tables):
+    def valid_lines(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[Path, pd.Index]]:
         """As `lines`, for tables ({subset: DataFrame}) of rows of `valid` that keep their index."""
         return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
 
 
 def read_manifest(
-    csv_dir,
-    data_root=None,
-    allow_outside=False,
-    max_pixels=MAX_PIXELS,
-    missing_train=False,
-    held_out=None,
-):
+    csv_dir: str | Path,
+    data_root: str | Path | None = None,
+    allow_outside: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    missing_train: bool = False,
+    held_out: str | Path | None = None,
+) -> Manifest:
     """Reads and checks the manifests in `csv_dir`, a person's edits included.
 
     Args:
@@ -230,6 +234,7 @@ def read_manifest(
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
+    encoding: MaskEncoding | LabelEncoding
     if task == "classification":
         encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
     else:
@@ -250,23 +255,13 @@ def read_manifest(
     notes = _notes(train, description, root)
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
-    fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
+    fingerprint, valid_lines = description.get("fingerprint", ""), numbers[valid_file]
     return Manifest(
-        root,
-        encoding,
-        train,
-        valid,
-        fingerprint,
-        tuple(notes),
-        lines,
-        valid_file,
-        valid_numbers,
-        task,
-        classes,
+        root, encoding, train, valid, fingerprint, tuple(notes), lines, valid_file, valid_lines, task, classes
     )
 
 
-def described_classes(description):
+def described_classes(description: Mapping[str, Any]) -> Classes | None:
     """The Classes of a manifest.json, None where it describes foreground and background alone.
 
     Raises:
@@ -282,18 +277,18 @@ def described_classes(description):
     return checked_classes(names, colours, MANIFEST)
 
 
-def _changed(path, description):
+def _changed(path: Path, description: Mapping[str, Any]) -> bool:
     stored = description.get("files", {}).get(path.name)
     return stored is not None and path.exists() and _file_hash(path) != stored
 
 
-def by_type(frame):
+def by_type(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """{subset: its rows} of a table, in natural order of the names."""
-    parts = dict(list(frame.groupby("type", sort=False)))
+    parts = {str(name): part for name, part in frame.groupby("type", sort=False)}
     return {name: parts[name].reset_index(drop=True) for name in sorted(parts, key=natural_order)}
 
 
-def _data_root(csv_dir, data_root, description):
+def _data_root(csv_dir: str | Path, data_root: str | Path | None, description: Mapping[str, Any]) -> Path:
     root = data_root or description.get("data_root")
     if not root:
         raise InputError(
@@ -305,7 +300,13 @@ def _data_root(csv_dir, data_root, description):
     return Path(root).resolve()
 
 
-def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=AGAIN):
+def read_table(
+    path: str | Path,
+    findings: Findings | None = None,
+    columns: Sequence[str] = COLUMNS,
+    needed: Sequence[str] = ("images",),
+    advice: str = AGAIN,
+) -> pd.DataFrame:
     """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
 
     Args:
@@ -363,7 +364,7 @@ def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=
     return frame
 
 
-def _plain_rows(content, header):
+def _plain_rows(content: bytes, header: list[str]) -> pd.DataFrame | None:
     """The rows by pandas.read_csv, several times faster than the csv module; it tells no line numbers.
 
     Args:
@@ -379,8 +380,8 @@ def _plain_rows(content, header):
     ):
         return None
 
-    def read(dtype):
-        options = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
+    def read(dtype: Any) -> pd.DataFrame:
+        options: Any = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
         return pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", dtype=dtype, **options)
 
     try:
@@ -397,7 +398,7 @@ def _plain_rows(content, header):
     return frame[(frame[text] != "").any(axis=1) | frame.drop(columns=text).notna().any(axis=1)]
 
 
-def _notes(train, description, root):
+def _notes(train: Mapping[str, pd.DataFrame], description: Mapping[str, Any], root: Path) -> list[str]:
     notes = []
     if description and description.get("data_root") != str(root):
         notes.append(f"the manifests were made for {description.get('data_root')}; reading from {root}")
