@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from segbalance.dataloader.pair_cache import cache_folder
+from segbalance.doctor.diagnosis import Diagnosis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPENCV = (
@@ -37,7 +39,7 @@ print(json.dumps({
 """
 
 
-def examine_environment(places, diagnosis):
+def examine_environment(places: Iterable[str | Path], diagnosis: Diagnosis) -> dict[str, str]:
     """Looks at Python, its packages, TensorFlow, memory and disk, and records what is wrong.
 
     Args:
@@ -59,7 +61,7 @@ def examine_environment(places, diagnosis):
     return facts
 
 
-def installed_version(package):
+def installed_version(package: str) -> str | None:
     """The version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
@@ -67,7 +69,7 @@ def installed_version(package):
         return None
 
 
-def _check_packages(diagnosis):
+def _check_packages(diagnosis: Diagnosis) -> None:
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     for package, tested in re.findall(r"^([\w.-]+)==(\S+)", requirements, re.MULTILINE):
         found = installed_version(package)
@@ -77,7 +79,7 @@ def _check_packages(diagnosis):
             diagnosis.add("package_version", f"{package} {found}, tested with {tested}")
 
 
-def _opencv(diagnosis):
+def _opencv(diagnosis: Diagnosis) -> str:
     found = {package: version for package in OPENCV if (version := installed_version(package))}
     named = ", ".join(f"{package} {version}" for package, version in found.items())
     if not found:
@@ -87,7 +89,7 @@ def _opencv(diagnosis):
     return named or "none"
 
 
-def _tensorflow(diagnosis):
+def _tensorflow(diagnosis: Diagnosis) -> dict[str, str]:
     try:
         done = subprocess.run(
             [sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
@@ -105,7 +107,7 @@ def _tensorflow(diagnosis):
     return {"tensorflow": f"cannot be used: {reason}"}
 
 
-def _memory(diagnosis):
+def _memory(diagnosis: Diagnosis) -> dict[str, str]:
     limit = memory_limit()
     if limit is None:
         return {"memory": "unknown"}
@@ -114,7 +116,7 @@ def _memory(diagnosis):
     return {"memory": f"{limit:.1f} GB"}
 
 
-def memory_limit():
+def memory_limit() -> float | None:
     """GB (2**30 bytes) that this process may take: the machine's, or its container's; None if not known."""
     try:
         found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
@@ -129,7 +131,7 @@ def memory_limit():
     return min(found) / 2**30
 
 
-def _disk(place, diagnosis):
+def _disk(place: Path, diagnosis: Diagnosis) -> str:
     nearest = next(folder for folder in [place, *place.absolute().parents] if folder.exists())
     free = shutil.disk_usage(nearest).free / 2**30
     if free < LEAST_DISK:
