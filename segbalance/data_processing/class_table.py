@@ -82,9 +82,6 @@ def read_classes(path: str | Path, ignore_index: int | None = None) -> ClassTabl
     Args:
         ignore_index: id of pixels that count nowhere.
 
-    Returns:
-        ClassTable
-
     Raises:
         InputError: every row that is wrong, by its line number.
     """

@@ -37,9 +37,6 @@ def complete_labels(
         missing_train: whether rows of train may name files that are not there.
         max_pixels: of a file that has to be read, by its header.
 
-    Returns:
-        LabelEncoding
-
     Raises:
         InputError: every wrong row, by file and line number.
     """

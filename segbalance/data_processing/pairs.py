@@ -159,9 +159,6 @@ def find_pairs(
         mask_suffix: what the masks' names have behind the images', as `_mask` in photo_mask.png.
         allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
             findings, and their pairs are left out.
-
-    Returns:
-        Search
     """
     search, root = Search(), DataRoot(data_root, allow_outside)
     leads_out = link_guard(root, search.outside)

@@ -64,11 +64,7 @@ class CheckupOptions:
 
 
 def examine_data(options: CheckupOptions, diagnosis: Diagnosis) -> Examined:
-    """Checks the data and records all findings in `diagnosis`; nothing is written.
-
-    Returns:
-        Examined
-    """
+    """Checks the data and records all findings in `diagnosis`; nothing is written."""
     examined = Examined(Path(options.data_root).resolve())
     manifest, stored = _read_manifests(options, examined.data_root, diagnosis)
     try:

@@ -68,9 +68,6 @@ def fixed_pair(
         drawn_on: where neither tags nor sizes tell it: whether the mask was drawn on the photo as `stored` or
             as `displayed`.
 
-    Returns:
-        Fix or None
-
     Raises:
         NotFixable: it takes a person.
         OSError: a file cannot be decoded.
