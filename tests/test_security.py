@@ -478,7 +478,7 @@ def test_the_advice_can_be_pasted_into_a_shell():
     message = str(caught.value)
     assert "\x1b" not in message
     words = subprocess.run(
-        ["sh", "-c", "printf %s " + message.split("--transforms ")[1]], capture_output=True
+        ["sh", "-c", "printf %s " + message.rpartition("--transforms ")[2]], capture_output=True
     )
     assert yaml.safe_load(words.stdout) == stored
 

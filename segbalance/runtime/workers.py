@@ -94,16 +94,18 @@ class WorkerCrew:
         count: number of processes.
         function: importable; called in a process with `state` and the arguments of a call.
         state: copied to each process as it starts.
+        prepare: importable; called there without arguments before the state is unpacked.
     """
 
-    def __init__(self, count, function, state):
+    def __init__(self, count, function, state, prepare=None):
         self._idle = queue.SimpleQueue()
         self._starting = []
         self._lock = threading.Lock()
         with _hidden_script(), _interrupts_held():
             for _ in range(count):
                 own, theirs = CONTEXT.Pipe()
-                process = CONTEXT.Process(target=_serve, args=(theirs, function, Packed(state)), daemon=True)
+                work = theirs, function, prepare, Packed(state)
+                process = CONTEXT.Process(target=_serve, args=work, daemon=True)
                 process.start()
                 theirs.close()
                 self._starting.append(own)
@@ -168,10 +170,12 @@ class Packed:
         return pickle.loads(self._packed)
 
 
-def _serve(connection, function, packed):
+def _serve(connection, function, prepare, packed):
     """The work of a process of a WorkerCrew."""
     _prepare_worker(signal.SIG_IGN)
     try:
+        if prepare is not None:
+            prepare()
         state = packed.unpacked()
     except Exception as error:
         connection.send((None, error))
