@@ -427,7 +427,8 @@ def test_a_runs_own_functions_are_not_imported(run_folder, evil, refused, capsys
     words = ["--work_dir", run, "--step", 1, "--item", 1]
     assert refused(replay_sample.main, *words) == (
         f"{run / CONFIG} names transforms that would be imported and run:\n  a: evil_pipeline:go\n"
-        "The file may come from elsewhere, so this is done only on your own word. If you trust them, pass\n"
+        "The file may come from elsewhere, so this is done only on your own word. If you trust them, name "
+        "the file that they come from, as in --transforms my_transforms.py, or pass\n"
         f"  --transforms '{OWN_WORDS}'"
     )
     load_config(run)
@@ -478,7 +479,7 @@ def test_the_advice_can_be_pasted_into_a_shell():
     message = str(caught.value)
     assert "\x1b" not in message
     words = subprocess.run(
-        ["sh", "-c", "printf %s " + message.split("--transforms ")[1]], capture_output=True
+        ["sh", "-c", "printf %s " + message.rpartition("--transforms ")[2]], capture_output=True
     )
     assert yaml.safe_load(words.stdout) == stored
 

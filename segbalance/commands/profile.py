@@ -185,13 +185,14 @@ def as_json(profile, weighed, advice):
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Measures and prints the tables and the advice."""
     options = parse_config(ProfileOptions, argv, prog="profile_loader.py", description=__doc__)
     if options.json:
         check_output("--json", options.json)
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(options.csv_dir, options.data_root, *limits)
+    options = run_data.with_transforms(options, transforms_file)
     config = run_data.resolved(options, manifest, Path("."))
     plan, transforms = run_data.checked_plan(config, manifest)
     strategy, config = fitting.prepare_tensorflow(config)

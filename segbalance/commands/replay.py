@@ -40,8 +40,8 @@ class ReplayOptions:
         item: Place in the step's batch, counted from 0.
         output: Folder of the pictures; <work_dir>/replay by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
-        transforms: The transforms of the run once more, where they are functions (package.module:function):
-            code is not imported on the word of a run folder, which may come from elsewhere.
+        transforms: The transforms of the run once more, where not all are built in, or the Python file that
+            they come from: code is not run on the word of a run folder, which may come from elsewhere.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         json: JSON file for what is printed as well.
@@ -52,7 +52,7 @@ class ReplayOptions:
     item: int
     output: str | None = None
     data_root: str | None = None
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     json: str | None = None
@@ -219,10 +219,10 @@ def pictures(original, trained, place, classes=None):
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Writes the pictures and prints where they come from."""
     options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
-    config = trusted_config(options)
+    config = trusted_config(options, transforms_file)
     check_place(options, config)
     folder = options.output or Path(options.work_dir, "replay")
     check_writable("--output", folder)

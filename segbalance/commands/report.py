@@ -36,8 +36,8 @@ class ReportOptions:
             evaluation_valid.json names. Not for several classes.
         batch_size: Images at once; the run's by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
-        transforms: The transforms of the run once more, where they are functions (package.module:function):
-            code is not imported on the word of a run folder, which may come from elsewhere.
+        transforms: The transforms of the run once more, where not all are built in, or the Python file that
+            they come from: code is not run on the word of a run folder, which may come from elsewhere.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         output: HTML file to write; <work_dir>/report.html by default.
@@ -47,7 +47,7 @@ class ReportOptions:
     threshold: float | Literal["best"] = THRESHOLD
     batch_size: int | None = None
     data_root: str | None = None
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     output: str | None = None
@@ -61,10 +61,10 @@ class ReportOptions:
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Writes the report."""
     options = parse_options(ReportOptions, argv, prog="make_report.py", description=__doc__)
-    config = trusted_config(options)
+    config = trusted_config(options, transforms_file)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)
     check_output("--output", options.output or Path(options.work_dir, REPORT))

@@ -25,6 +25,7 @@ from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.runtime.workers import SharedMemory, WorkerCrew
+from segbalance.transforms.own_file import own_file_again
 from segbalance.transforms.pipelines import apply_transform, check_sample, reseed, valid_transform
 
 BY_THRESHOLD = MaskEncoding()
@@ -358,7 +359,7 @@ class ReadingProcesses:
         with self._lock:
             if self._crew is None:
                 state = self._samples, self._memory.shared
-                self._crew = WorkerCrew(self._count, fill_batch, state)
+                self._crew = WorkerCrew(self._count, fill_batch, state, own_file_again())
         return self._crew.ready()
 
     def read(self, samples):

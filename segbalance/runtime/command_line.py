@@ -20,16 +20,17 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 Options = TypeVar("Options")
 
 
-def command(function: Callable[[list[str]], object]) -> Callable[..., int]:
-    """Turns `function(argv)` into a `main(argv=None)` that returns the exit status.
+def command(function: Callable[..., object]) -> Callable[..., int]:
+    """Turns `function(argv, ...)` into a `main(argv=None, ...)` that returns the exit status.
 
+    What a door or script hands over by name, such as the path of its transforms.py, is passed on.
     0 done, 1 an unexpected failure (with traceback), 2 wrong input (message only), 130 Ctrl-C.
     """
 
     @functools.wraps(function)
-    def main(argv: Iterable[object] | None = None) -> int:
+    def main(argv: Iterable[object] | None = None, **handed_over: Any) -> int:
         try:
-            function(sys.argv[1:] if argv is None else [str(word) for word in argv])
+            function(sys.argv[1:] if argv is None else [str(word) for word in argv], **handed_over)
         except InputError as error:
             lines = str(error).split("\n")
             print("error: " + "\n".join(map(visible, lines)), file=sys.stderr)

@@ -99,16 +99,24 @@ class WorkerCrew:
         count: number of processes.
         function: importable; called in a process with `state` and the arguments of a call.
         state: copied to each process as it starts.
+        prepare: importable; called there without arguments before the state is unpacked.
     """
 
-    def __init__(self, count: int, function: Callable[..., Any], state: Any) -> None:
+    def __init__(
+        self,
+        count: int,
+        function: Callable[..., Any],
+        state: Any,
+        prepare: Callable[[], object] | None = None,
+    ) -> None:
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._starting: list[Connection] = []
         self._lock = threading.Lock()
         with _hidden_script(), _interrupts_held():
             for _ in range(count):
                 own, theirs = CONTEXT.Pipe()
-                process = CONTEXT.Process(target=_serve, args=(theirs, function, Packed(state)), daemon=True)
+                work = theirs, function, prepare, Packed(state)
+                process = CONTEXT.Process(target=_serve, args=work, daemon=True)
                 process.start()
                 theirs.close()
                 self._starting.append(own)
@@ -175,10 +183,17 @@ class Packed:
         return pickle.loads(self._packed)
 
 
-def _serve(connection: Connection, function: Callable[..., Any], packed: Packed) -> None:
+def _serve(
+    connection: Connection,
+    function: Callable[..., Any],
+    prepare: Callable[[], object] | None,
+    packed: Packed,
+) -> None:
     """The work of a process of a WorkerCrew."""
     _prepare_worker(signal.SIG_IGN)
     try:
+        if prepare is not None:
+            prepare()
         state = packed.unpacked()
     except Exception as error:
         connection.send((None, error))

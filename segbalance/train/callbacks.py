@@ -195,7 +195,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
         self.resumption = resumption
         self.digests = digests
         self.stop = stop
-        self.versions = versions()
+        self.versions = versions(config.transforms_source)
         self.epoch, self.step = 0, 0  # whole epochs and steps done
         self.mean_loss = None  # of the epoch's training steps, once validation has taken its place
         self.variables = None

@@ -92,8 +92,8 @@ class TrainConfig:
         loss_weights: How images count in the training loss. `subset`: inversely to their subset's
             frequency. `pixel`: classes inversely to their coverage.
         augment: `all` draws, or `copies`: an image's first draw in an epoch is only resized.
-        transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}';
-            the dictionary in transforms.py by default.
+        transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}', or a Python
+            file of your own that says so; by default the transforms.py of the folder that train.py lies in.
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
         report: Write report.html at the end, after an evaluation of the best weights.
@@ -103,6 +103,8 @@ class TrainConfig:
         decay_start: Step at which the decay of the learning rate begins; filled in where a run goes on for
             another number of epochs.
         fingerprint: Of the training rows; filled in by train.py, compared when a sample is drawn again.
+        transforms_source: Hash (SHA-256) of the file that functions among the transforms come from; filled in
+            by train.py.
         classes: Their names by id; filled in by train.py, empty for background and foreground alone.
         class_colours: Their colours; filled in by train.py.
     """
@@ -144,7 +146,7 @@ class TrainConfig:
     oversample_limit: int | None = None
     loss_weights: Literal[LOSS_WEIGHTS] = "none"
     augment: Literal[AUGMENT] = "all"
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
     report: bool = True
@@ -152,6 +154,7 @@ class TrainConfig:
     save_every: int | None = None
     decay_start: int = 0
     fingerprint: str | None = None
+    transforms_source: str | None = None
     classes: list[str] = field(default_factory=list)
     class_colours: list[str] = field(default_factory=list)
 
@@ -160,7 +163,7 @@ class TrainConfig:
         if problems:
             raise InputError("\n".join(problems))
         for name in ("transforms", "shares", "copies"):  # YAML reads a subset called 4 as a number
-            if getattr(self, name) is not None:
+            if isinstance(getattr(self, name), dict):
                 named = {str(subset): value for subset, value in getattr(self, name).items()}
                 object.__setattr__(self, name, named)
         object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
@@ -216,6 +219,11 @@ class TrainConfig:
             yield f"encoder_weights {self.encoder_weights!r} is neither imagenet, none nor a file"
         yield pixel_limit_problem(self.max_pixels)
         yield from self._network_problems()
+        if isinstance(self.transforms, str) and not self.transforms.endswith(".py"):
+            yield (
+                'transforms must be like {"4": "strong", "default": "train"}, or a file that ends in .py; '
+                f"got {self.transforms!r}"
+            )
         if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
             yield f"device must be different GPU numbers from 0 on, got {self.device}"
         yield from option_problems(self)

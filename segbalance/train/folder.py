@@ -36,11 +36,12 @@ def new_run_folder(work_dir):
     return folder
 
 
-def trusted_config(options):
+def trusted_config(options, clones_file=None):
     """The config of a run, with what only the user may decide taken from the options of a script.
 
     Args:
         options: with work_dir, allow_outside, max_pixels; data_root and transforms as far as there are such.
+        clones_file: the transforms.py of the clone that the script was started from, if any.
 
     Raises:
         InputError: the folder holds no run, or its transforms are code that --transforms does not name.
@@ -50,11 +51,22 @@ def trusted_config(options):
     if getattr(options, "data_root", None):
         own["data_root"] = options.data_root
     if hasattr(options, "transforms"):
-        given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
-        own["transforms"] = trusted_transforms(config.transforms, given, Path(options.work_dir, CONFIG))
-        if own["transforms"] != config.transforms:
-            print("warning: --transforms are not those of the run: training may have seen other pixels")
+        own |= _trusted_transforms(options, config, clones_file)
     return dataclasses.replace(config, **own)
+
+
+def _trusted_transforms(options, config, clones_file):
+    from segbalance.transforms.choice import choose_transforms  # Albumentations takes half a second
+    from segbalance.transforms.own_file import file_of
+
+    trusted = trusted_transforms(config.transforms, options.transforms, Path(options.work_dir, CONFIG))
+    names, _ = choose_transforms(trusted, clones_file)
+    file, before = file_of(names.values()), config.transforms_source
+    if names != config.transforms:
+        print("warning: --transforms are not those of the run: training may have seen other pixels")
+    elif file and before not in (None, file.sha256):
+        print(f"warning: {file.path} is not the file of the run: training may have seen other pixels")
+    return {"transforms": names}
 
 
 def check_weights(work_dir):

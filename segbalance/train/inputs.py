@@ -13,13 +13,34 @@ from segbalance.data_processing.manifest import natural_order
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.errors import InputError
 from segbalance.model.loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
-from segbalance.transforms.pipelines import SUBSET_TRANSFORMS, subset_transforms
+from segbalance.transforms.choice import choose_transforms
+from segbalance.transforms.own_file import file_of
+from segbalance.transforms.pipelines import subset_transforms
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
 
+def with_transforms(config, clones_file=None):
+    """The config with its transforms by name, as `choose_transforms` gives them; prints where they come from.
+
+    Args:
+        config: TrainConfig whose `transforms` are the user's own words, or trusted.
+        clones_file: path of the clone's transforms.py, or None.
+    """
+    names, told = choose_transforms(config.transforms, clones_file)
+    print(told)
+    return dataclasses.replace(config, transforms=names, transforms_source=_source(names))
+
+
+def _source(names):
+    file = file_of(names.values())
+    return file and file.sha256
+
+
 def resolved(config, manifest, folder):
     """The config with what depends on the data filled in; `folder` is the run's."""
+    if not isinstance(config.transforms, dict):
+        config = with_transforms(config)
     if config.task not in (None, manifest.task):
         raise InputError(
             f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
@@ -33,7 +54,7 @@ def resolved(config, manifest, folder):
         work_dir=str(folder.resolve()),
         working_size=2 * config.image_size if config.working_size is None else config.working_size,
         steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
-        transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
+        transforms_source=_source(config.transforms),
         fingerprint=manifest.training_fingerprint(),
         task=manifest.task,
         loss=config.loss or (CLASSIFICATION_LOSS if manifest.task == "classification" else DEFAULT_LOSS),

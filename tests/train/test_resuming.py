@@ -353,7 +353,7 @@ def test_force_goes_on_with_another_config(tables, unbroken, tmp_path, at, capsy
 
 
 def test_another_version_is_a_warning(tables, unbroken, capsys, monkeypatch):
-    monkeypatch.setattr("segbalance.train.resuming.versions", lambda: {"numpy": "0.1"})
+    monkeypatch.setattr("segbalance.train.resuming.versions", lambda *_: {"numpy": "0.1"})
     assert train.main(["--resume", unbroken]) == 0
     assert re.search(
         r"warning: the rest of the run may not be .*numpy 2\S+ then, 0.1 now", capsys.readouterr().out
