@@ -1,5 +1,6 @@
 """Shared fixtures: small data sets drawn on the fly."""
 
+import gc
 import os
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
@@ -241,3 +242,9 @@ def full_disk(stub):
         stub(whole_files, "open", open_full, raising=False)
 
     return fill
+
+
+def pytest_collection_finish():
+    """What is imported stays: or each `gc.collect()` of a test would look through all of TensorFlow."""
+    gc.collect()
+    gc.freeze()
