@@ -1,5 +1,6 @@
 """Shared fixtures: small data sets drawn on the fly."""
 
+import gc
 import os
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
@@ -9,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.data import TINY, write_data
+from tests.support.stubs import Stubs, stubbing
 
 LONGEST = (
     "test_architectures.py",
@@ -18,6 +20,14 @@ LONGEST = (
     "test_skipping.py",
     "test_predict.py",
 )
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Function (place, function), as `monkeypatch.setattr`; by the test's end it must have been called."""
+    stubs = Stubs(monkeypatch)
+    yield stubs
+    stubs.check()
 
 
 @pytest.fixture
@@ -162,15 +172,15 @@ def finished_classes(class_tables, two_layers, tmp_path_factory):
     options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
     # So that rare classes are found here and there.
     options += "--loss_weights pixel --loss bce --steps_per_epoch 15 --learning_rate 0.02".split()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segbalance.model.networks.build_network", two_layers)
-        patch.setattr(prediction, "build_network", two_layers)
+    with stubbing() as stub:
+        stub("segbalance.model.networks.build_network", two_layers)
+        stub(prediction, "build_network", two_layers)
         assert train.main([*TINY, *options]) == 0
     return folder
 
 
 @pytest.fixture
-def one_convolution(monkeypatch):
+def one_convolution(stub):
     """A network of one layer, built and traced at once, for what does not depend on the architecture."""
     from segbalance.legacy_keras import tf
 
@@ -181,7 +191,7 @@ def one_convolution(monkeypatch):
             photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
         )
 
-    monkeypatch.setattr("segbalance.model.networks.build_network", build)
+    stub("segbalance.model.networks.build_network", build)
 
 
 @pytest.fixture(scope="session")
@@ -220,7 +230,7 @@ def pytest_report_header():
 
 
 @pytest.fixture
-def full_disk(monkeypatch):
+def full_disk(stub):
     """Function after which every file that is written whole finds the disk full."""
     from segbalance.files import writing as whole_files
 
@@ -229,6 +239,12 @@ def full_disk(monkeypatch):
             path.touch()
             return open("/dev/full", mode)
 
-        monkeypatch.setattr(whole_files, "open", open_full, raising=False)
+        stub(whole_files, "open", open_full, raising=False)
 
     return fill
+
+
+def pytest_collection_finish():
+    """What is imported stays: or each `gc.collect()` of a test would look through all of TensorFlow."""
+    gc.collect()
+    gc.freeze()

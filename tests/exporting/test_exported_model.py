@@ -242,7 +242,7 @@ def test_an_onnx_file_of_others_is_refused(copy_of, tmp_path):
         load_exported(tmp_path / "theirs.onnx")
 
 
-def test_a_missing_package_is_named(small_exports, monkeypatch):
-    monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
+def test_a_missing_package_is_named(small_exports, stub):
+    stub(exported_model.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -r requirements-exp"):
         load_exported(small_exports[1]["onnx-fixed"])

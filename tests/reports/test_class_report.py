@@ -111,11 +111,9 @@ def test_the_most_frequent_confusions_stand_for_a_large_matrix(finished_classes)
     assert not parts["full_matrix"] and parts["weakest"] == 0
 
 
-def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(
-    finished_classes, class_tables, monkeypatch
-):
-    monkeypatch.setattr(run_report, "training_samples", lambda *_: [])
-    monkeypatch.setattr(run_report, "gallery", lambda *_: [])
+def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(finished_classes, class_tables, stub):
+    stub(run_report, "training_samples", lambda *_: [])
+    stub(run_report, "gallery", lambda *_: [])
     names, rng = [f"class {number}" for number in range(25)], np.random.default_rng(0)
     config = dataclasses.replace(load_config(finished_classes), classes=names, class_colours=["#123456"] * 25)
     manifest = read_manifest(class_tables)
@@ -176,9 +174,7 @@ def labelled(finished_classes, class_tables, tmp_path_factory):
     (folder / "metrics.json").write_text(json_text({"epoch": 1} | scores))
     (folder / "evaluation_valid.json").write_text(json_text(report))
     figures = run_figures(folder) | {"evaluation": report}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_report, "training_samples", lambda *_: [])
-        page = report_page(config, manifest, figures, None)
+    page = report_page(config, manifest, figures, None)
     (folder / "report.html").write_text(page)
     return folder, page
 
@@ -213,15 +209,15 @@ def test_the_page_of_a_classification(labelled):
     assert "Validation recall" in page and "balanced accuracy" in page
 
 
-def test_names_of_classes_are_escaped(labelled, class_tables, monkeypatch):
+def test_names_of_classes_are_escaped(labelled, class_tables, stub):
     folder, _ = labelled
     evil = '<img src=x onerror="alert(1)">'
     config = dataclasses.replace(
         load_config(folder), work_dir=str(folder), task="classification", decoder_filters=[],
         classes=["a", "b", evil], class_colours=["#000000", "#ff0000", "#00ff00"],
     )  # fmt: skip
-    monkeypatch.setattr(run_report, "training_samples", lambda *_: [])
-    monkeypatch.setattr(run_report, "gallery", lambda *_: [])
+    stub(run_report, "training_samples", lambda *_: [])
+    stub(run_report, "gallery", lambda *_: [])
     figures = run_figures(folder) | {"evaluation": json.loads((folder / "evaluation_valid.json").read_text())}
     text = report_page(config, read_manifest(class_tables), figures, None)
     assert "<img" not in text and text.count("&lt;img src=x onerror=") >= 4
