@@ -210,7 +210,7 @@ def grey_histogram(pixels):
     """Pixels of each grey level, int64 (256,), of uint8 (H, W)."""
     if pixels.size > LARGEST_EXACT_COUNT:
         return np.bincount(pixels.ravel(), minlength=256)
-    return cv2.calcHist([pixels], [0], None, [256], [0, 256])[:, 0].astype(np.int64)
+    return cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def _grey_kind(pixels, histogram, values, lossy):

@@ -88,10 +88,12 @@ def _opencv(diagnosis):
 
 
 def _tensorflow(diagnosis):
+    shown = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}  # errors at once, for it may end the process
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
-        )
+            [sys.executable, "-c", PROBE],
+            cwd=ROOT, env=shown, capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         else:
