@@ -16,6 +16,7 @@ from segbalance.data_processing.classes import IGNORED
 from segbalance.errors import InputError, listing
 from segbalance.files.images import read_grey, read_image, read_indices
 from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.runtime.verbs import named
 
 HALF = 128
 MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
@@ -55,7 +56,7 @@ class MaskEncoding:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
-                "values, indices or colours with its ids. Make the manifests again with data_processing.py."
+                f"values, indices or colours with its ids. Make the manifests again with {named('prepare')}."
             ) from None
 
     def to_dict(self):
@@ -69,7 +70,7 @@ class MaskEncoding:
         if unknown:
             raise InputError(
                 f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are no classes. "
-                "Make the manifests again with data_processing.py."
+                f"Make the manifests again with {named('prepare')}."
             )
 
     def describe(self):

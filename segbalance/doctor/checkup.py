@@ -24,6 +24,7 @@ from segbalance.data_processing.splitting import BY_CLASS, split_names, subset_n
 from segbalance.doctor.appearance import look_at_pairs
 from segbalance.doctor.look_alikes import check_copies, check_masks, check_sizes
 from segbalance.errors import InputError
+from segbalance.runtime.verbs import named
 
 STRANGERS = {SEVERAL: "mask_with_several_values", "colours": "mask_with_colours"}
 
@@ -121,7 +122,7 @@ def _read_manifests(options, data_root, diagnosis):
         return None, {}
     if not list(Path(options.csv_dir).glob("train*.csv")):
         raise InputError(
-            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with data_processing.py, or "
+            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with {named('prepare')}, or "
             "leave the option out."
         )
     try:
@@ -133,7 +134,7 @@ def _read_manifests(options, data_root, diagnosis):
     if manifest.task == "classification":
         raise InputError(
             f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
-            "data_processing.py --task classification checks every image."
+            f"{named('prepare')} --task classification checks every image."
         )
     return manifest, stored
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from segbalance.dataloader.pair_cache import cache_folder
+from segbalance.runtime.verbs import CLONE, COMMAND
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPENCV = (
@@ -67,9 +68,28 @@ def installed_version(package):
         return None
 
 
+def tested_versions():
+    """{package: version} of what the package needs itself.
+
+    In a clone requirements.txt tells, which may be newer than what was installed; elsewhere the metadata of
+    the installed package.
+    """
+    # An extra's have a marker behind the version: onnx==1.23.2; extra == "export"
+    pinned = [re.fullmatch(r"([\w.-]+)==([^\s;]+)", line) for line in _requirements()]
+    return {found[1]: found[2] for found in pinned if found}
+
+
+def _requirements():
+    if CLONE:
+        return (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    try:
+        return importlib.metadata.requires(COMMAND) or []
+    except importlib.metadata.PackageNotFoundError:  # a copy of the folder alone
+        return []
+
+
 def _check_packages(diagnosis):
-    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    for package, tested in re.findall(r"^([\w.-]+)==(\S+)", requirements, re.MULTILINE):
+    for package, tested in tested_versions().items():
         found = installed_version(package)
         if found is None and package not in OPENCV:
             diagnosis.add("package_missing", f"{package} {tested}")
