@@ -7,9 +7,11 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: setup demo test test-all bad-input bench lint lock clean
+.PHONY: setup setup-dev demo test test-all bad-input bench lint lock clean
 
 setup: .venv/requirements.stamp
+
+setup-dev: .venv/requirements-dev.stamp
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f'Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}; set PYTHON=python3.12 or the like')"
