@@ -14,6 +14,7 @@ from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.reports.comparison import compared_runs, comparison_page
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def score_table(runs):
 def main(argv):
     """Writes the comparison."""
     options = parse_options(
-        CompareOptions, with_option_name(argv), prog="compare_runs.py", description=__doc__
+        CompareOptions, with_option_name(argv), prog=usage("compare"), description=__doc__
     )
     check_output("--output", options.output)
     if options.json:

@@ -18,6 +18,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, write_atomically
 from segbalance.reports.outlines import outlined_photo
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import named, usage
 from segbalance.train.folder import check_weights, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
@@ -127,12 +128,12 @@ def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
 @command
 def main(argv):
     """Writes the contact sheet of a run's best weights."""
-    options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
+    options = parse_options(SheetOptions, argv, prog=usage("contact-sheet"), description=__doc__)
     config = trusted_config(options)
     if config.is_classification:
         raise InputError(
-            f"contact_sheet.py is for runs that predict masks, but --work_dir {options.work_dir} classifies "
-            "whole images. scripts/predict.py writes the label of each photo into a table."
+            f"{named('contact-sheet')} is for runs that predict masks, but --work_dir {options.work_dir} "
+            f"classifies whole images. {named('predict')} writes the label of each photo into a table."
         )
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)

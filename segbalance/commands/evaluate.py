@@ -28,6 +28,7 @@ from segbalance.evaluation.of_a_run import (
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, write_together
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
 
 MEANS = {
@@ -173,7 +174,7 @@ def describe(report):
 @command
 def main(argv):
     """Writes and prints the scores."""
-    options = parse_options(EvaluateOptions, argv, prog="evaluate.py", description=__doc__)
+    options = parse_options(EvaluateOptions, argv, prog=usage("evaluate"), description=__doc__)
     config = trusted_config(options)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)

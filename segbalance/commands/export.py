@@ -19,6 +19,7 @@ from segbalance.exporting import export as exporting
 from segbalance.exporting.exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packages
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import TITLES, check_weights, trusted_config
 
 ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
@@ -113,7 +114,7 @@ def lines(check, description):
 @command
 def main(argv):
     """Writes the export and prints how it compares."""
-    options = parse_options(ExportOptions, argv, prog="export_model.py", description=__doc__)
+    options = parse_options(ExportOptions, argv, prog=usage("export"), description=__doc__)
     config = trusted_config(options)
     check_weights(options.work_dir)
     if options.format == "onnx":

@@ -30,6 +30,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable, write_together
 from segbalance.prediction.output import MASKS, OutputChoice, outcome_columns
 from segbalance.runtime.command_line import FAILED, command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.config import load_config
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
@@ -317,7 +318,7 @@ def tell_masks(predictions, classes):
 @command
 def main(argv):
     """Predicts masks or labels and says what was written."""
-    options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
+    options = parse_options(PredictOptions, argv, prog=usage("predict"), description=__doc__)
     model = described_model(options)
     problems = list(options.model_problems(model))
     if problems:

@@ -17,6 +17,7 @@ from segbalance.data_processing.manifest import read_description
 from segbalance.errors import listing
 from segbalance.files.writing import check_output, write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 def print_report(rows, options):
@@ -51,7 +52,7 @@ def main(argv):
     options = parse_options(
         ManifestOptions,
         argv,
-        prog="data_processing.py",
+        prog=usage("prepare"),
         description="Folders -> manifests, every file checked.",
     )
     if options.json:

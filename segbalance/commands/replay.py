@@ -22,6 +22,7 @@ from segbalance.errors import InputError, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, check_writable, json_text, write_together
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import trusted_config
 from segbalance.train.inputs import checked_plan, training_parts
 from segbalance.transforms.fast import by_name
@@ -221,7 +222,7 @@ def pictures(original, trained, place, classes=None):
 @command
 def main(argv, transforms_file=None):
     """Writes the pictures and prints where they come from."""
-    options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
+    options = parse_options(ReplayOptions, argv, prog=usage("replay"), description=__doc__)
     config = trusted_config(options, transforms_file)
     check_place(options, config)
     folder = options.output or Path(options.work_dir, "replay")

@@ -16,6 +16,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output
 from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
 
 TITLES = {
@@ -63,7 +64,7 @@ class ReportOptions:
 @command
 def main(argv, transforms_file=None):
     """Writes the report."""
-    options = parse_options(ReportOptions, argv, prog="make_report.py", description=__doc__)
+    options = parse_options(ReportOptions, argv, prog=usage("report"), description=__doc__)
     config = trusted_config(options, transforms_file)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)

@@ -10,6 +10,7 @@ from typing import Literal
 from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.sample_data.rendering import CLASS_TABLE, CLASSES, LOOKS, MASK_FORMATS, make_sample_data
 from segbalance.sample_data.sample_classes import make_class_data
 
@@ -61,7 +62,7 @@ class Options:
 @command
 def main(argv):
     """Renders the set and prints one line for each subset."""
-    options = parse_options(Options, argv, prog="make_sample_data.py", description=__doc__)
+    options = parse_options(Options, argv, prog=usage("sample-data"), description=__doc__)
     if options.task == "classification":
         counts = make_class_data(options.output, options.seed, options.scale, options.image_size)
         print(f"{'class':<8}{'train':>6}{'valid':>7}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from segbalance.errors import InputError
 from segbalance.reports.report import write_report
 from segbalance.runtime.command_line import command
+from segbalance.runtime.verbs import typed, usage
 from segbalance.train.config import CONFIG, TrainConfig, load_config, parse_config
 from segbalance.train.fitting import train
 from segbalance.train.inputs import with_transforms
@@ -53,7 +54,7 @@ def _report(config, manifest):
     except InputError as error:
         raise InputError(
             f"{error}\nThe training itself is finished and saved; only its report is missing. Make it with: "
-            f"python scripts/make_report.py --work_dir {config.work_dir}"
+            f"{typed('report')} --work_dir {config.work_dir}"
         ) from None
 
 
@@ -62,7 +63,7 @@ def main(argv, transforms_file=None):
     """Trains a network on the manifests; `transforms_file` is the clone's transforms.py, if any."""
 
     def parse(words):
-        return parse_config(TrainOptions, words, prog="train.py", description=__doc__)
+        return parse_config(TrainOptions, words, prog=usage("train"), description=__doc__)
 
     options = parse(argv)
     if options.resume is None:

@@ -13,10 +13,11 @@ from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
 from segbalance.errors import Findings, InputError, visible
 from segbalance.files.data_root import DataRoot
+from segbalance.runtime.verbs import named
 
 LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
 SIZES = ["width", "height"]
-ADVICE = "Correct the rows, or make the manifests again with data_processing.py."
+ADVICE = f"Correct the rows, or make the manifests again with {named('prepare')}."
 
 
 def complete_labels(

@@ -30,6 +30,7 @@ from segbalance.errors import Findings, InputError
 from segbalance.files.data_root import DataRoot
 from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import json_text, write_together
+from segbalance.runtime.verbs import typed
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -219,8 +220,7 @@ def read_manifest(
     for path in paths:
         if not path.exists():
             raise InputError(
-                f"{path} does not exist. Make the manifests first: "
-                "python data_processing.py --data_root <folder>"
+                f"{path} does not exist. Make the manifests first: {typed('prepare')} --data_root <folder>"
             )
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)

@@ -18,6 +18,7 @@ from segbalance.data_processing.classes import IGNORED
 from segbalance.errors import InputError, listing
 from segbalance.files.images import read_grey, read_image, read_indices
 from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.runtime.verbs import named
 
 HALF = 128
 MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
@@ -57,7 +58,7 @@ class MaskEncoding:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
-                "values, indices or colours with its ids. Make the manifests again with data_processing.py."
+                f"values, indices or colours with its ids. Make the manifests again with {named('prepare')}."
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class MaskEncoding:
         if unknown:
             raise InputError(
                 f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are no classes. "
-                "Make the manifests again with data_processing.py."
+                f"Make the manifests again with {named('prepare')}."
             )
 
     def describe(self) -> str:
@@ -220,7 +221,7 @@ def grey_histogram(pixels: np.ndarray) -> np.ndarray:
     """Pixels of each grey level, int64 (256,), of uint8 (H, W)."""
     if pixels.size > LARGEST_EXACT_COUNT:
         return np.bincount(pixels.ravel(), minlength=256)
-    return cv2.calcHist([pixels], [0], None, [256], [0, 256])[:, 0].astype(np.int64)
+    return cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def _grey_kind(pixels: np.ndarray, histogram: np.ndarray, values: list[int], lossy: bool) -> str:

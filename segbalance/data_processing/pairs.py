@@ -10,6 +10,7 @@ from typing import NamedTuple
 from segbalance.errors import Findings, InputError
 from segbalance.files import images as image_files
 from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE, DataRoot
+from segbalance.runtime.verbs import named
 
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 EXPECTED_LAYOUT = (
@@ -89,7 +90,7 @@ def _classification_hint(data_root: str | Path) -> str:
     shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
     return (
         f" If the folders are classes of images ({shown}), make manifests of a classification: "
-        "data_processing.py --task classification."
+        f"{named('prepare')} --task classification."
     )
 
 

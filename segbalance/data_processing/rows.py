@@ -13,11 +13,12 @@ from segbalance.data_processing.mask_encoding import MaskEncoding, decide_encodi
 from segbalance.data_processing.pairs import Pair, find_folders, find_pairs
 from segbalance.errors import Findings, InputError, visible
 from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE, DataRoot
+from segbalance.runtime.verbs import named, typed
 
 COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
 RANGES = {"width": (1, 10**6), "height": (1, 10**6), "coverage": (0, 1)}  # of a row's numbers
 NUMBERS = list(RANGES)
-AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
+AGAIN = f"Make the manifests again: {typed('prepare')} --data_root <folder> --overwrite"
 
 
 def fill_paths(
@@ -157,7 +158,7 @@ def check_rows(
             add_outside(findings, f"{path} line {line}", {"images": image, "masks": mask}, outside)
             problem = _row_problem(root.folder, image, mask, kind, subset, missing)
             if problem:
-                advice = "Correct the rows, or make the manifests again with data_processing.py."
+                advice = f"Correct the rows, or make the manifests again with {named('prepare')}."
                 findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
     find_shared(tables, findings)
     findings.raise_if_any()

@@ -16,6 +16,7 @@ from segbalance.dataloader.ram_cache import RamCache, key_digest
 from segbalance.dataloader.working_size import read_pair, read_photo, working_shape
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.runtime.verbs import named
 
 KINDS = ("off", "ram", "disk")
 GB = 10**9
@@ -61,7 +62,7 @@ class DiskCache:
             self._file.set_mapsize(max(int(limit), SMALLEST_MAP))
         except (OSError, lmdb.Error) as error:
             raise InputError(
-                f"the cache in {folder} cannot be used: {error}. Remove it with scripts/clear_cache.py, or "
+                f"the cache in {folder} cannot be used: {error}. Remove it with {named('clear-cache')}, or "
                 "choose another --cache."
             ) from None
 

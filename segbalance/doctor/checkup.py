@@ -29,6 +29,7 @@ from segbalance.doctor.diagnosis import Diagnosis
 from segbalance.doctor.examined import Examined
 from segbalance.doctor.look_alikes import check_copies, check_masks, check_sizes
 from segbalance.errors import InputError
+from segbalance.runtime.verbs import named
 
 STRANGERS = {SEVERAL: "mask_with_several_values", "colours": "mask_with_colours"}
 
@@ -104,7 +105,7 @@ def _read_manifests(
         return None, {}
     if not list(Path(options.csv_dir).glob("train*.csv")):
         raise InputError(
-            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with data_processing.py, or "
+            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with {named('prepare')}, or "
             "leave the option out."
         )
     try:
@@ -116,7 +117,7 @@ def _read_manifests(
     if manifest.task == "classification":
         raise InputError(
             f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
-            "data_processing.py --task classification checks every image."
+            f"{named('prepare')} --task classification checks every image."
         )
     return manifest, stored
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from segbalance.data_processing.pairs import EXPECTED_LAYOUT
 from segbalance.errors import Findings, listing
+from segbalance.runtime.verbs import named
 
 SEVERITIES = {
     "error": "make_csv_file or training would refuse",
@@ -41,23 +42,23 @@ CHECKED = {
     "masks with transparent pixels": "transparent_mask",
     "masks that are a copy of their image": "mask_is_image",
 }
-FIX = "scripts/fix_masks.py writes corrected copies."
+FIX = f"{named('fix-masks')} writes corrected copies."
 KINDS = {name: Kind("error", headline) for headline, name in CHECKED.items()} | {
     "layout": Kind("error", "folders that are not understood", EXPECTED_LAYOUT),
     "manifest_refused": Kind(
         "error",
         "manifests that training would refuse",
-        "Correct the rows, or make the manifests again with data_processing.py --overwrite.",
+        f"Correct the rows, or make the manifests again with {named('prepare')} --overwrite.",
     ),
     "image_without_mask": Kind(
         "error",
         "images without mask",
-        "Add the masks, or pass --unpaired skip to data_processing.py to leave the images out.",
+        f"Add the masks, or pass --unpaired skip to {named('prepare')} to leave the images out.",
     ),
     "mask_without_image": Kind(
         "error",
         "masks without image",
-        "Add the images, or pass --unpaired skip to data_processing.py to leave the masks out.",
+        f"Add the images, or pass --unpaired skip to {named('prepare')} to leave the masks out.",
     ),
     "no_pairs": Kind("error", "data without a single pair to train on", EXPECTED_LAYOUT),
     "no_validation": Kind("error", "data that cannot be divided", "Add images, or a valid folder."),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from segbalance.dataloader.pair_cache import cache_folder
 from segbalance.doctor.diagnosis import Diagnosis
+from segbalance.runtime.verbs import CLONE, COMMAND
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPENCV = (
@@ -69,9 +70,28 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def tested_versions() -> dict[str, str]:
+    """{package: version} of what the package needs itself.
+
+    In a clone requirements.txt tells, which may be newer than what was installed; elsewhere the metadata of
+    the installed package.
+    """
+    # An extra's have a marker behind the version: onnx==1.23.2; extra == "export"
+    pinned = [re.fullmatch(r"([\w.-]+)==([^\s;]+)", line) for line in _requirements()]
+    return {found[1]: found[2] for found in pinned if found}
+
+
+def _requirements() -> list[str]:
+    if CLONE:
+        return (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    try:
+        return importlib.metadata.requires(COMMAND) or []
+    except importlib.metadata.PackageNotFoundError:  # a copy of the folder alone
+        return []
+
+
 def _check_packages(diagnosis: Diagnosis) -> None:
-    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    for package, tested in re.findall(r"^([\w.-]+)==(\S+)", requirements, re.MULTILINE):
+    for package, tested in tested_versions().items():
         found = installed_version(package)
         if found is None and package not in OPENCV:
             diagnosis.add("package_missing", f"{package} {tested}")
@@ -90,10 +110,12 @@ def _opencv(diagnosis: Diagnosis) -> str:
 
 
 def _tensorflow(diagnosis: Diagnosis) -> dict[str, str]:
+    shown = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}  # errors at once, for it may end the process
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
-        )
+            [sys.executable, "-c", PROBE],
+            cwd=ROOT, env=shown, capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         else:

@@ -12,6 +12,7 @@ from segbalance.data_processing.tasks import THRESHOLD
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
 from segbalance.files.writing import json_text
+from segbalance.runtime.verbs import named, typed
 from segbalance.train.config import load_config
 from segbalance.train.inputs import loader_subsets, valid_tables
 from segbalance.transforms.pipelines import valid_transform
@@ -32,7 +33,7 @@ def output_files(work_dir, split, csv=None):
 def read_evaluation(work_dir):
     """Content of evaluation_valid.json. Raises InputError where it is missing or damaged."""
     path, _ = output_files(work_dir, "valid")
-    way_out = f"python scripts/evaluate.py --work_dir {work_dir}"
+    way_out = f"{typed('evaluate')} --work_dir {work_dir}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         needed = NEEDED_OF_CLASSES if "classes" in content else NEEDED
@@ -109,7 +110,7 @@ def check_classes(config, manifest):
         found, expected = (", ".join(one) or "background and foreground" for one in (names, config.classes))
         raise InputError(
             f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
-            "manifests with the classes of the run (data_processing.py --classes)."
+            f"manifests with the classes of the run ({named('prepare')} --classes)."
         )
 
 

@@ -19,6 +19,7 @@ from segbalance.data_processing.classes import Classes, checked_classes
 from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
 from segbalance.model.architectures import COMMON_STEP, LEAST_STEP
+from segbalance.runtime.verbs import extra, named
 from segbalance.train.config import BACKBONES
 
 DESCRIPTION = "export.json"
@@ -128,7 +129,7 @@ class ExportDescription:
             found = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
             raise InputError(
                 f"{place}: expected the entries version, {', '.join(names)}; got {found}. "
-                "Export the model again with scripts/export_model.py."
+                f"Export the model again with {named('export')}."
             )
         if stored["version"] != VERSION:
             raise InputError(
@@ -235,7 +236,7 @@ def find_description(path):
         description, model = _description_inside(path), path
     else:
         raise InputError(
-            f"{path} has no {DESCRIPTION} in or beside it; expected what scripts/export_model.py wrote"
+            f"{path} has no {DESCRIPTION} in or beside it; expected what {named('export')} wrote"
         )
     if not model.exists():
         raise InputError(f"{model} does not exist, though {folder / DESCRIPTION} describes it")
@@ -261,7 +262,7 @@ def require_packages(names):
     if missing:
         raise InputError(
             f"the format onnx needs the package {', '.join(missing)}, which is not installed: "
-            "pip install -r requirements-export.txt"
+            f"pip install {extra('export')}"
         )
 
 

@@ -14,6 +14,7 @@ from segbalance.data_processing.manifest import by_type
 from segbalance.errors import InputError
 from segbalance.exporting.exported_model import MODEL_NAMES
 from segbalance.model.architectures import ARCHITECTURES
+from segbalance.runtime.verbs import named
 from segbalance.train.folder import BEST, METRICS, TITLES, part_scores
 
 EVALUATION = "evaluation_valid.json"
@@ -146,7 +147,7 @@ def _notes(description):
         notes.append(
             "Without TensorFlow, `ai_edge_litert.interpreter.Interpreter` (ai-edge-litert) does the same."
         )
-    notes.append("`scripts/predict.py --model` runs it on folders of photos.")
+    notes.append(f"`{named('predict')} --model` runs it on folders of photos.")
     return " ".join(notes)
 
 

@@ -18,6 +18,7 @@ from segbalance.model.architectures import ARCHITECTURES
 from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
 from segbalance.reports.pictures import gallery, training_samples
+from segbalance.runtime.verbs import typed
 from segbalance.train.config import CONFIG, TrainConfig
 from segbalance.train.folder import METRICS, best_epoch, read_history
 
@@ -157,7 +158,8 @@ def report_page(config, manifest, figures, predict):
         columns={name: form for name, form in HISTORY_COLUMNS.items() if name in history},
         gallery=pictures,
         samples=training_samples(config, manifest) if same_rows else None,
-        again=f"python train.py --config {quoted(work_dir, CONFIG)} --work_dir {quoted(f'{work_dir}-again')}",
+        again=f"{typed('train')} --config {quoted(work_dir, CONFIG)} "
+        f"--work_dir {quoted(f'{work_dir}-again')}",
         versions={package: version(package) for package in PACKAGES},
         fingerprints={
             "training rows": config.fingerprint or "unknown",

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from segbalance.errors import InputError, visible
 from segbalance.runtime.plain_yaml import check_config_file
+from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 Options = TypeVar("Options")
@@ -71,9 +72,16 @@ def parse_options(
     return options_class(**values)
 
 
+class CommandParser(ArgumentParser):
+    """A parser whose help names commands as they are typed here."""
+
+    def format_help(self, *formatter: Any) -> str:
+        return as_typed_here(super().format_help(*formatter))
+
+
 @functools.cache
 def _parser(options_class: type[Any], prog: str, description: str, config: bool) -> ArgumentParser:
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     if config:
         parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     fields = dataclasses.fields(options_class)

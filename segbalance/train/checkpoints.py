@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segbalance.errors import InputError
 from segbalance.files.writing import json_text
+from segbalance.runtime.verbs import typed
 
 CHECKPOINTS = "checkpoints"
 VARIABLES, STATE, HASHES = "variables", "state.json", "SHA256SUMS"
@@ -71,7 +72,7 @@ def save_checkpoint(run_folder, name, write_variables, state):
     except OSError as error:
         raise InputError(
             f"the checkpoint {folder / name} cannot be written: {error.strerror or error}. The earlier ones "
-            f"are whole. Make room, then go on with: python train.py --resume {run_folder}"
+            f"are whole. Make room, then go on with: {typed('train')} --resume {run_folder}"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

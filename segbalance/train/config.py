@@ -19,6 +19,7 @@ from segbalance.files.writing import write_atomically
 from segbalance.model.architectures import ARCHITECTURES, DECODER_FILTERS, WITH_DECODER_FILTERS, size_problem
 from segbalance.model.loss_terms import DEFAULT_LOSS, loss_terms
 from segbalance.runtime.command_line import parse_options
+from segbalance.runtime.verbs import named, usage
 from segbalance.train.trust import trusted_transforms
 
 CONFIG = "config.yaml"
@@ -300,17 +301,19 @@ def load_config(work_dir):
     """
     path = Path(work_dir, CONFIG)
     if not path.is_file():
-        raise InputError(f"{work_dir} has no {CONFIG}; expected the folder of a run (train.py --work_dir)")
+        raise InputError(
+            f"{work_dir} has no {CONFIG}; expected the folder of a run ({named('train')} --work_dir)"
+        )
     try:
         words = ["--config", str(path)]
-        config = parse_options(TrainConfig, words, prog="train.py", description="", config=True)
+        config = parse_options(TrainConfig, words, prog=usage("train"), description="", config=True)
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     missing = [name for name in RESOLVED if getattr(config, name) is None]
     if missing:
         raise InputError(
-            f"{path} says nothing about {', '.join(missing)}; expected the config.yaml that train.py wrote "
-            "into the folder of a run. Train again with train.py --config."
+            f"{path} says nothing about {', '.join(missing)}; expected the config.yaml that "
+            f"{named('train')} wrote into the folder of a run. Train again with {named('train')} --config."
         )
     return config

@@ -15,6 +15,7 @@ from segbalance.balancing.plan import format_plan
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically, write_json
+from segbalance.runtime.verbs import typed
 from segbalance.train.checkpoints import remove_others
 from segbalance.train.config import save_config
 from segbalance.train.folder import (
@@ -183,7 +184,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
             raise
         raise InputError(f"training stopped: {failure}") from None
     except (KeyboardInterrupt, SystemExit):
-        print(f"\nstopped; go on with: python train.py --resume {folder}")
+        print(f"\nstopped; go on with: {typed('train')} --resume {folder}")
         raise
     finally:
         write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.epochs)

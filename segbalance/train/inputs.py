@@ -13,6 +13,7 @@ from segbalance.data_processing.manifest import natural_order
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.errors import InputError
 from segbalance.model.loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
+from segbalance.runtime.verbs import named
 from segbalance.transforms.choice import choose_transforms
 from segbalance.transforms.own_file import file_of
 from segbalance.transforms.pipelines import subset_transforms
@@ -44,7 +45,7 @@ def resolved(config, manifest, folder):
     if config.task not in (None, manifest.task):
         raise InputError(
             f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
-            f"--task out, or make manifests with data_processing.py --task {config.task}."
+            f"--task out, or make manifests with {named('prepare')} --task {config.task}."
         )
     images = sum(len(table) for table in manifest.train.values())
     return dataclasses.replace(

@@ -177,4 +177,4 @@ def test_wrong_options(words, message, capsys):
 def test_a_missing_library_is_named(stub, capsys):
     stub("importlib.util.find_spec", lambda name: None if name == "torch" else 1)
     assert benchmark_loader.main([]) == WRONG_INPUT
-    assert "not installed: torch. Run `pip install -r requirements-bench.txt`" in capsys.readouterr().err
+    assert 'not installed: torch. Run `pip install -e ".[bench]"`' in capsys.readouterr().err

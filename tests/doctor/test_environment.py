@@ -66,6 +66,24 @@ def test_packages_missing_or_of_another_version(examine):
     assert found["package_version"] == [f"pandas 1.0, tested with {importlib.metadata.version('pandas')}"]
 
 
+def test_versions_of_an_installed_package_come_from_its_metadata(monkeypatch):
+    metadata = {"segbalance": ["tqdm==4.70.1", 'onnx==1.23.2; extra == "export"', "pandas>=3"]}
+    monkeypatch.setattr(environment, "CLONE", None)
+    monkeypatch.setattr(importlib.metadata, "requires", metadata.get)
+    assert environment.tested_versions() == {"tqdm": "4.70.1"}
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    assert environment.tested_versions() == {}
+
+
+def test_versions_of_a_clone_come_from_its_requirements():
+    versions = environment.tested_versions()
+    assert len(versions) >= 15 and versions["tensorflow"] == importlib.metadata.version("tensorflow")
+
+
 @pytest.mark.parametrize(
     "probe, reason",
     [

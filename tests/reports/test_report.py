@@ -304,7 +304,7 @@ def test_images_only_resized_are_no_samples(finished):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Headless Chromium with its console's messages."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: requirements-dev.txt")
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: the extra dev")
     programs = [shutil.which("chromium"), shutil.which("chromedriver")]
     if not all(programs):
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
