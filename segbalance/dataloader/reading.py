@@ -176,7 +176,7 @@ class SampleReader:
         labelled = self.encodings[sample.subset].kind == "labels"
         image, moved = apply_transform(transform, image, None if labelled else mask)
         check_sample(f"of subset {self.names[sample.subset]}", image, moved, self.image_size)
-        return image, mask if labelled else moved
+        return image, mask if moved is None else moved
 
     def new_transform(self, subset: int, plain: bool = False) -> A.Compose:
         """A copy of what a sample goes through, to be reseeded by its owner."""
