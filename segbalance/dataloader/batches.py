@@ -2,25 +2,58 @@
 
 import itertools
 import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from segbalance.balancing.draws import Draws, DrawStream, ExactBatches, OversampledPasses
+from segbalance.balancing.plan import BalancePlan
+from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.manifest import read_table
+from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.rows import add_outside, unusable_files
+from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.reading import BY_THRESHOLD, BatchReader, Subset
 from segbalance.errors import Findings
 from segbalance.files.data_root import DataRoot
 from segbalance.legacy_keras import tf
 from segbalance.transforms.pipelines import valid_transform
+from segbalance.transforms.quiet_albumentations import A
 
 BATCHES_A_BLOCK = 16  # of draws, for their way between TensorFlow and Python costs more than a batch of them
 
 # There is no Python control flow in these functions, and looking for some delays the first batch.
 plain_graph = tf.autograph.experimental.do_not_convert
 
+Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # images, masks, subsets
 
-def load_data_path(data_root, csv_path, allow_outside=False):
+
+class Reader(Protocol):
+    """What reads a batch: a BatchReader, or what stands for one."""
+
+    image_size: int
+    mask_size: int
+
+    def batches_ahead(self, batch_size: int) -> int: ...
+
+    def read(
+        self, draws: np.ndarray, plain: np.ndarray, step: int = -1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+class Stream(Protocol):
+    """What says which draws come when: a DrawStream, or what stands for one."""
+
+    batch_size: int
+
+    def steps(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+
+
+def load_data_path(
+    data_root: str | Path, csv_path: str | Path, allow_outside: bool = False
+) -> tuple[list[str], list[str]]:
     """The pairs of one manifest.
 
     Returns:
@@ -31,16 +64,17 @@ def load_data_path(data_root, csv_path, allow_outside=False):
     """
     table, findings = read_table(csv_path), Findings()
     labelled = "label" in table and not table["masks"].any()
-    files = table[["images"] if labelled else ["images", "masks"]]
+    columns = ["images"] if labelled else ["images", "masks"]
+    files = table[columns]
     _, outside = unusable_files(DataRoot(data_root, allow_outside), files.to_numpy().ravel().tolist())
     for line, row in files[files.isin(list(outside)).any(axis=1)].iterrows():
-        add_outside(findings, f"{csv_path} line {line}", row.to_dict(), outside)
+        add_outside(findings, f"{csv_path} line {line}", dict(zip(columns, row, strict=True)), outside)
     findings.raise_if_any()
-    paths = [[os.path.join(data_root, path) for path in files[column]] for column in files]
-    return (*paths, table["label"].tolist()) if labelled else tuple(paths)
+    paths = [[os.path.join(data_root, path) for path in files[column]] for column in columns]
+    return paths[0], table["label"].tolist() if labelled else paths[1]
 
 
-def subset_draws(index, subsets, position=0):
+def subset_draws(index: int, subsets: int, position: int | tf.Tensor = 0) -> tf.data.Dataset:
     """The loader of subset number `index` of `subsets`: its draws without end, from `position` on.
 
     Returns:
@@ -61,12 +95,12 @@ class Mixture:
         seed: of the run.
     """
 
-    def __init__(self, shares, seed):
+    def __init__(self, shares: Sequence[float] | np.ndarray, seed: int) -> None:
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._positions = tf.Variable(tf.zeros(len(shares), tf.int64), trainable=False)
 
         @plain_graph
-        def mix():
+        def mix() -> tf.data.Dataset:
             # Of this function's graph alone: the caller's tf.random.set_seed must not change the draws.
             # Never 0, which TensorFlow takes for «no seed».
             tf.random.set_seed(seed + 1)
@@ -74,9 +108,11 @@ class Mixture:
             return tf.data.Dataset.sample_from_datasets(loaders, list(shares), seed=self._epoch.read_value())
 
         self._mix = mix
-        self._blocks = {}  # {(batch size, steps): iterator that stands between two epochs}
+        self._blocks: dict[tuple[int, int], Iterator[tf.Tensor]] = {}  # by batch size and steps
 
-    def epoch_batches(self, epoch, positions, *, batch_size, steps):
+    def epoch_batches(
+        self, epoch: int, positions: np.ndarray, *, batch_size: int, steps: int
+    ) -> Iterator[np.ndarray]:
         """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch.
 
         Args:
@@ -93,30 +129,30 @@ class Mixture:
             yield from block
         self._blocks[batch_size, steps] = blocks
 
-    def _endless_epochs(self, batch_size, steps):
+    def _endless_epochs(self, batch_size: int, steps: int) -> Iterator[tf.Tensor]:
         @plain_graph
-        def blocks(_):
+        def blocks(_: tf.Tensor) -> tf.data.Dataset:
             return self._mix().batch(batch_size).take(steps).batch(BATCHES_A_BLOCK)
 
         # Each element of the counter is an epoch, mixed as the variables say when it is reached.
         return iter(tf.data.Dataset.counter().flat_map(blocks).with_options(fixed_settings()))
 
 
-def draw_order(plan, seed):
+def draw_order(plan: BalancePlan, seed: int) -> ExactBatches | OversampledPasses | Mixture:
     """What decides on the next subset under a BalancePlan."""
     if plan.balance == "exact":
         return ExactBatches(plan.shares, seed)
-    if plan.balance == "oversample":
+    if plan.pass_lengths is not None:
         return OversampledPasses(plan.pass_lengths, seed)
     return Mixture(plan.shares, seed)
 
 
-def read_batches(draws, reader, batches_ahead):
+def read_batches(draws: tf.data.Dataset, reader: Reader, batches_ahead: int) -> tf.data.Dataset:
     """Dataset of int64 (B,) draws or of the arguments of `reader.read` -> dataset of what that gives."""
     size, mask_size = reader.image_size, reader.mask_size
 
     @plain_graph
-    def read(batch, plain=None, step=-1):
+    def read(batch: tf.Tensor, plain: tf.Tensor | None = None, step: tf.Tensor | int = -1) -> Batch:
         if plain is None:
             plain = tf.zeros_like(batch, tf.bool)
         images, masks, subsets = tf.numpy_function(
@@ -133,7 +169,7 @@ def read_batches(draws, reader, batches_ahead):
     return batches.prefetch(batches_ahead).with_options(options)
 
 
-def timed_waiting(batches):
+def timed_waiting(batches: tf.data.Dataset) -> tuple[tf.data.Dataset, tf.Variable]:
     """Measures how long the consumer of a dataset waits for it.
 
     The clock runs from the moment in which an element is asked for to that in which it is handed over; it
@@ -146,7 +182,7 @@ def timed_waiting(batches):
     with tf.device("CPU:0"):
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
 
-    def stop(asked, *element):
+    def stop(asked: tf.Tensor, *element: tf.Tensor) -> tuple[tf.Tensor, ...]:
         waited.assign_add(tf.timestamp() - asked)
         return element
 
@@ -156,7 +192,7 @@ def timed_waiting(batches):
     return timed.with_options(fixed_settings()), waited
 
 
-def fixed_settings():
+def fixed_settings() -> tf.data.Options:
     """tf.data.Options without autotuning, for there is nothing left to tune.
 
     The tuner sleeps for twice as long each time, and an iterator's end waits for it: up to as long again as
@@ -167,7 +203,16 @@ def fixed_settings():
     return options
 
 
-def training_parts(subsets, plan, *, image_size, batch_size, steps_per_epoch, seed, **reading):
+def training_parts(
+    subsets: Sequence[Subset],
+    plan: BalancePlan,
+    *,
+    image_size: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    seed: int,
+    **reading: Any,
+) -> tuple[BatchReader, DrawStream]:
     """What training draws and what reads it, balanced as the BalancePlan `plan` says.
 
     Args:
@@ -191,7 +236,7 @@ def training_parts(subsets, plan, *, image_size, batch_size, steps_per_epoch, se
     return reader, stream
 
 
-def training_batches(reader, stream, first_step=0):
+def training_batches(reader: Reader, stream: Stream, first_step: int = 0) -> tf.data.Dataset:
     """Endless batches of a DrawStream, read by a BatchReader.
 
     Returns:
@@ -200,7 +245,7 @@ def training_batches(reader, stream, first_step=0):
     """
     size = (BATCHES_A_BLOCK, stream.batch_size)
 
-    def blocks():
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         steps = stream.steps(first_step)
         for first in itertools.count(first_step, BATCHES_A_BLOCK):
             draws, plain = zip(*itertools.islice(steps, BATCHES_A_BLOCK), strict=True)
@@ -217,7 +262,9 @@ def training_batches(reader, stream, first_step=0):
     return read_batches(steps, reader, reader.batches_ahead(stream.batch_size))
 
 
-def training_dataset(subsets, plan, *, first_step=0, **options):
+def training_dataset(
+    subsets: Sequence[Subset], plan: BalancePlan, *, first_step: int = 0, **options: Any
+) -> tuple[tf.data.Dataset, BatchReader, DrawStream]:
     """Endless batches balanced as the BalancePlan `plan` says, from the first step to the last.
 
     A batch is a function of the arguments and its step alone, whatever reads it.
@@ -233,7 +280,14 @@ def training_dataset(subsets, plan, *, first_step=0, **options):
     return training_batches(reader, stream, first_step), reader, stream
 
 
-def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=None):
+def validation_dataset(
+    subsets: Sequence[Subset],
+    *,
+    image_size: int,
+    batch_size: int,
+    threads: int | None = None,
+    pairs: PairReader | None = None,
+) -> tuple[tf.data.Dataset, BatchReader]:
     """Every pair of `subsets` once, in order; the last batch may be smaller.
 
     A pair that cannot be read always ends it, for scores of fewer images must not pass as those of all.
@@ -241,8 +295,8 @@ def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=N
     Returns:
         (dataset as `training_dataset` gives it, BatchReader)
     """
-    draws = InOrder([len(subset) for subset in subsets], seed=0)
-    reader = BatchReader(subsets, image_size, draws, threads, pairs)
+    in_order = InOrder([len(subset) for subset in subsets], seed=0)
+    reader = BatchReader(subsets, image_size, in_order, threads, pairs)
     every = np.concatenate(
         [index + len(subsets) * np.arange(len(subset)) for index, subset in enumerate(subsets)]
     )
@@ -253,22 +307,22 @@ def validation_dataset(subsets, *, image_size, batch_size, threads=None, pairs=N
 class InOrder(Draws):
     """Draws without shuffling: a subset's position is its row."""
 
-    def row(self, subset, position):
+    def row(self, subset: int, position: int) -> int:
         return position % int(self.sizes[subset])
 
 
 def tf_dataset(
-    dataset,
-    shuffle=True,
-    batch_size=None,
-    transforms=None,
+    dataset: tuple[Sequence[str], Sequence[str]],
+    shuffle: bool = True,
+    batch_size: int | None = None,
+    transforms: A.Compose | None = None,
     *,
-    image_size=384,
-    encoding=BY_THRESHOLD,
-    seed=0,
-    passes=None,
-    threads=None,
-):
+    image_size: int = 384,
+    encoding: MaskEncoding | LabelEncoding = BY_THRESHOLD,
+    seed: int = 0,
+    passes: int | None = None,
+    threads: int | None = None,
+) -> tf.data.Dataset:
     """The images and masks of one subset.
 
     Under `tf.data.Dataset.sample_from_datasets`, leave `passes` at None: a loader that ends hands its share

@@ -8,12 +8,15 @@ another.
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
 
-from segbalance.dataloader.ram_cache import RamCache, key_digest
-from segbalance.dataloader.working_size import read_pair, read_photo, working_shape
+from segbalance.data_processing.labels import LabelEncoding
+from segbalance.data_processing.mask_encoding import MaskEncoding
+from segbalance.dataloader.ram_cache import Kept, RamCache, key_digest
+from segbalance.dataloader.working_size import Size, read_pair, read_photo, working_shape
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.runtime.verbs import named
@@ -25,12 +28,12 @@ FILES = ("data.mdb", "lock.mdb")  # what LMDB makes in its folder
 HEADER = np.dtype([("height", "<u4"), ("width", "<u4"), ("checksum", "<u4")])
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where pairs are kept on disk: this user's place for caches, outside of any data folder."""
     return Path(platformdirs.user_cache_dir("balanced-segmentation", appauthor=False), "pairs")
 
 
-_open_files = {}  # {folder: LMDB environment}, for a process must not have one open twice
+_open_files: dict[Path, Any] = {}  # {folder: LMDB environment}, for a process must not have one open twice
 
 
 class DiskCache:
@@ -46,7 +49,7 @@ class DiskCache:
         InputError: the folder cannot be written, or the file is no such cache.
     """
 
-    def __init__(self, limit, folder):
+    def __init__(self, limit: float, folder: str | Path) -> None:
         import lmdb
 
         self.limit, self.folder = limit, folder
@@ -66,16 +69,16 @@ class DiskCache:
                 "choose another --cache."
             ) from None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[float, str | Path]]:
         return DiskCache, (self.limit, self.folder)
 
-    def get(self, key):
+    def get(self, key: object) -> Kept | None:
         """(uint8 (H, W, 3) photo, uint8 (H, W) class ids or None) to keep and change, or None."""
         with self._file.begin(buffers=True) as reading:
             stored = reading.get(key_digest(key))
             return None if stored is None else _unpacked(stored)
 
-    def put(self, key, photo, mask):
+    def put(self, key: object, photo: np.ndarray, mask: np.ndarray | None) -> None:
         """Keeps a pair, or a photo whose mask is None, if there is room."""
         if self._full:
             return
@@ -86,25 +89,25 @@ class DiskCache:
             self._full = True
 
 
-def _packed(photo, mask):
+def _packed(photo: np.ndarray, mask: np.ndarray | None) -> bytes:
     pixels = photo.tobytes() + (b"" if mask is None else mask.tobytes())
     header = np.array((*photo.shape[:2], zlib.crc32(pixels)), HEADER)
     return header.tobytes() + pixels
 
 
-def _unpacked(stored):
+def _unpacked(stored: Any) -> Kept | None:
     """The pair in a value of the file, copied; None if the bytes are damaged."""
     height, width, checksum = np.frombuffer(stored, HEADER, 1)[0]
     pixels = np.frombuffer(stored, np.uint8, offset=HEADER.itemsize)
     count = int(height) * int(width)
-    if len(pixels) not in (3 * count, 4 * count) or zlib.crc32(pixels) != checksum:
+    if len(pixels) not in (3 * count, 4 * count) or zlib.crc32(pixels.data) != checksum:
         return None
     pixels = pixels.copy()
     mask = pixels[3 * count :].reshape(height, width) if len(pixels) > 3 * count else None
     return pixels[: 3 * count].reshape(height, width, 3), mask
 
 
-def remove_cache(folder):
+def remove_cache(folder: str | Path) -> int:
     """Deletes the cache on disk in `folder`; returns the bytes that it took, 0 where there is none."""
     folder = Path(folder).resolve()
     if folder in _open_files:
@@ -119,14 +122,17 @@ def remove_cache(folder):
 class NoCache:
     """Keeps nothing."""
 
-    def get(self, key):
+    def get(self, key: object) -> Kept | None:
         """None."""
 
-    def put(self, key, photo, mask):
+    def put(self, key: object, photo: np.ndarray, mask: np.ndarray | None) -> None:
         """Nothing."""
 
 
-def open_cache(kind, gigabytes, folder=None):
+Cache = RamCache | DiskCache | NoCache
+
+
+def open_cache(kind: str, gigabytes: float, folder: str | Path | None = None) -> Cache:
     """The cache of a run.
 
     Args:
@@ -150,12 +156,20 @@ class PairReader:
         max_pixels: of a file, by its header.
     """
 
-    def __init__(self, cache=None, working_size=0, max_pixels=MAX_PIXELS):
+    def __init__(
+        self, cache: Cache | None = None, working_size: int = 0, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.cache = NoCache() if cache is None else cache
         self.working_size = working_size
         self.max_pixels = max_pixels
 
-    def read(self, image_path, mask_path, encoding, size=None):
+    def read(
+        self,
+        image_path: str | Path,
+        mask_path: str,
+        encoding: MaskEncoding | LabelEncoding,
+        size: Size | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As `read_pair` does.
 
         Args:
@@ -163,6 +177,7 @@ class PairReader:
         """
         if encoding.kind == "labels":
             return self._read_photo(image_path, size), encoding.read(mask_path)
+        assert isinstance(encoding, MaskEncoding), "labels have been read"
         if isinstance(self.cache, NoCache):
             return read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
         key = (_version(image_path), _version(mask_path), self.working_size, encoding)
@@ -170,9 +185,11 @@ class PairReader:
         if pair is None or not self._has_size(pair[0], size):
             pair = read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
             self.cache.put(key, *pair)
-        return pair
+        photo, mask = pair
+        assert mask is not None, "the key of a photo alone is another"
+        return photo, mask
 
-    def _read_photo(self, image_path, size):
+    def _read_photo(self, image_path: str | Path, size: Size | None) -> np.ndarray:
         """The photo of an image without mask, which is kept whatever its label: uint8 (H, W, 3)."""
         if isinstance(self.cache, NoCache):
             return read_photo(image_path, self.working_size, self.max_pixels, size)[0]
@@ -183,12 +200,12 @@ class PairReader:
             self.cache.put(key, *kept)
         return kept[0]
 
-    def _has_size(self, photo, size):
+    def _has_size(self, photo: np.ndarray, size: Size | None) -> bool:
         """False for what a run with other manifests may have kept."""
         return not size or not all(size) or photo.shape[1::-1] == working_shape(size, self.working_size)
 
 
-def _version(path):
+def _version(path: str | Path) -> tuple[str, int, int]:
     """What tells one content of a file from another without reading it."""
     status = os.stat(path)
     return os.path.abspath(path), status.st_size, status.st_mtime_ns

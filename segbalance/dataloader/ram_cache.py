@@ -1,6 +1,7 @@
 """Decoded pairs in memory that threads and worker processes share."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ OFFSET, SHAPE = 2, 3  # words of a place, after the two of its key
 WORDS = 4
 ALONE = 2**63  # added to the shape of a photo that has no mask
 
+Kept = tuple[np.ndarray, np.ndarray | None]  # a photo and its mask, or a photo alone
+
 
 class RamCache:
     """Decoded pairs, never more than a given number of bytes.
@@ -25,13 +28,13 @@ class RamCache:
         limit: bytes, those of the table included.
     """
 
-    def __init__(self, limit):
+    def __init__(self, limit: float) -> None:
         self.limit = int(limit)
         self._memory = SharedMemory(self.limit + HEADER)
         self._open()
         self._header[END] = HEADER + self._places.nbytes
 
-    def _open(self):
+    def _open(self) -> None:
         self._bytes = np.frombuffer(self._memory.part(0, self.limit + HEADER), np.uint8)
         places = self.limit // BYTES_A_PLACE
         self._header = self._bytes[:HEADER].view(np.int64)
@@ -39,22 +42,22 @@ class RamCache:
             self._bytes[HEADER : HEADER + 8 * WORDS * places].view(np.uint64).reshape(places, WORDS)
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {"limit": self.limit, "_memory": self._memory}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     @property
-    def used(self):
+    def used(self) -> int:
         """Bytes that are taken, those of the table included."""
         return int(self._header[END]) - HEADER
 
-    def __len__(self):
+    def __len__(self) -> int:
         return int(self._header[COUNT])
 
-    def get(self, key):
+    def get(self, key: object) -> Kept | None:
         """(uint8 (H, W, 3) photo, uint8 (H, W) class ids or None) to keep and change, or None."""
         place = self._find(_digest(key))
         offset, shape = (0, 0) if place is None else place[OFFSET:].tolist()
@@ -66,7 +69,7 @@ class RamCache:
         mask = pixels[edge:].reshape(height, width) if shape < ALONE else None
         return pixels[:edge].reshape(height, width, 3), mask
 
-    def put(self, key, photo, mask):
+    def put(self, key: object, photo: np.ndarray, mask: np.ndarray | None) -> None:
         """Keeps a pair, or a photo whose mask is None, if there is room and nobody else keeps it already."""
         place, size = self._find(_digest(key)), photo.nbytes + (0 if mask is None else mask.nbytes)
         if place is None or place[0]:
@@ -87,7 +90,7 @@ class RamCache:
             place[SHAPE] = photo.shape[0] * 2**32 + photo.shape[1] + (ALONE if mask is None else 0)
             place[OFFSET] = start
 
-    def _find(self, digest):
+    def _find(self, digest: list[int]) -> np.ndarray | None:
         """The place of a key, or the empty one where it belongs; None if there is neither."""
         for step in range(len(self._places)):
             place = self._places[(digest[0] + step) % len(self._places)]
@@ -97,12 +100,12 @@ class RamCache:
         return None
 
 
-def key_digest(key):
+def key_digest(key: object) -> bytes:
     """32 bytes that stand for a key of plain values."""
     return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).digest()
 
 
-def _digest(key):
+def _digest(key: object) -> list[int]:
     """Two words that stand for a key, the first of them not 0."""
     first, second = np.frombuffer(key_digest(key)[:16], np.uint64).tolist()
     return [max(first, 1), second]

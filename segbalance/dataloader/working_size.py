@@ -5,9 +5,12 @@ photos stay as they are.
 """
 
 import math
+from pathlib import Path
 
 import cv2
+import numpy as np
 
+from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.files import images as image_files
 from segbalance.files.pixel_limit import JPEG_START, MAX_PIXELS, check_pixels, open_lazily
 
@@ -15,16 +18,19 @@ from segbalance.files.pixel_limit import JPEG_START, MAX_PIXELS, check_pixels, o
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 LARGEST_SHIFT = 0.25  # pixels at working size
 
+Size = tuple[int, int]  # width, height
 
-def working_shape(size, working_size):
+
+def working_shape(size: Size, working_size: int) -> Size:
     """(width, height) at working size: the long side is `working_size`, nothing grows; 0 changes nothing."""
     longest = max(size)
     if not working_size or longest <= working_size:
-        return tuple(size)
-    return tuple(max(1, round(side * working_size / longest)) for side in size)
+        return size[0], size[1]
+    width, height = (max(1, round(side * working_size / longest)) for side in size)
+    return width, height
 
 
-def reduction(size, working_size):
+def reduction(size: Size, working_size: int) -> int:
     """The largest of 8, 4, 2 and 1 by which a JPEG of this (width, height) may be decoded smaller.
 
     A decoder rounds the reduced size up, so its last row and column show what lies outside of the photo, and
@@ -32,7 +38,7 @@ def reduction(size, working_size):
     """
     target = working_shape(size, working_size)
 
-    def shift(side, goal, factor):
+    def shift(side: int, goal: int, factor: int) -> float:
         return (math.ceil(side / factor) * factor / side - 1) * goal
 
     for factor in REDUCED:
@@ -43,7 +49,9 @@ def reduction(size, working_size):
     return 1
 
 
-def decode_photo(content, path, working_size=0, max_pixels=MAX_PIXELS):
+def decode_photo(
+    content: bytes, path: str | Path, working_size: int = 0, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, Size]:
     """Decodes the bytes of a photo at working size; `path` is for the OSError.
 
     Args:
@@ -52,7 +60,7 @@ def decode_photo(content, path, working_size=0, max_pixels=MAX_PIXELS):
     Returns:
         (uint8 (H, W, 3) RGB, its full (width, height)), turned upright by its EXIF tag.
     """
-    size, factor = None, 1
+    size, factor = (0, 0), 1
     if working_size and content.startswith(JPEG_START):
         check_pixels(content, max_pixels, path)
         size = _jpeg_size(content, path)
@@ -63,29 +71,34 @@ def decode_photo(content, path, working_size=0, max_pixels=MAX_PIXELS):
     else:
         reduced = image_files.decode_unchecked(content, REDUCED[factor], path)
         photo = cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB)
-    return shrink_photo(photo, working_shape(size, working_size)), tuple(size)
+    return shrink_photo(photo, working_shape(size, working_size)), size
 
 
-def _jpeg_size(content, path):
+def _jpeg_size(content: bytes, path: str | Path) -> Size:
     try:
         return image_files.upright_size(open_lazily(content))
     except Exception as error:  # whatever Pillow raises on a damaged header
         raise OSError(f"{path} cannot be decoded") from error
 
 
-def shrink_photo(photo, size):
+def shrink_photo(photo: np.ndarray, size: Size) -> np.ndarray:
     """uint8 (H, W, 3) -> uint8 of this (width, height), which is not larger; averages over areas."""
     return photo if photo.shape[1::-1] == size else cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
 
 
-def shrink_mask(mask, size):
+def shrink_mask(mask: np.ndarray, size: Size) -> np.ndarray:
     """uint8 (H, W) class ids -> the ids in the middle of each pixel of this (width, height)."""
     if mask.shape[::-1] == size:
         return mask
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def read_photo(image_path, working_size=0, max_pixels=MAX_PIXELS, expected_size=None):
+def read_photo(
+    image_path: str | Path,
+    working_size: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    expected_size: Size | None = None,
+) -> tuple[np.ndarray, Size]:
     """Reads a photo at working size: (uint8 (H, W, 3) RGB, its full (width, height)).
 
     Args:
@@ -103,7 +116,14 @@ def read_photo(image_path, working_size=0, max_pixels=MAX_PIXELS, expected_size=
     return photo, size
 
 
-def read_pair(image_path, mask_path, encoding, working_size=0, max_pixels=MAX_PIXELS, expected_size=None):
+def read_pair(
+    image_path: str | Path,
+    mask_path: str | Path,
+    encoding: MaskEncoding,
+    working_size: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    expected_size: Size | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads a photo and its mask at working size: uint8 (H, W, 3) RGB and uint8 (H, W) class ids.
 
     Args:

@@ -2,15 +2,18 @@
 
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from segbalance.exporting.exported_model import MODEL_NAMES, ONNX_KEY, PHOTO
+import numpy as np
+
+from segbalance.exporting.exported_model import MODEL_NAMES, ONNX_KEY, PHOTO, ExportDescription
 from segbalance.legacy_keras import tf
 
 OPSET = 17  # of ONNX
 
 
-def area_weights(length, target):
+def area_weights(length: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """What each of `target` pixels takes of `length` ones by the area that it covers, as cv2.INTER_AREA does.
 
     Args:
@@ -26,14 +29,14 @@ def area_weights(length, target):
     return covered / tf.reduce_sum(covered, axis=1, keepdims=True)
 
 
-def weighted_rows(photos, weights):
+def weighted_rows(photos: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """float32 (B, H, W, 3) and (H', H) -> (B, W, H', 3): new rows, and height and width change places."""
     batch, height, width = tf.unstack(tf.shape(photos)[:3])
     rows = tf.matmul(weights, tf.reshape(photos, (batch, height, width * 3)))
     return tf.transpose(tf.reshape(rows, (batch, tf.shape(weights)[0], width, 3)), (0, 2, 1, 3))
 
 
-def shrink(photos, working_size):
+def shrink(photos: tf.Tensor, working_size: int) -> tf.Tensor:
     """What `working_size.shrink_photo` does, for float32 (B, H, W, 3) of any size.
 
     It is written with products of matrices, which every format has; a resize by area is not among ONNX'
@@ -47,7 +50,7 @@ def shrink(photos, working_size):
     return tf.round(weighted_rows(turned, area_weights(sides[1], target[1])))
 
 
-def network_input(photos, description):
+def network_input(photos: tf.Tensor, description: ExportDescription) -> tf.Tensor:
     """Photos uint8 (B, H, W, 3) of any size -> uint8 (B, S, S, 3), resized as in training."""
     pixels = tf.cast(photos, tf.float32)
     if description.working_size:
@@ -56,7 +59,9 @@ def network_input(photos, description):
     return tf.cast(tf.round(resized), tf.uint8)
 
 
-def serving_function(network, description, dtype=tf.uint8):
+def serving_function(
+    network: tf.keras.Model, description: ExportDescription, dtype: tf.DType = tf.uint8
+) -> tf.types.experimental.PolymorphicFunction:
     """The tf.function to export: `photo` (B, H, W, 3) -> {output type: (B, H, W, C)}.
 
     C is 1 but for probabilities of several classes; in classification H and W of the answer are 1.
@@ -69,7 +74,7 @@ def serving_function(network, description, dtype=tf.uint8):
     side = None if dynamic else description.image_size
 
     @tf.function(input_signature=[tf.TensorSpec((None, side, side, 3), dtype, PHOTO)])
-    def predict(photo):
+    def predict(photo: tf.Tensor) -> dict[str, tf.Tensor]:
         answer = network_input(photo, description) if dynamic else photo
         for layer in network.layers[1:]:  # the model itself would cast to uint8
             answer = layer(answer, training=False) if isinstance(layer, tf.keras.Model) else layer(answer)
@@ -82,14 +87,20 @@ def serving_function(network, description, dtype=tf.uint8):
     return predict
 
 
-def found_ids(probability, description):
+def found_ids(probability: tf.Tensor, description: ExportDescription) -> tf.Tensor:
     """float32 (B, H, W, C) -> uint8 (B, H, W, 1) class ids, the most probable of several classes."""
     if description.class_colours:
         return tf.cast(tf.argmax(probability, axis=-1, output_type=tf.int32)[..., None], tf.uint8)
     return tf.cast(probability > description.threshold, tf.uint8)
 
 
-def write_savedmodel(network, description, folder, photos=None, dtype=tf.uint8):
+def write_savedmodel(
+    network: tf.keras.Model,
+    description: ExportDescription,
+    folder: str | Path,
+    photos: Iterable[np.ndarray] | None = None,
+    dtype: tf.DType = tf.uint8,
+) -> Path:
     """Writes the SavedModel into `folder`; `photos` are not needed."""
     module = tf.Module()
     module.predict = serving_function(network, description, dtype)
@@ -100,13 +111,18 @@ def write_savedmodel(network, description, folder, photos=None, dtype=tf.uint8):
     return place
 
 
-def write_tflite(network, description, folder, photos=None):
+def write_tflite(
+    network: tf.keras.Model,
+    description: ExportDescription,
+    folder: str | Path,
+    photos: Iterable[np.ndarray] | None = None,
+) -> Path:
     """Writes the TFLite file into `folder`.
 
     Args:
-        photos: iterable of uint8 (S, S, 3), from which int8 takes the ranges of all values.
+        photos: uint8 (S, S, 3), from which int8 takes the ranges of all values.
     """
-    integers = description.quantize == "int8"
+    integers, examples = description.quantize == "int8", () if photos is None else photos
     place = Path(folder, MODEL_NAMES["tflite"])
     with tempfile.TemporaryDirectory() as scratch:
         source = write_savedmodel(network, description, scratch, dtype=tf.float32 if integers else tf.uint8)
@@ -116,7 +132,7 @@ def write_tflite(network, description, folder, photos=None):
         if description.quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if integers:
-            converter.representative_dataset = lambda: map(representative, photos)
+            converter.representative_dataset = lambda: map(representative, examples)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         with warnings.catch_warnings():
@@ -125,7 +141,7 @@ def write_tflite(network, description, folder, photos=None):
     return place
 
 
-def representative(photo):
+def representative(photo: np.ndarray) -> dict[str, np.ndarray]:
     """A photo uint8 (S, S, 3) as the converter wants it.
 
     Two corners become black and white: with values from 0 to 255 the quantised input is the photo itself.
@@ -135,7 +151,12 @@ def representative(photo):
     return {PHOTO: photo}
 
 
-def write_onnx(network, description, folder, photos=None):
+def write_onnx(
+    network: tf.keras.Model,
+    description: ExportDescription,
+    folder: str | Path,
+    photos: Iterable[np.ndarray] | None = None,
+) -> Path:
     """Writes the ONNX file, with its description among its metadata, into `folder`."""
     import onnx
     import tf2onnx
@@ -149,4 +170,8 @@ def write_onnx(network, description, folder, photos=None):
     return place
 
 
-WRITERS = {"savedmodel": write_savedmodel, "tflite": write_tflite, "onnx": write_onnx}
+WRITERS: dict[str, Callable[..., Path]] = {
+    "savedmodel": write_savedmodel,
+    "tflite": write_tflite,
+    "onnx": write_onnx,
+}

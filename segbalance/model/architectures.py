@@ -12,14 +12,14 @@ WITH_DECODER_FILTERS = ("unet",)
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 
 
-def largest_size(architecture, backbone, limit):
+def largest_size(architecture: str, backbone: str, limit: int) -> int:
     """The largest side of a photo, up to `limit` pixels, that the network takes, or 0."""
     step = SIZE_STEPS[architecture]
     size = limit // step * step
     return size if size >= LEAST_SIZES.get(backbone, step) else 0
 
 
-def size_problem(architecture, backbone, size):
+def size_problem(architecture: str, backbone: str, size: int) -> str | None:
     """Why the network does not take photos of `size` pixels a side, with the nearest it takes, or None."""
     below, step = largest_size(architecture, backbone, size), SIZE_STEPS[architecture]
     if size <= 0 or below == size:

@@ -5,12 +5,14 @@ of a softmax. A classified image is a single pixel. Inside, `truth` is the one-h
 where ignored, and `weight` (B, H, W, 1) is zero there too. All is computed in float32.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from segbalance.data_processing.classes import IGNORED
 from segbalance.legacy_keras import tf
 from segbalance.model.loss_terms import loss_terms
-from segbalance.model.losses import ALPHA, FALSE_NEGATIVE, FALSE_POSITIVE, GAMMA, SMOOTH
+from segbalance.model.losses import ALPHA, FALSE_NEGATIVE, FALSE_POSITIVE, GAMMA, SMOOTH, Term
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 # 1 / probability meets the softmax's gradient only after weights (to 1e4) and float16's loss scale (to 1e8).
@@ -18,21 +20,21 @@ LEAST_IN_GRADIENT = 1e-25
 PIXELS = [0, 1, 2]  # axes of a batch's pixels
 
 
-def dice_loss(truth, probability, weight):
+def dice_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - mean Dice coefficient of the classes in the batch (Milletari et al. 2016, V-Net); in [0, 1]."""
     shared = tf.reduce_sum(weight * truth * probability, PIXELS)
     total = tf.reduce_sum(weight * truth, PIXELS) + tf.reduce_sum(weight * probability, PIXELS)
     return _mean_of_present(1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH), truth, weight)
 
 
-def jaccard_loss(truth, probability, weight):
+def jaccard_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - mean intersection over union of the classes in the batch (Rahman and Wang 2016); in [0, 1]."""
     shared = tf.reduce_sum(weight * truth * probability, PIXELS)
     total = tf.reduce_sum(weight * truth, PIXELS) + tf.reduce_sum(weight * probability, PIXELS)
     return _mean_of_present(1.0 - (shared + SMOOTH) / (total - shared + SMOOTH), truth, weight)
 
 
-def tversky_loss(truth, probability, weight):
+def tversky_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - mean Tversky index of the classes in the batch (Salehi et al. 2017), as in losses.py; in [0, 1]."""
     found = tf.reduce_sum(weight * truth * probability, PIXELS)
     wrong = tf.reduce_sum(weight * (1.0 - truth) * probability, PIXELS)
@@ -41,39 +43,39 @@ def tversky_loss(truth, probability, weight):
     return _mean_of_present(1.0 - (found + SMOOTH) / (total + SMOOTH), truth, weight)
 
 
-def cross_entropy_loss(truth, probability, weight):
+def cross_entropy_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Categorical cross-entropy, mean over the pixels that count."""
     return _pixel_mean(-weight * truth * _log(probability), truth)
 
 
-def focal_loss(truth, probability, weight):
+def focal_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Focal loss of a softmax, mean over the pixels that count (Lin et al. 2017, alpha 0.25, gamma 2)."""
     return _pixel_mean(-weight * ALPHA * truth * (1.0 - probability) ** GAMMA * _log(probability), truth)
 
 
 @tf.custom_gradient
-def _log(probability):
+def _log(probability: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Logarithm, whose gradient stays finite with any loss weight and loss scale."""
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
         inverse = tf.math.reciprocal(tf.maximum(probability, LEAST_IN_GRADIENT))
         return upstream * tf.where(probability >= SMALLEST, inverse, 0.0)
 
     return tf.math.log(tf.maximum(probability, SMALLEST)), gradient
 
 
-def _mean_of_present(losses, truth, weight):
+def _mean_of_present(losses: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Mean over the classes with pixels in the batch: of the others, Dice says nothing but «not 0»."""
     present = tf.cast(tf.reduce_sum(weight * truth, PIXELS) > 0, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum(present * losses), tf.reduce_sum(present))
 
 
-def _pixel_mean(values, truth):
+def _pixel_mean(values: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
     # divide_no_nan: all pixels may be ignored, or a device have none.
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.reduce_sum(truth))
 
 
-TERMS = {
+TERMS: dict[str, Term] = {
     "dice": dice_loss,
     "jaccard": jaccard_loss,
     "focal": focal_loss,
@@ -86,14 +88,16 @@ class ClassLoss(tf.keras.losses.Loss):
     """Sum of terms such as `dice_loss`, each with its factor.
 
     Args:
-        terms: ((factor, function(truth, probability, weight)), ...).
+        terms: factors and functions of (truth, probability, weight).
     """
 
-    def __init__(self, terms, name="loss"):
+    def __init__(self, terms: Sequence[tuple[float, Term]], name: str = "loss") -> None:
         super().__init__(name=name)
         self.terms = terms
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Scalar float32 loss of one batch; `sample_weight` (B,) or (B, H, W, 1) goes into the sums.
 
         Raises:
@@ -113,6 +117,6 @@ class ClassLoss(tf.keras.losses.Loss):
         return tf.add_n([factor * term(truth, probability, weight) for factor, term in self.terms])
 
 
-def class_loss(text):
+def class_loss(text: str) -> ClassLoss:
     """The ClassLoss of a text such as `0.5*dice+1*focal`. Raises InputError, as `loss_terms`."""
     return ClassLoss([(factor, TERMS[name]) for factor, name in loss_terms(text)])

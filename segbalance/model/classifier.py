@@ -1,12 +1,21 @@
 """A network that gives a whole image its class: an encoder of segmentation-models with a pooling head."""
 
+from typing import Any
+
 from segbalance.legacy_keras import sm, tf
 
 
 @sm.inject_global_submodules
 def classifier(
-    backbone, *, input_shape, classes, activation, encoder_weights=None, encoder_freeze=False, **submodules
-):
+    backbone: str,
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    activation: str,
+    encoder_weights: str | None = None,
+    encoder_freeze: bool = False,
+    **submodules: Any,
+) -> tf.keras.Model:
     """Encoder, mean over all places, dense layer; takes the arguments of segmentation-models' builders.
 
     Args:
@@ -18,7 +27,7 @@ def classifier(
         encoder_freeze: whether the encoder's layers are not trainable.
 
     Returns:
-        tf.keras.Model, (B, S, S, 3) -> (B, 1, 1, classes).
+        (B, S, S, 3) -> (B, 1, 1, classes).
     """
     encoder = sm.Backbones.get_backbone(
         backbone, input_shape=input_shape, weights=encoder_weights, include_top=False, **submodules

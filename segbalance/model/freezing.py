@@ -3,10 +3,12 @@
 What is frozen depends on the epoch alone, so that a resumed run freezes what the unbroken one does.
 """
 
+from typing import Any
+
 from segbalance.legacy_keras import tf
 
 
-def freeze_normalisation(network):
+def freeze_normalisation(network: tf.keras.Model) -> None:
     """Freezes the encoder's batch normalisation, which segmentation-models' encoder_freeze leaves out.
 
     Frozen, it works as in inference: by its moving averages, which stay as they are.
@@ -28,13 +30,13 @@ class EncoderFreezing(tf.keras.callbacks.Callback):
         freeze_epochs: the first epoch, counted from 0, in which all layers learn.
     """
 
-    def __init__(self, network, freeze_epochs):
+    def __init__(self, network: tf.keras.Model, freeze_epochs: int) -> None:
         super().__init__()
         self.network = network
         self.freeze_epochs = freeze_epochs
         self.frozen = True
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Thaws the encoder where it is time to, or was before the run was resumed."""
         if self.frozen and epoch >= self.freeze_epochs:
             self.frozen, self.network.trainable = False, True

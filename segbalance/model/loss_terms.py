@@ -9,7 +9,7 @@ DEFAULT_LOSS = "dice+focal"
 CLASSIFICATION_LOSS = "bce"
 
 
-def loss_terms(text):
+def loss_terms(text: str) -> list[tuple[float, str]]:
     """'0.5*dice+focal' -> [(0.5, "dice"), (1.0, "focal")].
 
     Raises:
@@ -23,7 +23,7 @@ def loss_terms(text):
     return terms
 
 
-def _term(part, text):
+def _term(part: str, text: str) -> tuple[float, str]:
     factor, star, name = part.rpartition("*")
     name = name.strip()
     if name not in LOSSES:
@@ -34,7 +34,7 @@ def _term(part, text):
     return (_factor(factor, name, text) if star else 1.0), name
 
 
-def _factor(words, name, text):
+def _factor(words: str, name: str, text: str) -> float:
     try:
         factor = float(words)
     except ValueError:

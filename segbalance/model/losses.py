@@ -4,6 +4,8 @@ Masks are class ids of any integer type, probabilities float32, both (B, H, W, 1
 or (B, H, W, 1) per pixel. All is computed in float32, whatever the network's precision.
 """
 
+from collections.abc import Callable, Sequence
+
 from segbalance.legacy_keras import tf
 from segbalance.model.loss_terms import loss_terms
 
@@ -12,8 +14,10 @@ ALPHA, GAMMA = 0.25, 2.0
 FALSE_POSITIVE, FALSE_NEGATIVE = 0.3, 0.7  # Tversky's alpha and beta: a missed pixel is the worse mistake
 LARGEST_PIXEL_WEIGHT = 20.0
 
+Term = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (mask, probability, weight) -> scalar
 
-def dice_loss(mask, probability, weight):
+
+def dice_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - Dice coefficient over the whole batch (Milletari et al. 2016, V-Net), smoothed; in [0, 1].
 
     Over the batch, because per image it is 0 or 1 at the whim of a single pixel where a mask is empty.
@@ -23,7 +27,7 @@ def dice_loss(mask, probability, weight):
     return 1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH)
 
 
-def jaccard_loss(mask, probability, weight):
+def jaccard_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - intersection over union over the whole batch, smoothed; in [0, 1].
 
     After Rahman and Wang 2016, «Optimizing Intersection-Over-Union in Deep Neural Networks».
@@ -33,7 +37,7 @@ def jaccard_loss(mask, probability, weight):
     return 1.0 - (shared + SMOOTH) / (total - shared + SMOOTH)
 
 
-def tversky_loss(mask, probability, weight):
+def tversky_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """1 - Tversky index over the whole batch, smoothed; in [0, 1].
 
     Salehi et al. 2017, with alpha 0.3 for false positives and beta 0.7 for false negatives.
@@ -45,14 +49,14 @@ def tversky_loss(mask, probability, weight):
     return 1.0 - (found + SMOOTH) / (total + SMOOTH)
 
 
-def bce_loss(mask, probability, weight):
+def bce_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy, mean over pixels."""
     foreground = -mask * tf.math.log(_inside(probability))
     background = -(1.0 - mask) * tf.math.log(_inside(1.0 - probability))
     return _pixel_mean(weight * (foreground + background))
 
 
-def focal_loss(mask, probability, weight):
+def focal_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Binary focal loss, mean over pixels (Lin et al. 2017, alpha 0.25, gamma 2)."""
     probability = _inside(probability)
     foreground = -mask * ALPHA * (1.0 - probability) ** GAMMA * tf.math.log(probability)
@@ -60,18 +64,18 @@ def focal_loss(mask, probability, weight):
     return _pixel_mean(weight * (foreground + background))
 
 
-def _inside(probability):
+def _inside(probability: tf.Tensor) -> tf.Tensor:
     """Probabilities whose logarithms are finite, for both answers."""
     epsilon = tf.keras.backend.epsilon()
     return tf.clip_by_value(probability, epsilon, 1.0 - epsilon)
 
 
-def _pixel_mean(pixels):
+def _pixel_mean(pixels: tf.Tensor) -> tf.Tensor:
     # divide_no_nan: the last batch may leave one of several devices without any image.
     return tf.math.divide_no_nan(tf.reduce_sum(pixels), tf.cast(tf.size(pixels), tf.float32))
 
 
-TERMS = {
+TERMS: dict[str, Term] = {
     "dice": dice_loss,
     "jaccard": jaccard_loss,
     "focal": focal_loss,
@@ -80,7 +84,7 @@ TERMS = {
 }
 
 
-def pixel_weights(mask, classes=2):
+def pixel_weights(mask: tf.Tensor, classes: int = 2) -> tf.Tensor:
     """Weight of each pixel, inverse to how much of the batch its class covers.
 
     scikit-learn's "balanced" over the pixels: pixels / (classes present * pixels of the class), so the mean
@@ -105,14 +109,18 @@ class SegmentationLoss(tf.keras.losses.Loss):
     """Sum of terms such as `dice_loss`, each with its factor.
 
     Args:
-        terms: ((factor, function(mask, probability, weight)), ...).
+        terms: factors and functions of (mask, probability, weight).
     """
 
-    def __init__(self, terms=((1.0, dice_loss), (1.0, focal_loss)), name="loss"):
+    def __init__(
+        self, terms: Sequence[tuple[float, Term]] = ((1.0, dice_loss), (1.0, focal_loss)), name: str = "loss"
+    ) -> None:
         super().__init__(name=name)
         self.terms = terms
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Scalar float32 loss of one batch; `sample_weight` (B,) or (B, H, W, 1) goes into the sums.
 
         Raises:
@@ -129,6 +137,6 @@ class SegmentationLoss(tf.keras.losses.Loss):
         return tf.add_n([factor * term(mask, probability, weight) for factor, term in self.terms])
 
 
-def segmentation_loss(text):
+def segmentation_loss(text: str) -> SegmentationLoss:
     """The SegmentationLoss of a text such as `0.5*dice+1*focal`. Raises InputError, as `loss_terms`."""
     return SegmentationLoss([(factor, TERMS[name]) for factor, name in loss_terms(text)])

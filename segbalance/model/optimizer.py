@@ -1,5 +1,8 @@
 """AdamW with warm-up and cosine decay, for an encoder that learns later than the decoder too."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from segbalance.legacy_keras import tf
 
 NOT_DECAYED = ["gamma", "beta", "bias"]
@@ -8,14 +11,14 @@ UNFROZEN = 0.1  # of the learning rate, once the encoder learns too
 
 def adamw(
     *,
-    learning_rate,
-    steps,
-    warmup_steps,
-    weight_decay=1e-4,
-    decay_start=0,
-    freeze_steps=0,
-    unfreeze_learning_rate=None,
-):
+    learning_rate: float,
+    steps: int,
+    warmup_steps: int,
+    weight_decay: float = 1e-4,
+    decay_start: int = 0,
+    freeze_steps: int = 0,
+    unfreeze_learning_rate: float | None = None,
+) -> tf.keras.optimizers.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
 
     It stands in for the tutorial's RectifiedAdam, which came from TensorFlow Addons and has ended; the
@@ -48,15 +51,15 @@ def adamw(
 class Delayed(tf.keras.optimizers.schedules.LearningRateSchedule):
     """A schedule that begins at step `start`; before, its first value."""
 
-    def __init__(self, schedule, start):
+    def __init__(self, schedule: tf.keras.optimizers.schedules.LearningRateSchedule, start: int) -> None:
         super().__init__()
         self.schedule, self.start = schedule, start
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Learning rate at a step of the run."""
         return self.schedule(tf.maximum(tf.cast(step, tf.int64) - self.start, 0))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What rebuilds the schedule."""
         return {"schedule": self.schedule, "start": self.start}
 
@@ -64,16 +67,18 @@ class Delayed(tf.keras.optimizers.schedules.LearningRateSchedule):
 class Lowered(tf.keras.optimizers.schedules.LearningRateSchedule):
     """A schedule, times `factor` from step `start` on."""
 
-    def __init__(self, schedule, start, factor):
+    def __init__(
+        self, schedule: tf.keras.optimizers.schedules.LearningRateSchedule, start: int, factor: float
+    ) -> None:
         super().__init__()
         self.schedule, self.start, self.factor = schedule, start, factor
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Learning rate at a step of the run."""
         rate = self.schedule(step)
         return tf.where(tf.cast(step, tf.int64) < self.start, rate, rate * self.factor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What rebuilds the schedule."""
         return {"schedule": self.schedule, "start": self.start, "factor": self.factor}
 
@@ -86,7 +91,7 @@ class LateAdamW(tf.keras.optimizers.AdamW):
     too long. The rest is Keras' own, for dense gradients.
     """
 
-    def build(self, var_list):
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
         """Makes the moments and counts of all variables that will ever learn."""
         built = getattr(self, "_built", False)
         super().build(var_list)
@@ -95,7 +100,7 @@ class LateAdamW(tf.keras.optimizers.AdamW):
                 self.add_variable_from_reference(variable, "count", shape=()) for variable in var_list
             ]
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Moves one variable."""
         index = self._index_dict[self._var_key(variable)]
         count, m, v = (slots[index] for slots in (self._counts, self._momentums, self._velocities))

@@ -5,6 +5,7 @@ Keras chooses by its name what a file is taken for, and HDF5 lets a file show wh
 
 import math
 import os
+from pathlib import Path
 
 import h5py
 
@@ -13,7 +14,7 @@ EXTENSIONS = (".h5", ".hdf5")
 MOST_EXPANSION = 20  # of numbers to the file that holds them; Keras does not compress at all
 
 
-def weights_problem(path):
+def weights_problem(path: str | Path) -> str | None:
     """Why a file cannot be taken for plain weights, in words; None if it can.
 
     Whether they are those of a network is found when they are read.
@@ -30,7 +31,7 @@ def weights_problem(path):
         return str(error) or type(error).__name__
 
 
-def _foreign(file, size):
+def _foreign(file: h5py.File, size: int) -> str | None:
     """What an open HDF5 file of `size` bytes has besides its own numbers, in words, or None."""
     waiting, seen, numbers = [file], set(), 0
     while waiting:

@@ -1,6 +1,8 @@
 """Many photos through a network that classifies: reading and predicting at the same time."""
 
 import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -8,35 +10,35 @@ from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.prediction.many_photos import (
     BATCHES_AHEAD,
     BadPhoto,
+    Predictor,
     Threads,
-    read_input,
-    read_result,
     submitted_ahead,
+    tried_input,
 )
 
 
-def table_columns(classes, with_probabilities=True):
+def table_columns(classes: Sequence[str], with_probabilities: bool = True) -> list[str]:
     """The columns of predictions.csv for the names of the classes."""
     probabilities = ["probability", *(f"probability_{name}" for name in classes)]
     return ["image", "label", *(probabilities if with_probabilities else ())]
 
 
 def predict_labels(
-    predictor,
-    paths,
-    classes,
-    with_probabilities=True,
+    predictor: Predictor,
+    paths: Sequence[str | Path],
+    classes: Sequence[str],
+    with_probabilities: bool = True,
     *,
-    input_size,
-    batch_size,
-    threads,
-    max_pixels=MAX_PIXELS,
-):
+    input_size: int,
+    batch_size: int,
+    threads: int,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[tuple[str | Path, BadPhoto | tuple[str | float, ...]]]:
     """Predicts the class of each photo.
 
     Args:
-        predictor: Predictor (batch_prediction.py) that gives float32 (B, 1, 1, C).
-        paths: list of the photos' paths.
+        predictor: gives float32 (B, 1, 1, C).
+        paths: of the photos.
         classes: names of the classes, by id.
         with_probabilities: False for an exported model that gives ids alone.
         input_size: side to which photos are squeezed.
@@ -48,23 +50,27 @@ def predict_labels(
         (path, BadPhoto or the values of `table_columns` behind the image) in the order of `paths`.
     """
 
-    def read(path):
-        return read_input(path, input_size, predictor.working_size, max_pixels).pixels
+    def read(path: str | Path) -> np.ndarray | BadPhoto:
+        photo = tried_input(path, input_size, predictor.working_size, max_pixels)
+        return photo if isinstance(photo, BadPhoto) else photo.pixels
 
     with Threads(threads) as readers:
         reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
         jobs = iter(paths)
         while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
-            batch = [(path, read_result(future)) for path, future in batch]
-            good = [photo for _, photo in batch if not isinstance(photo, BadPhoto)]
+            photos = [(path, future.result()) for path, future in batch]
+            good = [photo for _, photo in photos if not isinstance(photo, BadPhoto)]
             answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
-            for path, photo in batch:
-                if not isinstance(photo, BadPhoto):
-                    photo = _labelled(next(answers), classes, with_probabilities)
-                yield path, photo
+            for path, photo in photos:
+                if isinstance(photo, BadPhoto):
+                    yield path, photo
+                else:
+                    yield path, _labelled(next(answers), classes, with_probabilities)
 
 
-def _labelled(probabilities, classes, with_probabilities):
+def _labelled(
+    probabilities: np.ndarray, classes: Sequence[str], with_probabilities: bool
+) -> tuple[str | float, ...]:
     found = int(np.argmax(probabilities))
     if not with_probabilities:
         return (classes[found],)

@@ -2,22 +2,28 @@
 
 import itertools
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from segbalance.dataloader.working_size import decode_photo
+from segbalance.dataloader.working_size import Size, decode_photo
 from segbalance.files.pixel_limit import MAX_PIXELS
-from segbalance.prediction.output import write_outputs
-from segbalance.prediction.photo_rows import open_rows, read_whole_file
+from segbalance.prediction.output import OutputChoice, write_outputs
+from segbalance.prediction.photo_rows import ReadRows, open_rows, read_whole_file
 from segbalance.prediction.row_bands import narrow_bands, stretched_bands
 from segbalance.prediction.tiling import shrunk_rows, stitched_bands, tile_starts, without_single_class
 
 BATCHES_AHEAD = 2  # of small photos waiting for the model, and of its answers waiting to be written
 UNREADABLE = OSError, cv2.error  # OpenCV has its own for pictures beyond its limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Predictor(Protocol):
@@ -31,27 +37,25 @@ class Predictor(Protocol):
     input_size: int | None
     working_size: int
 
-    def __call__(self, photos):
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
+        ...
 
 
 class FlippedMean:
-    """A Predictor that asks another about a photo, its mirror images and the photo upside down.
+    """A Predictor that asks another about a photo, its mirror images and the photo upside down."""
 
-    Args:
-        predictor: Predictor.
-    """
+    # Of (B, H, W, C): as it is, left to right, top to bottom, both.
+    AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
 
-    AXES = ((), (2,), (1,), (1, 2))  # of (B, H, W, C): as it is, left to right, top to bottom, both
-
-    def __init__(self, predictor):
+    def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self.input_size = predictor.input_size
         self.working_size = predictor.working_size
 
-    def __call__(self, photos):
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
         """The mean of the four answers, each flipped back."""
-        total = 0
+        total = np.zeros((), np.float32)
         for axes in self.AXES:
             total = total + np.flip(self._predictor(np.ascontiguousarray(np.flip(photos, axes))), axes)
         return total / len(self.AXES)
@@ -59,6 +63,10 @@ class FlippedMean:
 
 class BadPhoto(Exception):
     """A photo that cannot be read; the message says why."""
+
+
+Job = tuple[str | Path, Mapping[str, Path]]  # path of a photo, {kind: place} of its outputs
+Done = tuple[str | Path, tuple[float, ...] | BadPhoto]  # path of a photo, what `write_outputs` returned
 
 
 class ModelInput(NamedTuple):
@@ -71,15 +79,14 @@ class ModelInput(NamedTuple):
     """
 
     pixels: np.ndarray
-    size: tuple
+    size: Size
     content: bytes
 
 
-def read_input(path, input_size, working_size, max_pixels=MAX_PIXELS):
+def read_input(
+    path: str | Path, input_size: int, working_size: int, max_pixels: int = MAX_PIXELS
+) -> ModelInput:
     """Reads a photo as the validation photos of training were: shrunk to working size, then squeezed.
-
-    Returns:
-        ModelInput
 
     Raises:
         BadPhoto: the file is missing, damaged, no image, or larger than `max_pixels`.
@@ -93,97 +100,129 @@ def read_input(path, input_size, working_size, max_pixels=MAX_PIXELS):
     return ModelInput(pixels, size, content)
 
 
-def _reason(error):
+def tried_input(
+    path: str | Path, input_size: int, working_size: int, max_pixels: int = MAX_PIXELS
+) -> ModelInput | BadPhoto:
+    """As `read_input`, but a BadPhoto is returned."""
+    try:
+        return read_input(path, input_size, working_size, max_pixels)
+    except BadPhoto as bad:
+        return bad
+
+
+def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return "not an image" if text.startswith("cannot identify image file") else text
 
 
-def predict_squeezed(predictor, jobs, choice, *, input_size, batch_size, threads, max_pixels=MAX_PIXELS):
+def predict_squeezed(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    choice: OutputChoice,
+    *,
+    input_size: int,
+    batch_size: int,
+    threads: int,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Done]:
     """Predicts each photo in one piece. Threads read and write while the model is at work.
 
     Args:
-        predictor: Predictor.
-        jobs: list of (path, {kind: Path} of its outputs).
-        choice: OutputChoice.
+        jobs: photos and the places of their outputs.
         input_size: side to which photos are squeezed.
         batch_size: photos that the model gets at once.
         threads: that read, and as many that write.
         max_pixels: of a photo, by its header.
 
     Yields:
-        (path, Outcome or BadPhoto) in the order of `jobs`.
+        In the order of `jobs`.
 
     Raises:
         InputError: a place cannot be written to.
     """
     limit = BATCHES_AHEAD * batch_size + threads
 
-    def read(path):
-        photo = read_input(path, input_size, predictor.working_size, max_pixels)
-        return photo if choice.overlay else photo._replace(content=b"")  # many wait for the model
+    def read(path: str | Path) -> ModelInput | BadPhoto:
+        photo = tried_input(path, input_size, predictor.working_size, max_pixels)
+        if choice.overlay or isinstance(photo, BadPhoto):
+            return photo
+        return photo._replace(content=b"")  # many wait for the model
 
-    def write(places, photo, probability):
+    def write(places: Mapping[str, Path], photo: ModelInput, probability: np.ndarray) -> tuple[float, ...]:
         ratio = len(probability) / photo.size[1]
         bands = stretched_bands(narrow_bands(probability), photo.size, ratio, photo.size[0])
         return write_outputs(bands, photo.size, places, choice, photo.content)
 
     with Threads(threads) as readers, Threads(threads) as writers:
         reading = submitted_ahead(readers, read, [path for path, _ in jobs], limit)
-        writing, jobs = deque(), iter(jobs)
-        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
-            batch = [(*job, read_result(future)) for job, future in batch]
-            good = [photo.pixels for *_, photo in batch if isinstance(photo, ModelInput)]
+        writing: deque[tuple[str | Path, BadPhoto | Future[tuple[float, ...]]]] = deque()
+        waiting = iter(jobs)
+        while batch := list(itertools.islice(zip(waiting, reading, strict=False), batch_size)):
+            photos = [(*job, future.result()) for job, future in batch]
+            good = [photo.pixels for *_, photo in photos if isinstance(photo, ModelInput)]
             answers = iter(without_single_class(predictor(np.stack(good))) if good else ())
-            for path, places, photo in batch:
+            for path, places, photo in photos:
                 if isinstance(photo, ModelInput):
-                    photo = writers.submit(write, places, photo, next(answers))
-                writing.append((path, photo))
+                    writing.append((path, writers.submit(write, places, photo, next(answers))))
+                else:
+                    writing.append((path, photo))
             while len(writing) > limit:
                 yield _finished(*writing.popleft())
         while writing:
             yield _finished(*writing.popleft())
 
 
-def read_result(future):
-    """What a future of `read_input` gives: ModelInput or BadPhoto."""
-    try:
-        return future.result()
-    except BadPhoto as bad:
-        return bad
-
-
-def _finished(path, outcome):
+def _finished(path: str | Path, outcome: BadPhoto | Future[tuple[float, ...]]) -> Done:
     return path, outcome if isinstance(outcome, BadPhoto) else outcome.result()
 
 
 class Threads(ThreadPoolExecutor):
     """An executor that begins nothing new once its block is left by an exception."""
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.shutdown(cancel_futures=kind is not None)
 
 
-def submitted_ahead(pool, function, items, limit):
+def submitted_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], limit: int
+) -> Iterator[Future[Result]]:
     """Yields the futures of `function` for all items in their order, never more than `limit` begun ahead."""
-    items, waiting = iter(items), deque()
+    left = iter(items)
+    waiting: deque[Future[Result]] = deque()
     while True:
-        waiting.extend(pool.submit(function, item) for item in itertools.islice(items, limit - len(waiting)))
+        waiting.extend(pool.submit(function, item) for item in itertools.islice(left, limit - len(waiting)))
         if not waiting:
             return
         yield waiting.popleft()
 
 
-def one_ahead(items):
-    """Yields the items; the next one is made on a thread in the meantime."""
-    items = iter(items)
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yields the items, none of which is None; the next one is made on a thread in the meantime."""
+    left = iter(items)
+
+    def take() -> Item | None:
+        return next(left, None)
+
     with Threads(1) as pool:
-        waiting = pool.submit(next, items, None)
+        waiting = pool.submit(take)
         while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
+            waiting = pool.submit(take)
             yield item
 
 
-def predict_tiled(predictor, jobs, choice, *, tile, overlap, shrink, batch_size, max_pixels=MAX_PIXELS):
+def predict_tiled(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    choice: OutputChoice,
+    *,
+    tile: int,
+    overlap: int,
+    shrink: int,
+    batch_size: int,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Done]:
     """Predicts each photo in tiles at its own resolution, or `shrink` times smaller.
 
     Reading, the model and writing work on different bands of a photo at the same time.
@@ -191,12 +230,12 @@ def predict_tiled(predictor, jobs, choice, *, tile, overlap, shrink, batch_size,
     Args:
         tile: side of a tile.
         overlap: pixels that neighbouring tiles share at least.
-        shrink: integer, 1 or more.
+        shrink: 1 or more.
         batch_size: tiles that the model gets at once.
-        predictor, jobs, choice, max_pixels: as for `predict_squeezed`.
+        jobs, max_pixels: as for `predict_squeezed`.
 
     Yields:
-        (path, Outcome or BadPhoto) in the order of `jobs`.
+        In the order of `jobs`.
     """
     for path, places in jobs:
         try:
@@ -211,7 +250,7 @@ def predict_tiled(predictor, jobs, choice, *, tile, overlap, shrink, batch_size,
             yield path, bad
 
 
-def _readable(path, max_pixels):
+def _readable(path: str | Path, max_pixels: int) -> tuple[bytes, ReadRows, Size]:
     """(bytes, function that reads rows, (W, H)) of a photo; all fail with BadPhoto."""
     try:
         content = read_whole_file(path)
@@ -219,7 +258,7 @@ def _readable(path, max_pixels):
     except UNREADABLE as error:
         raise BadPhoto(_reason(error)) from None
 
-    def read_or_fail(top, bottom):
+    def read_or_fail(top: int, bottom: int) -> np.ndarray:
         try:
             return read(top, bottom)
         except UNREADABLE as error:
@@ -228,14 +267,14 @@ def _readable(path, max_pixels):
     return content, read_or_fail, size
 
 
-def prepared(read, height, tile, overlap, path):
+def prepared(read: ReadRows, height: int, tile: int, overlap: int, path: str | Path) -> ReadRows:
     """`read` for rows of tiles in their order; the next one is read while the model is at work."""
     starts = tile_starts(height, tile, overlap).tolist()
     bands = ((start, read(start, min(start + tile, height))) for start in starts)
     shown = tqdm(one_ahead(bands), str(path), len(starts), unit="row of tiles", leave=False, delay=2)
     upcoming = iter(shown)
 
-    def read_next(top, bottom):
+    def read_next(top: int, bottom: int) -> np.ndarray:
         start, band = next(upcoming)
         assert (start, start + len(band)) == (top, bottom), "rows of tiles come in order"
         return band

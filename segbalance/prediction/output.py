@@ -1,6 +1,7 @@
 """What a prediction leaves behind: the mask, and on request probabilities and an overlay, in row bands."""
 
 import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from segbalance.data_processing.classes import Classes
-from segbalance.dataloader.working_size import decode_photo, working_shape
+from segbalance.dataloader.working_size import Size, decode_photo, working_shape
 from segbalance.files.pixel_limit import MOST_PIXELS
 from segbalance.files.writing import open_together
 from segbalance.prediction.png_stream import PngWriter
@@ -48,7 +49,7 @@ class OutputChoice:
     probabilities: int = 0
     overlay: bool = False
 
-    def places(self, output, name):
+    def places(self, output: str | Path, name: str) -> dict[str, Path]:
         """{kind: Path} of the files of a photo whose outputs are called `name`."""
         kinds = {MASKS: ".png"}
         if self.probabilities:
@@ -67,13 +68,15 @@ class Outcome(NamedTuple):
     objects: int
 
 
-def outcome_columns(classes):
+def outcome_columns(classes: Classes | None) -> list[str]:
     """Names of the numbers that `write_outputs` returns; `classes` is Classes or None."""
     names = classes.names[1:] if classes else ()
     return [*Outcome._fields, *(f"{what}_{name}" for name in names for what in ("coverage", "objects"))]
 
 
-def write_outputs(bands, size, places, choice, content):
+def write_outputs(
+    bands: Iterable[np.ndarray], size: Size, places: Mapping[str, Path], choice: OutputChoice, content: bytes
+) -> tuple[float, ...]:
     """Writes all files of one photo, whole or not at all.
 
     Args:
@@ -120,7 +123,7 @@ def write_outputs(bands, size, places, choice, content):
     return (*outcome, *itertools.chain(*found)) if choice.classes else outcome
 
 
-def found_bands(bands, size, choice):
+def found_bands(bands: Iterable[np.ndarray], size: Size, choice: OutputChoice) -> Iterator[np.ndarray]:
     """Yields uint8 (R, W) class ids from bands of probabilities; arguments as for `write_outputs`."""
     if choice.classes:
         return (band.argmax(axis=-1).astype(np.uint8) for band in bands)
@@ -135,28 +138,29 @@ class MaskCounter:
         class_id: of the pixels that count.
     """
 
-    def __init__(self, class_id):
+    def __init__(self, class_id: int) -> None:
         self._class_id = class_id
         self._objects = ObjectCounter()
         self.pixels = 0
 
-    def add(self, ids):
+    def add(self, ids: np.ndarray) -> None:
         """The next uint8 (R, W) rows of class ids."""
-        mask = cv2.compare(ids, self._class_id, cv2.CMP_EQ) & 1
+        # A number is not among what OpenCV's types let it compare.
+        mask = cv2.compare(ids, self._class_id, cv2.CMP_EQ) & 1  # type: ignore[call-overload]
         self._objects.add(mask)
         self.pixels += cv2.countNonZero(mask)
 
-    def objects(self, least):
+    def objects(self, least: int) -> int:
         """Number of objects of at least so many pixels."""
         return int((self._objects.areas() >= least).sum())
 
 
-def disc_side(size, part):
+def disc_side(size: Size, part: float) -> int:
     """Odd diameter of a disc, in pixels, that is `part` of the short side, and 3 at least."""
     return max(3, round(part * min(size)) | 1)
 
 
-def _also_written(bands, writer, bits):
+def _also_written(bands: Iterable[np.ndarray], writer: PngWriter, bits: int) -> Iterator[np.ndarray]:
     most = 2**bits - 1
     for band in bands:
         highest = band.max(axis=-1) if band.ndim == 3 else band
@@ -171,26 +175,26 @@ class Sketch:
         size: (W, H) of the mask.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: Size) -> None:
         width, height = working_shape(size, OVERLAY_SIZE)
         self._columns = ((np.arange(width) + 0.5) * size[0] / width).astype(int)
         self._rows = ((np.arange(height) + 0.5) * size[1] / height).astype(int)
         self._top = 0
-        self._parts = []
+        self._parts: list[np.ndarray] = []
 
-    def add(self, mask):
+    def add(self, mask: np.ndarray) -> None:
         """The next uint8 (R, W) rows."""
         first, last = np.searchsorted(self._rows, [self._top, self._top + len(mask)])
         self._parts.append(mask[self._rows[first:last] - self._top][:, self._columns])
         self._top += len(mask)
 
     @property
-    def mask(self):
+    def mask(self) -> np.ndarray:
         """uint8 (h, w)"""
         return np.concatenate(self._parts)
 
 
-def overlay(photo, ids, classes=None):
+def overlay(photo: np.ndarray, ids: np.ndarray, classes: Classes | None = None) -> bytes:
     """The photo with the mask tinted and outlined, as the bytes of a JPEG file.
 
     Args:

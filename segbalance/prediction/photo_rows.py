@@ -1,7 +1,11 @@
 """Photos read for prediction: files that are damaged are found, and large JPEGs are decoded in bands."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
+from segbalance.dataloader.working_size import Size
 from segbalance.files import images as image_files
 from segbalance.files.pixel_limit import JPEG_START, MAX_PIXELS, PNG_START, check_pixels, open_lazily
 
@@ -10,8 +14,10 @@ HELD_PIXELS = 2**24  # up to which a photo is decoded at once: 50 MB
 MARGIN = 16  # pixels around a window, a JPEG's largest block: its edges lack the colours beside them
 PLAIN_MODES = ("L", "RGB")
 
+ReadRows = Callable[[int, int], np.ndarray]  # (top, bottom) -> uint8 (bottom - top, W, 3) RGB
 
-def read_whole_file(path):
+
+def read_whole_file(path: str | Path) -> bytes:
     """The bytes of a photo's file, as far as can be told without decoding it a complete one.
 
     Raises:
@@ -27,7 +33,7 @@ def read_whole_file(path):
     return content
 
 
-def _verify(content):
+def _verify(content: bytes) -> None:
     """Compares the checksums of a PNG, which decoders do not all do."""
     try:
         open_lazily(content).verify()
@@ -37,7 +43,7 @@ def _verify(content):
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def open_rows(content, path, max_pixels=MAX_PIXELS):
+def open_rows(content: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Size, ReadRows]:
     """A photo whose rows can be read in any order: its upright (width, height), and `read`.
 
     A JPEG of more than HELD_PIXELS is decoded anew for each band; all others are held as uint8.
@@ -48,7 +54,7 @@ def open_rows(content, path, max_pixels=MAX_PIXELS):
         max_pixels: of the photo, by its header.
 
     Returns:
-        ((W, H), function (top, bottom) -> uint8 (bottom - top, W, 3) RGB, turned upright)
+        ((W, H), function of rows, turned upright)
 
     Raises:
         OSError: it cannot be decoded or is larger; so does the function.
@@ -82,7 +88,7 @@ class JpegRows:
         orientation: of EXIF, 1 to 8.
     """
 
-    def __init__(self, content, path, size, orientation):
+    def __init__(self, content: bytes, path: str | Path, size: Size, orientation: int) -> None:
         from segbalance.legacy_keras import tf
 
         self._tf = tf
@@ -91,7 +97,7 @@ class JpegRows:
         self._width, self._height = size
         self._orientation = orientation if orientation in range(1, 9) else 1
 
-    def read(self, top, bottom):
+    def read(self, top: int, bottom: int) -> np.ndarray:
         """uint8 (bottom - top, W, 3) RGB of the upright photo."""
         turn = self._orientation
         if turn in (1, 2):
@@ -104,7 +110,7 @@ class JpegRows:
             stored = self._window(0, self._height, self._width - bottom, self._width - top)
         return np.ascontiguousarray(turned(stored, turn))
 
-    def _window(self, top, bottom, left, right):
+    def _window(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         y, x = max(0, top - MARGIN), max(0, left - MARGIN)
         height = min(self._height, bottom + MARGIN) - y
         width = min(self._width, right + MARGIN) - x
@@ -117,7 +123,7 @@ class JpegRows:
         return pixels[top - y : bottom - y, left - x : right - x]
 
 
-def turned(pixels, orientation):
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """(H, W, C) as stored -> upright, for an EXIF orientation (Exif 2.32, 4.6.4 A) of 1 to 8."""
     flipped = {
         2: lambda: pixels[:, ::-1],

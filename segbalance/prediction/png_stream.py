@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,13 +18,15 @@ class PngWriter:
     Its pixels are grey, or places in a palette.
 
     Args:
-        file: binary file open for writing.
+        file: open for writing.
         width, height: pixels.
         bits: 8 or 16 a pixel.
         palette: uint8 (256 at most, 3) RGB of pixels of 8 bits; None for grey.
     """
 
-    def __init__(self, file, width, height, bits=8, palette=None):
+    def __init__(
+        self, file: BinaryIO, width: int, height: int, bits: int = 8, palette: np.ndarray | None = None
+    ) -> None:
         self._file = file
         self._left = height
         self._above = np.zeros((1, width * bits // 8), np.uint8)
@@ -37,7 +40,7 @@ class PngWriter:
         if palette is not None:
             self._chunk(b"PLTE", palette.tobytes())
 
-    def write(self, rows):
+    def write(self, rows: np.ndarray) -> None:
         """Appends uint8 or uint16 (R, W) rows."""
         stored = np.ascontiguousarray(rows, self._big_endian).view(np.uint8)
         lines = np.empty((len(stored), 1 + stored.shape[1]), np.uint8)
@@ -46,19 +49,19 @@ class PngWriter:
         np.subtract(stored[1:], stored[:-1], out=lines[1:, 1:])
         self._above = stored[-1:].copy()
         self._left -= len(stored)
-        self._data(self._deflate.compress(lines))
+        self._data(self._deflate.compress(lines.data))
 
-    def close(self):
+    def close(self) -> None:
         """Ends the file. Raises ValueError where rows are missing or too many."""
         if self._left:
             raise ValueError(f"{self._left} rows of the PNG are missing")
         self._data(self._deflate.flush())
         self._chunk(b"IEND", b"")
 
-    def _data(self, content):
+    def _data(self, content: bytes) -> None:
         if content:
             self._chunk(b"IDAT", content)
 
-    def _chunk(self, kind, content):
+    def _chunk(self, kind: bytes, content: bytes) -> None:
         checksum = zlib.crc32(content, zlib.crc32(kind))
         self._file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from segbalance.dataloader.working_size import shrink_photo, working_shape
 from segbalance.legacy_keras import tf
@@ -14,7 +15,7 @@ from segbalance.train.config import load_config
 from segbalance.train.folder import BEST
 
 
-def load_network(work_dir):
+def load_network(work_dir: str | Path) -> tf.keras.Model:
     """The network of a run with its best weights, in float32.
 
     Only numbers are read from the weights file; the network is built from the checked config.
@@ -35,7 +36,7 @@ def load_network(work_dir):
     return network
 
 
-def predict_mask(network, image, working_size=0):
+def predict_mask(network: tf.keras.Model, image: np.ndarray, working_size: int = 0) -> np.ndarray:
     """Photo uint8 (H, W, 3) RGB -> the network's answer at the photo's own size.
 
     It is bool (H, W), or uint8 (H, W) class ids of a network that tells several classes apart.
@@ -53,7 +54,7 @@ def predict_mask(network, image, working_size=0):
 
 
 class RunPredictor:
-    """The network of a run as a Predictor (batch_prediction.py), traced once for all batch sizes.
+    """The network of a run as a Predictor (many_photos.py), traced once for all batch sizes.
 
     Args:
         work_dir: folder of the run.
@@ -62,7 +63,7 @@ class RunPredictor:
         InputError: as `load_network`.
     """
 
-    def __init__(self, work_dir):
+    def __init__(self, work_dir: str | Path) -> None:
         config = load_config(work_dir)
         tf.keras.mixed_precision.set_global_policy("float32")  # that of a training may still be in force
         network = load_network(work_dir)
@@ -73,6 +74,6 @@ class RunPredictor:
             lambda photos: network(photos, training=False), input_signature=signature, autograph=False
         )
 
-    def __call__(self, photos):
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
         return self._predict(tf.constant(photos)).numpy()

@@ -3,20 +3,29 @@
 Memory grows with a picture's width alone.
 """
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from segbalance.dataloader.working_size import Size
+
 BAND_PIXELS = 2**18  # of a stretched band: its passes stay in the processor's cache
 NARROW = 4  # rows of a map of several classes that are widened at once, which takes memory for each class
 
+Item = TypeVar("Item")
 
-def stretched_bands(bands, size, ratio, width):
+
+def stretched_bands(
+    bands: Iterable[np.ndarray], size: Size, ratio: float, width: int
+) -> Iterator[np.ndarray]:
     """Enlarges a map to the photo's size, bilinearly between pixel centres as cv2.resize does.
 
     Args:
-        bands: iterable of float32 (R, w), or (R, w, C) with C > 1, a map of h rows from top to bottom.
+        bands: float32 (R, w), or (R, w, C) with C > 1, a map of h rows from top to bottom.
         size: (W, H) of the result.
         ratio: rows of the map in one row of the result; h / H, or a little more where the map's last row
             reaches beyond the photo.
@@ -49,21 +58,21 @@ def stretched_bands(bands, size, ratio, width):
             kept, first = kept[cut - first :], cut
 
 
-def narrow_bands(probability):
+def narrow_bands(probability: np.ndarray) -> list[np.ndarray]:
     """The rows of a map: float32 (S, S) at once, those of (S, S, C) a few at a time."""
     rows = NARROW if probability.ndim == 3 else len(probability)
     return [probability[start : start + rows] for start in range(0, len(probability), rows)]
 
 
-def most_probable(probability, size):
+def most_probable(probability: np.ndarray, size: Size) -> np.ndarray:
     """Probabilities float32 (S, S, C) -> uint8 (H, W) class ids of a photo of `size` (W, H)."""
     bands = stretched_bands(narrow_bands(probability), size, len(probability) / size[1], size[0])
     return np.concatenate([band.argmax(axis=-1).astype(np.uint8) for band in bands])
 
 
-def with_last(items):
+def with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
     """Yields (item, True for the last one)."""
-    before = []
+    before: list[Item] = []
     for item in items:
         if before:
             yield before.pop(), False
@@ -72,16 +81,16 @@ def with_last(items):
         yield item, True
 
 
-def disc(side):
+def disc(side: int) -> np.ndarray:
     """Kernel of morphology: uint8 (side, side), 1 inside of the circle; `side` is odd."""
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
-def smoothed_bands(bands, kernel):
+def smoothed_bands(bands: Iterable[np.ndarray], kernel: np.ndarray) -> Iterator[np.ndarray]:
     """Opens, then closes a mask: specks, thin spikes, then small holes and gaps go.
 
     Args:
-        bands: iterable of uint8 (R, W) of 0 and 1.
+        bands: uint8 (R, W) of 0 and 1.
         kernel: what `disc` gives.
 
     Yields:
@@ -106,13 +115,13 @@ def smoothed_bands(bands, kernel):
 class ObjectCounter:
     """Counts connected objects (diagonal neighbours touch) of a mask that comes in bands."""
 
-    def __init__(self):
-        self._areas = []
+    def __init__(self) -> None:
+        self._areas: list[np.ndarray] = []
         self._found = 0
-        self._touching = []
-        self._bottom = None
+        self._touching: list[np.ndarray] = []
+        self._bottom: np.ndarray | None = None
 
-    def add(self, mask):
+    def add(self, mask: np.ndarray) -> None:
         """The next uint8 (R, W) rows of 0 and 1."""
         ends = np.full((2, mask.shape[1]), -1)  # objects in the first and in the last row
         x, y, width, height = cv2.boundingRect(mask)
@@ -130,7 +139,7 @@ class ObjectCounter:
             self._join(self._bottom, ends[0])
         self._bottom = ends[1]
 
-    def _join(self, above, below):
+    def _join(self, above: np.ndarray, below: np.ndarray) -> None:
         columns = len(above)
         for shift in (-1, 0, 1):
             upper = above[max(shift, 0) : columns + min(shift, 0)]
@@ -138,7 +147,7 @@ class ObjectCounter:
             both = (upper >= 0) & (lower >= 0)
             self._touching.append(np.unique(np.stack([upper[both], lower[both]]), axis=1))
 
-    def areas(self):
+    def areas(self) -> np.ndarray:
         """int64 (objects,) pixels of each object."""
         if not self._found:
             return np.empty(0, np.int64)

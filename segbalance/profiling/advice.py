@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from segbalance.data_processing.manifest import Manifest
 from segbalance.dataloader.pair_cache import GB
 from segbalance.dataloader.ram_cache import BYTES_A_PLACE, FULLEST, WORDS
-from segbalance.dataloader.working_size import working_shape
+from segbalance.dataloader.working_size import Size, working_shape
 from segbalance.model.architectures import largest_size
 from segbalance.profiling.profile import CACHED_READ, OWN_STAGES, READING, REST
 from segbalance.train.config import TrainConfig
@@ -16,6 +19,8 @@ from segbalance.train.config import TrainConfig
 WORTH_IT = 1.05  # times; a setting that gains less is not named
 MUCH_SMALLER = 0.5  # of the decoded pixels; a working_size that leaves more is not tried
 NAMES = ("light", "train_fast", "cache", "working_size", "num_workers")  # of what is measured
+
+Answer = tuple[dict[str, Any] | None, str]  # what to change of the config, if anything, and a remark
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,19 @@ class Advice:
     loader_images_per_s: float
 
 
-def settings_to_try(config, manifest, cores):
+def settings_to_try(
+    config: TrainConfig, manifest: Manifest, cores: int
+) -> tuple[dict[str, Attempt], dict[str, str]]:
     """What could be set otherwise.
 
     Args:
-        config: resolved TrainConfig whose `num_workers` is chosen.
-        manifest: Manifest.
+        config: resolved, its `num_workers` chosen.
         cores: number of them.
 
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    choice = {"default": "train"} | config.transforms
+    choice = {"default": "train"} | {str(name): own for name, own in (config.transforms or {}).items()}
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {
@@ -81,25 +87,25 @@ def settings_to_try(config, manifest, cores):
     return attempts, {name: remark for name, (changes, remark) in answers.items() if not changes}
 
 
-def _as_option(changes):
+def _as_option(changes: Mapping[str, Any]) -> str:
     ((name, value),) = changes.items()
     return f"--{name} " + (f"'{json.dumps(value)}'" if isinstance(value, dict) else str(value))
 
 
-def _light(used):
+def _light(used: set[str]) -> Answer:
     if used <= {"light", "valid"}:
         return None, "the transforms are light already"
     return {"transforms": {"default": "light"}}, "augments less, which may cost accuracy"
 
 
-def _train_fast(choice, used):
+def _train_fast(choice: Mapping[str, str], used: set[str]) -> Answer:
     if "train" not in used:
         return None, "no subset has the transforms `train`"
     fast = {name: "train_fast" if pipeline == "train" else pipeline for name, pipeline in choice.items()}
     return {"transforms": fast}, "the same augmentation, the noise from a table"
 
 
-def _cache(config, photos):
+def _cache(config: TrainConfig, photos: Mapping[Size, int]) -> Answer:
     if config.cache == "ram":
         return None, "pairs are kept in memory already"
     size, limit = decoded_bytes(photos, config.working_size), int(config.cache_gb * GB)
@@ -108,7 +114,7 @@ def _cache(config, photos):
     return {"cache": "ram"}, f"the decoded pairs take {size / GB:.2f} GB; the first pass stays as slow"
 
 
-def _working_size(config, photos):
+def _working_size(config: TrainConfig, photos: Mapping[Size, int]) -> Answer:
     smaller, now = 2 * config.image_size, config.working_size
     if now and now <= smaller:
         return None, f"{now} is at most twice --image_size"
@@ -118,7 +124,7 @@ def _working_size(config, photos):
     return {"working_size": smaller}, f"leaves {left:.0%} of the decoded pixels"
 
 
-def _num_workers(config, cores):
+def _num_workers(config: TrainConfig, cores: int) -> Answer:
     if config.num_workers:
         return {"num_workers": 0}, "threads in place of processes"
     if cores == 1:
@@ -126,31 +132,28 @@ def _num_workers(config, cores):
     return {"num_workers": cores}, "processes in place of threads, once they have started"
 
 
-def decoded_photos(tables):
-    """How many different pairs of each size there are: {(width, height): count}.
-
-    Args:
-        tables: list of DataFrame of the manifest.
-    """
+def decoded_photos(tables: Sequence[pd.DataFrame]) -> dict[Size, int]:
+    """How many different pairs of each size there are in tables of the manifest."""
     rows = pd.concat(tables)
     rows = rows.drop_duplicates([name for name in ("images", "masks") if name in rows])
-    return {(int(w), int(h)): int(n) for (w, h), n in rows.value_counts(["width", "height"]).items()}
+    counts = rows.value_counts(["width", "height"])
+    return {(int(w), int(h)): int(n) for (w, h), n in zip(counts.index.tolist(), counts, strict=True)}
 
 
-def decoded_bytes(photos, working_size):
+def decoded_bytes(photos: Mapping[Size, int], working_size: int | None) -> int:
     """Bytes of pairs as `decoded_photos` counts them, at working size; photos without masks take less."""
-    shapes = {size: working_shape(size, working_size) for size in photos}
+    shapes = {size: working_shape(size, working_size or 0) for size in photos}
     return sum(4 * shapes[size][0] * shapes[size][1] * count for size, count in photos.items())
 
 
-def fits_in_ram(photos, working_size, limit):
+def fits_in_ram(photos: Mapping[Size, int], working_size: int | None, limit: int) -> bool:
     """True if a RamCache of `limit` bytes can hold pairs as `decoded_photos` counts them."""
     places = limit // BYTES_A_PLACE
     room = limit - 8 * WORDS * places
     return sum(photos.values()) <= FULLEST * places and decoded_bytes(photos, working_size) <= room
 
 
-def training_rate(loader, model, shared):
+def training_rate(loader: float, model: float | None, shared: bool) -> float:
     """Images per second of training from those of loader and model alone (None: no model).
 
     On a CPU the two take turns at the same cores (`shared`), so that their times add up; a GPU works while
@@ -161,24 +164,31 @@ def training_rate(loader, model, shared):
     return 1 / (1 / loader + 1 / model) if shared else min(loader, model)
 
 
-def weigh(stages, rates, attempts, image_size, shared, architecture="unet", backbone=None):
+def weigh(
+    stages: Mapping[str, float],
+    rates: Mapping[str, Any],
+    attempts: Mapping[str, Attempt],
+    image_size: int,
+    shared: bool,
+    architecture: str = "unet",
+    backbone: str = "",
+) -> list[Advice]:
     """What each setting would bring, from measured numbers alone.
 
     Args:
         stages: {stage: ms of one core per image} of the loader as it is, REST included.
         rates: images per second, {"loader", each of NAMES (the loader under it), "model", "training"}; the
             last two and what was not tried are None.
-        attempts: {name: Attempt}.
         image_size: pixels.
         shared: True where model and loader share the cores.
         architecture, backbone: of the model, which decide on the sizes that it takes.
 
     Returns:
-        list of Advice, the largest gain first.
+        The largest gain first.
     """
     model, expected = rates["model"], training_rate(rates["loader"], rates["model"], shared)
 
-    def advice(setting, reason, loader, model):
+    def advice(setting: str, reason: str, loader: float, model: float | None) -> Advice:
         # `training_rate` gives the ratio alone: what it gets wrong must not count as a gain.
         ratio, now = training_rate(loader, model, shared) / expected, rates["training"] or expected
         return Advice(setting, reason, now * ratio, now * (ratio - 1), loader)
@@ -195,12 +205,12 @@ def weigh(stages, rates, attempts, image_size, shared, architecture="unet", back
     return sorted(found, key=lambda advice: -advice.gain)
 
 
-def cause(name, stages):
+def cause(name: str, stages: Mapping[str, float]) -> str:
     """Which share of the loader's time the setting called `name` is about."""
     total = sum(stages.values())
     steps = [stage for stage in stages if stage not in OWN_STAGES]
     if name in ("light", "train_fast"):
-        share, heaviest = sum(stages[step] for step in steps) / total, max(steps, key=stages.get)
+        share, heaviest = sum(stages[step] for step in steps) / total, max(steps, key=stages.__getitem__)
         alone = f", {heaviest} alone {stages[heaviest] / total:.0%}"
         return f"the transforms take {share:.0%} of the loader's time{alone}"
     if name == "num_workers":
@@ -209,7 +219,7 @@ def cause(name, stages):
     return f"reading and decoding take {share:.0%} of the loader's time"
 
 
-def choose(weighed, rates, shared):
+def choose(weighed: Sequence[Advice], rates: Mapping[str, Any], shared: bool) -> Advice:
     """The Advice that gains most, or one without a setting where none gains enough."""
     now = rates["training"] or training_rate(rates["loader"], rates["model"], shared)
     if not weighed:

@@ -4,18 +4,25 @@ import gc
 import itertools
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segbalance.balancing.draws import Draws, DrawStream
+from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import NoCache
-from segbalance.dataloader.reading import PLAIN
-from segbalance.dataloader.working_size import decode_photo, shrink_mask
+from segbalance.dataloader.reading import PLAIN, BatchReader, Sample
+from segbalance.dataloader.working_size import Size, decode_photo, shrink_mask
 from segbalance.files.images import decode_colour, decode_grey, read_bytes
 from segbalance.transforms.fast import FastCompose, apply_step, by_name
 from segbalance.transforms.pipelines import reseed
 from segbalance.transforms.quiet_albumentations import A
 
 # TensorFlow takes seconds to import: the functions below do so.
+if TYPE_CHECKING:
+    from segbalance.legacy_keras import tf
 
 TURNS = 3
 WARM_UP = 2  # steps or batches before the clock: tracing, the first look-ups, the batches made ahead
@@ -33,10 +40,10 @@ class Clock:
     `clock(stage, function, ...)` calls the function and adds what it took.
     """
 
-    def __init__(self):
-        self.seconds = defaultdict(float)
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def __call__(self, stage, function, *arguments, **named):
+    def __call__(self, stage: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         started = time.perf_counter()
         result = function(*arguments, **named)
         self.seconds[stage] += time.perf_counter() - started
@@ -46,20 +53,20 @@ class Clock:
 class TimedStep(A.BaseCompose):
     """A step of a Compose that reports to a Clock; a Compose itself, so that reseeding reaches the step."""
 
-    def __init__(self, step, clock, stage, fast):
+    def __init__(self, step: A.BasicTransform | A.BaseCompose, clock: Clock, stage: str, fast: bool) -> None:
         super().__init__([step], p=1)
         self._clock, self._stage, self._fast = clock, stage, fast
 
-    def __call__(self, **data):
+    def __call__(self, **data: Any) -> dict[str, Any]:
         if not self._fast:
             return self._clock(self._stage, self.transforms[0], **data)
         pair = data["image"], data.get("mask")
         return by_name(*self._clock(self._stage, apply_step, self.transforms[0], *pair))
 
 
-def step_names(transform):
+def step_names(transform: A.Compose) -> list[str]:
     """The class name of each step of a Compose, those of a OneOf in brackets, repeated ones numbered."""
-    names = []
+    names: list[str] = []
     for step in transform.transforms:
         inside = [type(part).__name__ for part in getattr(step, "transforms", ())]
         name = type(step).__name__ + (f"({', '.join(inside)})" if inside else "")
@@ -68,7 +75,7 @@ def step_names(transform):
     return names
 
 
-def timed_transform(transform, clock):
+def timed_transform(transform: A.Compose, clock: Clock) -> A.Compose:
     """The Compose, its own copy, with a clock on each step."""
     names, fast = step_names(transform), isinstance(transform, FastCompose)
     transform.transforms = [
@@ -78,20 +85,16 @@ def timed_transform(transform, clock):
 
 
 class SampleTimer:
-    """Does what BatchReader does, stage by stage.
+    """Does what BatchReader does, stage by stage."""
 
-    Args:
-        reader: BatchReader.
-    """
-
-    def __init__(self, reader):
+    def __init__(self, reader: BatchReader) -> None:
         self.reader = reader
         self.clock = Clock()
         self.samples = 0
-        self.batch = None
-        self._transforms = {}
+        self.batch: tuple[np.ndarray, np.ndarray] | None = None
+        self._transforms: dict[int, A.Compose] = {}
 
-    def sample(self, index, position, plain):
+    def sample(self, index: int, position: int, plain: bool) -> tuple[np.ndarray, np.ndarray]:
         """One transformed pair: uint8 (S, S, 3) and (S, S), or (1, 1) of a label."""
         clock = self.clock
         sample = clock("draw", self.reader.sample, index, position, plain)
@@ -112,11 +115,11 @@ class SampleTimer:
         self.samples += 1
         return image, mask
 
-    def milliseconds(self):
+    def milliseconds(self) -> dict[str, float]:
         """{stage: milliseconds of one core per image}."""
         return {stage: 1000 * total / self.samples for stage, total in self.clock.seconds.items()}
 
-    def _read_pair(self, sample):
+    def _read_pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """As `read_pair` does."""
         clock, samples = self.clock, self.reader.samples
         encoding = samples.encodings[sample.subset]
@@ -129,16 +132,16 @@ class SampleTimer:
         size = image.shape[1::-1]
         return image, clock("decode mask", self._decode_mask, encoding, files[1], size)
 
-    def _read(self, *paths):
+    def _read(self, *paths: str | Path) -> list[bytes]:
         return [read_bytes(path) for path in paths]
 
-    def _decode_mask(self, encoding, content, size):
+    def _decode_mask(self, encoding: MaskEncoding, content: bytes, size: Size) -> np.ndarray:
         pixels = (decode_colour if encoding.kind == "colours" else decode_grey)(
             content, max_pixels=self.reader.samples.pairs.max_pixels
         )
         return shrink_mask(encoding.decode(pixels), size)
 
-    def _transform(self, index, plain):
+    def _transform(self, index: int, plain: bool) -> A.Compose:
         key = PLAIN if plain else index
         if key not in self._transforms:
             self._transforms[key] = timed_transform(
@@ -146,7 +149,7 @@ class SampleTimer:
             )
         return self._transforms[key]
 
-    def _keep(self, image, mask):
+    def _keep(self, image: np.ndarray, mask: np.ndarray) -> None:
         if self.batch is None:
             self.batch = np.empty_like(image), np.empty_like(mask)
         self.batch[0][...], self.batch[1][...] = image, mask
@@ -156,25 +159,25 @@ class FirstSteps:
     """The first steps of training round and round, so that everything is measured on the same images.
 
     Args:
-        steps: list of (draws, plain), as `DrawStream.steps` yields them.
-        draws: Draws.
+        steps: (draws, plain), as `DrawStream.steps` yields them.
         batch_size: draws a step.
     """
 
-    def __init__(self, steps, draws, batch_size):
+    def __init__(self, steps: list[tuple[np.ndarray, np.ndarray]], draws: Draws, batch_size: int) -> None:
         self._steps, self.draws, self.batch_size = steps, draws, batch_size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return iter(self._steps)
 
-    def steps(self, first_step=0):
+    def steps(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `DrawStream.steps`."""
         return itertools.islice(itertools.cycle(self._steps), first_step, None)
 
 
-def first_steps(reader, stream, seconds):
+def first_steps(reader: BatchReader, stream: DrawStream, seconds: float) -> FirstSteps:
     """The FirstSteps that a BatchReader reads in so many seconds; a cache holds their pairs afterwards."""
-    steps, read = stream.steps(), []
+    steps = stream.steps()
+    read: list[tuple[np.ndarray, np.ndarray]] = []
     reader.wait_until_ready()
     end = time.perf_counter() + seconds
     while not read or time.perf_counter() < end:
@@ -184,12 +187,12 @@ def first_steps(reader, stream, seconds):
     return FirstSteps(read, stream.draws, stream.batch_size)
 
 
-def is_cached(reader):
+def is_cached(reader: BatchReader) -> bool:
     """True if a BatchReader keeps pairs."""
     return not isinstance(reader.samples.pairs.cache, NoCache)
 
 
-def time_samples(timer, stream, seconds):
+def time_samples(timer: SampleTimer, stream: FirstSteps, seconds: float) -> None:
     """Times the images of a FirstSteps, from the beginning each time it is called."""
     steps = stream.steps()
     end = time.perf_counter() + seconds
@@ -199,12 +202,10 @@ def time_samples(timer, stream, seconds):
             timer.sample(int(index), int(position), bool(plain[item]))
 
 
-def measure_stages(reader, stream, seconds):
+def measure_stages(reader: BatchReader, stream: FirstSteps, seconds: float) -> tuple[dict[str, float], float]:
     """Stages and rate of the loader, in turn, so that a busy machine is busy for both.
 
     Args:
-        reader: BatchReader.
-        stream: FirstSteps.
         seconds: for each of the two.
 
     Returns:
@@ -217,12 +218,10 @@ def measure_stages(reader, stream, seconds):
     return timer.milliseconds(), float(np.median(rates))
 
 
-def measure_ratio(reader, base, stream, seconds):
+def measure_ratio(reader: BatchReader, base: BatchReader, stream: FirstSteps, seconds: float) -> float:
     """How many times as many images per second `reader` reads as `base` does; both take turns.
 
     Args:
-        reader, base: BatchReader.
-        stream: FirstSteps.
         seconds: for both together.
     """
     reader.wait_until_ready()
@@ -239,21 +238,30 @@ def measure_ratio(reader, base, stream, seconds):
 class LentReader:
     """A BatchReader that can be taken back from TensorFlow, which keeps every function that it has called."""
 
-    def __init__(self, reader):
+    def __init__(self, reader: BatchReader) -> None:
         self.image_size, self.mask_size = reader.image_size, reader.mask_size
-        self.batches_ahead = reader.batches_ahead
-        self._reader = reader
+        self._reader: BatchReader | None = reader
 
-    def read(self, *arguments):
+    def batches_ahead(self, batch_size: int) -> int:
+        """As `BatchReader.batches_ahead`."""
+        return self._lent().batches_ahead(batch_size)
+
+    def read(
+        self, draws: np.ndarray, plain: np.ndarray, step: int = -1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `BatchReader.read`."""
-        return self._reader.read(*arguments)
+        return self._lent().read(draws, plain, step)
 
-    def take_back(self):
+    def take_back(self) -> None:
         """Lets go of the reader."""
-        self._reader = self.batches_ahead = None
+        self._reader = None
+
+    def _lent(self) -> BatchReader:
+        assert self._reader is not None, "it was taken back"
+        return self._reader
 
 
-def measure_loader(reader, stream, seconds):
+def measure_loader(reader: BatchReader, stream: FirstSteps, seconds: float) -> float:
     """Images per second of the training dataset with nothing behind it."""
     from segbalance.dataloader.batches import training_batches
 
@@ -274,7 +282,9 @@ def measure_loader(reader, stream, seconds):
     return rate
 
 
-def measure_training(model, reader, stream, seconds):
+def measure_training(
+    model: "tf.keras.Model", reader: BatchReader, stream: FirstSteps, seconds: float
+) -> tuple[float, float]:
     """Images per second of a compiled model on one fixed batch, and of training as a whole."""
     from segbalance.dataloader.batches import training_batches
     from segbalance.legacy_keras import tf
@@ -285,19 +295,22 @@ def measure_training(model, reader, stream, seconds):
     return alone, together
 
 
-def measure_steps(model, dataset, batch_size, seconds):
+def measure_steps(
+    model: "tf.keras.Model", dataset: "tf.data.Dataset", batch_size: int, seconds: float
+) -> float:
     """Images per second of `model.fit` on an endless dataset."""
     from segbalance.legacy_keras import tf
 
     class Stopwatch(tf.keras.callbacks.Callback):
-        ends = []
+        ends: list[float] = []
 
-        def on_train_batch_end(self, batch, logs=None):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.ends.append(time.perf_counter())
             if len(self.ends) > WARM_UP and self.ends[-1] > self.ends[WARM_UP - 1] + seconds:
                 self.model.stop_training = True
 
-    Stopwatch.ends = ends = []
+    ends: list[float] = []
+    Stopwatch.ends = ends
     model.fit(dataset, steps_per_epoch=1_000_000, epochs=1, verbose=0, callbacks=[Stopwatch()])
     gc.collect()
     return batch_size * (len(ends) - WARM_UP) / (ends[-1] - ends[WARM_UP - 1])

@@ -1,8 +1,12 @@
 """Line charts as inline SVG: worked out here, drawn by templates/charts.html in the colours of the page."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 40  # margins
@@ -12,18 +16,22 @@ FEW_POINTS = 25  # up to which each is marked
 TICKS = 6
 
 
+Point = tuple[float, float]
+Mark = tuple[float, float, str]
+
+
 class Line(NamedTuple):
     """A line of a chart.
 
     Args:
         name: in the legend.
-        x, y: sequences of numbers of the same length; a None in `y` is a gap.
+        x, y: numbers, as many of both; a None in `y` is a gap.
         strong: True for the line that matters most.
     """
 
     name: str
-    x: list
-    y: list
+    x: Sequence[float]
+    y: Sequence[float | None]
     strong: bool = False
 
 
@@ -32,7 +40,7 @@ class Drawn(NamedTuple):
 
     name: str
     path: str
-    points: list
+    points: list[Point]
     style: str
 
 
@@ -43,8 +51,8 @@ class Chart:
     Args:
         title: what it shows.
         x_label, y_label: of the axes.
-        lines: list of Line.
-        marks: list of (x, y, text), points to be seen.
+        lines: what is drawn.
+        marks: (x, y, text) of points to be seen.
         y_range: (lowest, highest) that must be shown; the lines' own by default.
         x_range: the same of the other axis.
         whole_x: True where only whole numbers of x mean something.
@@ -53,13 +61,13 @@ class Chart:
     title: str
     x_label: str
     y_label: str
-    lines: list
-    marks: tuple = ()
-    y_range: tuple | None = None
-    x_range: tuple | None = None
+    lines: Sequence[Line]
+    marks: Sequence[Mark] = ()
+    y_range: Point | None = None
+    x_range: Point | None = None
     whole_x: bool = False
 
-    def limits(self, axis):
+    def limits(self, axis: str) -> Point:
         """(lowest, highest) value of an axis, `x` or `y`."""
         values = [value for line in self.lines for value in getattr(line, axis) if value is not None]
         low, high = getattr(self, f"{axis}_range") or (min(values, default=0), max(values, default=1))
@@ -67,14 +75,14 @@ class Chart:
             low, high = low - 0.5, high + 0.5
         return low, high
 
-    def place(self, x, y):
+    def place(self, x: float, y: float) -> Point:
         """(x, y) of a point in the drawing, from its upper left corner on."""
         (left, right), (low, high) = self.limits("x"), self.limits("y")
         across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
         down = HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
         return round(across, 2), round(down, 2)
 
-    def ticks(self, axis):
+    def ticks(self, axis: str) -> list[tuple[float, str]]:
         """[(place, text)] along an axis."""
         (left, _), (low, _) = self.limits("x"), self.limits("y")
         values = tick_values(*self.limits(axis), whole=axis == "x" and self.whole_x)
@@ -82,9 +90,10 @@ class Chart:
             return [(self.place(value, low)[0], f"{value:g}") for value in values]
         return [(self.place(left, value)[1], f"{value:g}") for value in values]
 
-    def drawn(self):
-        """The lines as list of Drawn."""
-        result, number = [], 0
+    def drawn(self) -> list[Drawn]:
+        """The lines as they are drawn."""
+        result: list[Drawn] = []
+        number = 0
         for line in self.lines:
             style = "strong" if line.strong else f"colour{number % COLOURS}"
             style += " dashed" if number >= COLOURS and not line.strong else ""
@@ -101,12 +110,12 @@ class Chart:
             result.append(Drawn(line.name, "".join(path), few, style))
         return result
 
-    def drawn_marks(self):
+    def drawn_marks(self) -> list[Mark]:
         """[(x, y, text)] of the marks in the drawing."""
         return [(*self.place(x, y), text) for x, y, text in self.marks]
 
 
-def tick_values(low, high, whole=False):
+def tick_values(low: float, high: float, whole: bool = False) -> list[float]:
     """About TICKS round numbers from `low` to `high`: multiples of 1, 2, 2.5 or 5 times a power of ten."""
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
@@ -118,22 +127,22 @@ def tick_values(low, high, whole=False):
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def history_charts(history, best):
+def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
     """Charts of the scores, loss and learning rate over the epochs.
 
     Args:
-        history: DataFrame of history.csv, of one foreground, of several classes or of a classification.
+        history: history.csv, of one foreground, of several classes or of a classification.
         best: its row of the best epoch.
     """
     epochs = history["epoch"].tolist()
 
-    def line(name, column, strong=False):
+    def line(name: str, column: str, strong: bool = False) -> Line:
         values = [float(value) if math.isfinite(value) else None for value in history[column]]
         return Line(name, epochs, values, strong)
 
-    def scores(score, title, part=None, title_of_all="all"):
+    def scores(score: str, title: str, part: str | None = None, title_of_all: str = "all") -> Chart:
         prefix = f"val_{part or score}_"
-        columns = [column for column in history if column.startswith(prefix)]
+        columns = [column for column in history.columns if column.startswith(prefix)]
         lines = [line(column.removeprefix(prefix), column) for column in columns]
         lines.append(line(title_of_all, f"val_{score}", strong=True))
         mark = (best["epoch"], best[f"val_{score}"], "best epoch")
@@ -142,22 +151,22 @@ def history_charts(history, best):
 
     losses = [line("training", "loss"), line("validation", "val_loss")]
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
-    rate = [line("learning rate", "learning_rate")]
+    rate, highest_rate = [line("learning rate", "learning_rate")], float(history["learning_rate"].max())
     if "val_iou" not in history:
         charts = [scores("balanced_accuracy", "recall", "recall", "balanced accuracy")]
     else:
         charts = [scores("iou", "IoU")]
-    if any(column.startswith("val_class_iou_") for column in history):
+    if any(column.startswith("val_class_iou_") for column in history.columns):
         charts += [scores("iou", "IoU of the classes", "class_iou", "mean")]
     return [
         *charts,
         scores("f1", "F1"),
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
-        Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, max(rate[0].y)), whole_x=True),
+        Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, highest_rate), whole_x=True),
     ]
 
 
-def threshold_charts(evaluation):
+def threshold_charts(evaluation: Mapping[str, Any]) -> list[Chart]:
     """Charts of the scores over the threshold, and of precision over recall, from evaluation_valid.json."""
     curve, best, used = evaluation["curve"], evaluation["best_threshold"], evaluation["threshold"]
     thresholds = [row["threshold"] for row in curve]
@@ -187,7 +196,7 @@ def threshold_charts(evaluation):
     ]
 
 
-def tenth_below(values):
+def tenth_below(values: Iterable[float | None]) -> float:
     """The largest of 0, 0.1, ..., 0.9 that is not above any of the scores; None among them is passed over."""
     lowest = min((value for value in values if value is not None), default=0)
     return min(math.floor(10 * lowest), 9) / 10

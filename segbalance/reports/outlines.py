@@ -1,15 +1,19 @@
 """Photos shrunk for looking at, with the outlines of their masks."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
 
-def outlined_photo(photo, masks, longest):
+def outlined_photo(
+    photo: np.ndarray, masks: Iterable[tuple[np.ndarray, tuple[int, ...]]], longest: int
+) -> np.ndarray:
     """The photo with its longer side at `longest` pixels, and outlines of one pixel: uint8 (h, w, 3).
 
     Args:
         photo: uint8 (H, W, 3) RGB.
-        masks: list of (bool or 0/1 mask (H, W), colour as (red, green, blue)).
+        masks: (bool or 0/1 mask (H, W), colour as (red, green, blue)).
     """
     scale = longest / max(photo.shape[:2])
     size = (max(round(photo.shape[1] * scale), 1), max(round(photo.shape[0] * scale), 1))

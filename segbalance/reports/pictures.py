@@ -3,18 +3,23 @@
 import dataclasses
 import gc
 import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from segbalance.balancing.ledger import read_skipped
-from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR
+from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
+from segbalance.data_processing.manifest import Manifest
+from segbalance.dataloader.pair_cache import PairReader
+from segbalance.dataloader.reading import BatchReader, Sample
 from segbalance.dataloader.working_size import decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable
 from segbalance.reports.pages import picture_source, pointer_part
+from segbalance.train.config import TrainConfig
 from segbalance.train.inputs import checked_plan, training_parts
 from segbalance.transforms.pipelines import apply_transform, valid_transform
 
@@ -22,6 +27,10 @@ LONGEST = 288  # pixels of a picture's longer side
 SAMPLES = 6  # of each subset's training images
 KINDS = ("worst", "median", "best")
 BACKDROP = 254  # marks pixels that are right; no class has this id
+
+
+Part = tuple[str, str, str]  # kind, colour, SVG path data
+Example = Mapping[str, Any]  # a row of the evaluation's report
 
 
 class Picture(NamedTuple):
@@ -41,17 +50,20 @@ class Picture(NamedTuple):
     width: int
     height: int
     name: str
-    layers: dict
+    layers: dict[str, str]
     pointer: str | None = None
-    parts: tuple = ()
+    parts: tuple[Part, ...] = ()
 
     @property
-    def file(self):
+    def file(self) -> str:
         """The name without its folders."""
         return self.name.rpartition("/")[2]
 
 
-def outlines(mask):
+Sections = list[tuple[str, list[tuple[str, list[Picture]]]]]  # of subsets, and in each of KINDS
+
+
+def outlines(mask: np.ndarray) -> str:
     """SVG path data along the outlines of a bool mask (H, W), holes included; empty for an empty mask."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # Pixels are counted from their middle, which lies half a pixel from the picture's corner.
@@ -61,7 +73,9 @@ def outlines(mask):
     )
 
 
-def compared(photo, mask, probability, threshold, name, pointer):
+def compared(
+    photo: np.ndarray, mask: np.ndarray, probability: np.ndarray, threshold: float, name: str, pointer: str
+) -> Picture:
     """Picture of a photo with its true and its predicted mask.
 
     Args:
@@ -77,14 +91,15 @@ def compared(photo, mask, probability, threshold, name, pointer):
     return Picture(picture_source(shrink_photo(photo, size)), *size, name, paths, pointer)
 
 
-def compared_classes(photo, ids, probability, classes, name, pointer):
+def compared_classes(
+    photo: np.ndarray, ids: np.ndarray, probability: np.ndarray, classes: Classes, name: str, pointer: str
+) -> Picture:
     """Picture of a photo with the outlines of its true and predicted classes, all but the background's.
 
     Args:
         photo: uint8 (H, W, 3) RGB.
         ids: uint8 (H, W) class ids.
         probability: float32 (S, S, C) of the network.
-        classes: Classes.
     """
     size = working_shape(photo.shape[1::-1], LONGEST)
     true, found = shrink_mask(ids, size), most_probable(probability, size)
@@ -100,18 +115,26 @@ def compared_classes(photo, ids, probability, classes, name, pointer):
     return Picture(picture_source(shrink_photo(photo, size)), *size, name, {}, pointer, tuple(parts))
 
 
-def class_parts(ids, classes):
+def class_parts(ids: np.ndarray, classes: Classes) -> tuple[Part, ...]:
     """The outlines of each class in a mask (uint8 (H, W)), and of what is ignored, as parts of a Picture."""
     shown = _shown("truth-class", classes)
     parts = [(kind, colour, outlines(ids == number)) for kind, number, colour in shown]
     return (*parts, ("ignored", IGNORED_COLOUR, outlines(ids == IGNORED)))
 
 
-def _shown(kind, classes, first=1):
+def _shown(kind: str, classes: Classes, first: int = 1) -> list[tuple[str, int, str]]:
     return [(kind, number, classes.colours[number]) for number in range(first, len(classes))]
 
 
-def gallery(examples, manifest, pairs, predict, image_size, threshold, classes=None):
+def gallery(
+    examples: Mapping[str, Mapping[str, Sequence[Example]]],
+    manifest: Manifest,
+    pairs: PairReader,
+    predict: Callable[[np.ndarray], np.ndarray],
+    image_size: int,
+    threshold: float,
+    classes: Classes | None = None,
+) -> Sections:
     """The examples of every subset as pictures.
 
     Args:
@@ -129,9 +152,9 @@ def gallery(examples, manifest, pairs, predict, image_size, threshold, classes=N
     if manifest.task == "classification":
         return _sections(examples, lambda row, pointer: thumbnail(manifest, row, pairs, pointer))
 
-    def picture(row, pointer):
-        paths = [manifest.data_root / row[column] for column in ("images", "masks")]
-        photo, mask = pairs.read(*map(str, paths), manifest.encoding)
+    def picture(row: Example, pointer: str) -> Picture:
+        image_path, mask_path = (str(manifest.data_root / row[column]) for column in ("images", "masks"))
+        photo, mask = pairs.read(image_path, mask_path, manifest.encoding)
         small, _ = apply_transform(resize, photo, mask)
         probability = np.asarray(predict(small[None]))[0]
         if classes:
@@ -141,16 +164,19 @@ def gallery(examples, manifest, pairs, predict, image_size, threshold, classes=N
     return _sections(examples, picture)
 
 
-def thumbnail(manifest, row, pairs, pointer):
+def thumbnail(manifest: Manifest, row: Example, pairs: PairReader, pointer: str) -> Picture:
     """Picture of a photo alone, small; arguments as for `gallery`."""
     path = manifest.data_root / row["images"]
     photo, _ = decode_photo(read_bytes(path), path, LONGEST, pairs.max_pixels)
-    return Picture(picture_source(photo), *photo.shape[1::-1], row["images"], {}, pointer)
+    height, width = photo.shape[:2]
+    return Picture(picture_source(photo), width, height, row["images"], {}, pointer)
 
 
-def _sections(examples, picture):
+def _sections(
+    examples: Mapping[str, Mapping[str, Sequence[Example]]], picture: Callable[[Example, str], Picture]
+) -> Sections:
     """`picture(row, pointer)` of all rows, as `gallery` returns them."""
-    sections = []
+    sections: Sections = []
     for subset, kinds in examples.items():
         start = f"/evaluation/examples/{pointer_part(subset)}"
         drawn = [
@@ -162,17 +188,20 @@ def _sections(examples, picture):
     return sections
 
 
-def training_samples(config, manifest):
+def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str, str, list[Picture]]]:
     """The first augmented images of each subset, bit for bit as the run trained on them.
 
     Returns:
-        [(subset, name of its transform, list of Picture)]
+        [(subset, name of its transform, its pictures)]
     """
+    assert config.work_dir is not None, "a run has a folder"
     plan, transforms = checked_plan(config, manifest)
     here = dataclasses.replace(config, num_workers=0, cache="off")
     reader, stream = training_parts(here, manifest, plan, transforms)
     reader.bad_files.replay(read_skipped(config.work_dir))
-    drawn = {name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share}
+    drawn: dict[str, list[Picture]] = {
+        name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share
+    }
     steps = stream.steps()
     for draws, plain in itertools.islice(steps, config.steps_per_epoch):
         for draw in draws[~plain].tolist():
@@ -184,13 +213,16 @@ def training_samples(config, manifest):
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    default = config.transforms.get("default", "train")
-    return [(name, config.transforms.get(name, default), own) for name, own in drawn.items()]
+    choice = config.transforms or {}
+    default = choice.get("default", "train")
+    return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 
 
-def _sample(reader, sample, config):
+def _sample(reader: BatchReader, sample: Sample, config: TrainConfig) -> Picture:
     image, mask = reader.samples.read(sample)
-    size, layers, parts = working_shape(image.shape[1::-1], LONGEST // 2), {}, ()
+    size = working_shape(image.shape[1::-1], LONGEST // 2)
+    layers: dict[str, str] = {}
+    parts: tuple[Part, ...] = ()
     if not config.classes:
         layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
     elif not config.is_classification:

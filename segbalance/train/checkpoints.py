@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segbalance.errors import InputError
 from segbalance.files.writing import json_text
@@ -31,20 +33,22 @@ class Checkpoint:
     """
 
     path: Path
-    state: dict
+    state: dict[str, Any]
 
     @property
-    def variables(self):
+    def variables(self) -> str:
         """What tf.train.Checkpoint.read takes."""
         return str(self.path / VARIABLES)
 
 
-def checkpoint_name(epoch, step):
+def checkpoint_name(epoch: int, step: int) -> str:
     """Name of the checkpoint after `epoch` whole epochs, validation included, and `step` training steps."""
     return f"epoch{epoch:05d}-step{step:09d}"
 
 
-def save_checkpoint(run_folder, name, write_variables, state):
+def save_checkpoint(
+    run_folder: str | Path, name: str, write_variables: Callable[[str], object], state: dict[str, Any]
+) -> None:
     """Writes a checkpoint, then removes all but the last two.
 
     Args:
@@ -80,16 +84,16 @@ def save_checkpoint(run_folder, name, write_variables, state):
         _remove(old)
 
 
-def newest_checkpoint(run_folder):
+def newest_checkpoint(run_folder: str | Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint of a run that is whole.
 
     Returns:
-        (Checkpoint or None, list of str: what is wrong with each newer one)
+        (Checkpoint or None, what is wrong with each newer one)
 
     Raises:
         InputError: there are checkpoints, but all are damaged.
     """
-    problems = []
+    problems: list[str] = []
     for path in _found(Path(run_folder, CHECKPOINTS)):
         try:
             return Checkpoint(path, _checked_state(path)), problems
@@ -104,11 +108,11 @@ def newest_checkpoint(run_folder):
     return None, problems
 
 
-def remove_others(run_folder, kept):
+def remove_others(run_folder: str | Path, kept: Checkpoint | None) -> None:
     """Removes what the run goes on without: damaged checkpoints, and what was being written at its end.
 
     Args:
-        kept: Checkpoint that the run goes on from, or None.
+        kept: what the run goes on from, if anything.
     """
     folder = Path(run_folder, CHECKPOINTS)
     for path in folder.glob(".*.tmp"):
@@ -118,22 +122,22 @@ def remove_others(run_folder, kept):
             _remove(path)
 
 
-def _found(folder):
+def _found(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first."""
     return sorted(folder.glob("epoch*-step*"), reverse=True)
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     # Renamed first: what is removed in part must not look like a checkpoint.
     removed = path.with_name(f".{path.name}.tmp")
     path.rename(removed)
     shutil.rmtree(removed)
 
 
-def _checked_state(path):
+def _checked_state(path: Path) -> dict[str, Any]:
     """Content of state.json. Raises OSError or ValueError where anything is missing or changed."""
     lines = (path / HASHES).read_text(encoding="utf-8").splitlines()
-    hashes = dict(reversed(line.split("  ", 1)) for line in lines)
+    hashes = dict(line.split("  ", 1)[::-1] for line in lines)
     if STATE not in hashes or len(hashes) < 2:
         raise ValueError(f"{HASHES} does not name all files")
     for name, expected in hashes.items():
@@ -144,12 +148,12 @@ def _checked_state(path):
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path):
+def _flush(path: Path) -> None:
     """Waits until a file or folder is on the disk, so that a rename never comes before its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -2,11 +2,15 @@
 
 import json
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 
 from segbalance.errors import InputError, listing
 
 
-def trusted_transforms(stored, given, source):
+def trusted_transforms(
+    stored: Mapping[str, str], given: Mapping[str, str] | None, source: str | Path
+) -> Mapping[str, str]:
     """Which subset gets which pipeline, from a config.yaml that may come from elsewhere.
 
     What is not built in is code, and so is a path. It is run only where the user's own command line names it.

@@ -9,6 +9,8 @@ Images are uint8 (H, W, 3), RGB; masks are uint8 (H, W), or None throughout wher
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +27,13 @@ SIZE_PLACES, SIGN_PLACES = 2**21, 2**11  # in the tables of noise, from which a 
 BLOCK = 2**19  # values that are read from one place: an image of 418 x 418 pixels
 LEVELS = np.arange(256, dtype=np.uint8)
 
+Pair = tuple[np.ndarray, np.ndarray | None]  # image and mask
+
 
 class FastCompose(A.Compose):
     """Compose that is cheaper for a uint8 RGB image, alone or with its mask, and else the same."""
 
-    def __call__(self, *args, force_apply=False, **data):
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> dict[str, Any]:
         """image=uint8 (H, W, 3), mask=uint8 (H, W), which may be missing -> dict of the same."""
         if args or self.save_applied_params or not (is_image(data) or is_image_with_mask(data)):
             return super().__call__(*args, force_apply=force_apply, **data)
@@ -42,12 +46,12 @@ class FastCompose(A.Compose):
         return by_name(image, mask)
 
 
-def by_name(image, mask):
+def by_name(image: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:
     """The arguments that a library transform takes, and the results that it gives."""
     return {"image": image} if mask is None else {"image": image, "mask": mask}
 
 
-def is_image(data):
+def is_image(data: dict[str, Any]) -> bool:
     """True if the dict holds a uint8 (H, W, 3) image and nothing else."""
     image = data.get("image")
     return (
@@ -58,7 +62,7 @@ def is_image(data):
     )
 
 
-def is_image_with_mask(data):
+def is_image_with_mask(data: dict[str, Any]) -> bool:
     """True if the dict holds a uint8 (H, W, 3) image, a uint8 (H, W) mask and nothing else."""
     if data.keys() != {"image", "mask"}:
         return False
@@ -72,7 +76,9 @@ def is_image_with_mask(data):
     )
 
 
-def apply_step(step, image, mask, force=False):
+def apply_step(
+    step: A.BasicTransform | A.BaseCompose, image: np.ndarray, mask: np.ndarray | None, force: bool = False
+) -> Pair:
     """The image and mask that a transform or OneOf makes of the two; `force` as `force_apply`."""
     if type(step) is A.OneOf:
         if force or step.py_random.random() < step.p:
@@ -85,17 +91,17 @@ def apply_step(step, image, mask, force=False):
     return changed["image"], changed.get("mask")
 
 
-def flip_left_right(step, image, mask):
+def flip_left_right(step: A.HorizontalFlip, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.HorizontalFlip does."""
     return cv2.flip(image, 1), None if mask is None else cv2.flip(mask, 1)
 
 
-def flip_upside_down(step, image, mask):
+def flip_upside_down(step: A.VerticalFlip, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.VerticalFlip does."""
     return cv2.flip(image, 0), None if mask is None else cv2.flip(mask, 0)
 
 
-def affine(step, image, mask):
+def affine(step: A.Affine, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.Affine does."""
     if step.fit_output:
         return library(step, image, mask)
@@ -110,7 +116,13 @@ def affine(step, image, mask):
     return image, mask
 
 
-def affine_matrix(scale, rotate, shear, translate, centre):
+def affine_matrix(
+    scale: dict[str, float],
+    rotate: float,
+    shear: dict[str, float],
+    translate: dict[str, float],
+    centre: tuple[float, float],
+) -> np.ndarray:
     """The map of pixels that are scaled, rotated, sheared and moved about a centre, in this order.
 
     Args:
@@ -134,14 +146,14 @@ def affine_matrix(scale, rotate, shear, translate, centre):
 
 
 @functools.cache
-def noise_tables():
+def noise_tables() -> tuple[np.ndarray, np.ndarray]:
     """Absolute values of a standard normal, float32, and signs, uint8 0 or 255; the same in every process."""
     rng = np.random.default_rng(0)
     sizes = np.abs(rng.standard_normal(SIZE_PLACES + BLOCK, np.float32))
     return sizes, 255 * rng.integers(0, 2, SIGN_PLACES + BLOCK, np.uint8)
 
 
-def gauss_noise(step, image, mask):
+def gauss_noise(step: A.GaussNoise, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.GaussNoise does, with noise that is read from tables at random places.
 
     Like the library, it adds sigma times a standard normal value, rounded towards zero, to each pixel and
@@ -153,7 +165,8 @@ def gauss_noise(step, image, mask):
         return library(step, image, mask)
     sigma, _ = (255 * step.py_random.uniform(*limits) for limits in (step.std_range, step.mean_range))
     # One draw of 32 bits takes as much from the generator as the library's seed of its noise does.
-    draws = step.random_generator.integers(SIZE_PLACES * SIGN_PLACES, size=-(-image.size // BLOCK)).tolist()
+    blocks = -(-image.size // BLOCK)
+    draws: list[int] = step.random_generator.integers(SIZE_PLACES * SIGN_PLACES, size=blocks).tolist()
     noisy = np.empty(image.shape, np.uint8)
     source, target = image.reshape(-1), noisy.reshape(-1)
     for start, draw in zip(range(0, image.size, BLOCK), draws, strict=True):
@@ -162,7 +175,7 @@ def gauss_noise(step, image, mask):
     return noisy, mask
 
 
-def _add_noise(levels, sigma, size_place, sign_place, noisy):
+def _add_noise(levels: np.ndarray, sigma: float, size_place: int, sign_place: int, noisy: np.ndarray) -> None:
     """Writes uint8 (N,) `levels` with the noise of two places into `noisy`."""
     sizes, signs = noise_tables()
     signs = signs[sign_place : sign_place + levels.size]
@@ -174,14 +187,14 @@ def _add_noise(levels, sigma, size_place, sign_place, noisy):
     cv2.bitwise_xor(noisy, signs, dst=noisy)
 
 
-def gaussian_blur(step, image, mask):
+def gaussian_blur(step: A.GaussianBlur, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.GaussianBlur does."""
     sigma, size = step.py_random.uniform(*step.sigma_limit), step.py_random.randint(*step.blur_limit)
     kernel = create_gaussian_kernel_1d(sigma, size)
     return cv2.sepFilter2D(image, -1, kernel, kernel), mask
 
 
-def hue_saturation_value(step, image, mask):
+def hue_saturation_value(step: A.HueSaturationValue, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.HueSaturationValue does, with its arithmetic done once for each of the 256 levels."""
     shifts = step.get_params()
     hues = np.mod(LEVELS + shifts["hue_shift"], 180).astype(np.uint8)
@@ -193,20 +206,20 @@ def hue_saturation_value(step, image, mask):
     return cv2.cvtColor(cv2.merge(channels), cv2.COLOR_HSV2RGB), mask
 
 
-def resize(step, image, mask):
+def resize(step: A.Resize, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """As A.Resize does."""
     size = (step.width, step.height)
     image = cv2.resize(image, size, interpolation=step.interpolation)
     return image, None if mask is None else cv2.resize(mask, size, interpolation=step.mask_interpolation)
 
 
-def library(step, image, mask):
+def library(step: A.BasicTransform, image: np.ndarray, mask: np.ndarray | None) -> Pair:
     """What the library makes of the two once it is settled that the step is applied."""
     changed = step(**by_name(image, mask), force_apply=True)
     return changed["image"], changed.get("mask")
 
 
-FAST_STEPS = {
+FAST_STEPS: dict[type, Callable[[Any, np.ndarray, np.ndarray | None], Pair]] = {
     A.HorizontalFlip: flip_left_right,
     A.VerticalFlip: flip_upside_down,
     A.Affine: affine,

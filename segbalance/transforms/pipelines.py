@@ -9,23 +9,24 @@ import importlib
 import os
 import random
 import sys
+from collections.abc import Callable, Collection, Mapping
 
 import cv2
 import numpy as np
 
 from segbalance.errors import InputError
 from segbalance.transforms.fast import FastCompose
-from segbalance.transforms.own_file import HOW_TO_BEGIN, own_file
+from segbalance.transforms.own_file import HOW_TO_BEGIN, OwnFile, own_file
 from segbalance.transforms.quiet_albumentations import A
 
 
-def resize(image_size):
+def resize(image_size: int) -> A.Resize:
     """The last step of every pipeline."""
     # Plain nearest neighbour rounds down and so moves the mask by half an output pixel against the photo.
     return A.Resize(image_size, image_size, mask_interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def train_transform(image_size):
+def train_transform(image_size: int) -> A.Compose:
     """The nail tutorial's augmentation in the words of albumentations 2."""
     return A.Compose(
         [
@@ -58,17 +59,17 @@ def train_transform(image_size):
     )
 
 
-def fast_train_transform(image_size):
+def fast_train_transform(image_size: int) -> A.Compose:
     """`train` at less cost: equal samples from equal seeds, but for noise of equal statistics."""
     return FastCompose(train_transform(image_size).transforms)
 
 
-def valid_transform(image_size):
+def valid_transform(image_size: int) -> A.Compose:
     """Resizing alone."""
     return A.Compose([resize(image_size)])
 
 
-def light_transform(image_size):
+def light_transform(image_size: int) -> A.Compose:
     """Flips and mild light: for large subsets that bring their own variety."""
     return A.Compose(
         [
@@ -80,7 +81,7 @@ def light_transform(image_size):
     )
 
 
-def strong_transform(image_size):
+def strong_transform(image_size: int) -> A.Compose:
     """Wide geometry, colour and quality changes: for small subsets whose images return often."""
     return A.Compose(
         [
@@ -119,7 +120,7 @@ def strong_transform(image_size):
     )
 
 
-TRANSFORMS = {
+TRANSFORMS: dict[str, Callable[[int], A.Compose]] = {
     "train": train_transform,
     "train_fast": fast_train_transform,
     "valid": valid_transform,
@@ -128,7 +129,9 @@ TRANSFORMS = {
 }
 
 
-def subset_transforms(choice, subsets, image_size, with_masks=True):
+def subset_transforms(
+    choice: Mapping[str, str], subsets: Collection[str], image_size: int, with_masks: bool = True
+) -> dict[str, A.Compose]:
     """The pipeline of each subset, tried out once.
 
     Args:
@@ -154,7 +157,7 @@ def subset_transforms(choice, subsets, image_size, with_masks=True):
     return {subset: pipelines[name] for subset, name in names.items()}
 
 
-def build_transform(name, image_size, with_mask=True):
+def build_transform(name: str, image_size: int, with_mask: bool = True) -> A.Compose:
     """Builds and tries the pipeline called `name`. Raises InputError as `subset_transforms` does."""
     function = TRANSFORMS.get(name) or _own_function(name)
     try:
@@ -170,13 +173,13 @@ def build_transform(name, image_size, with_mask=True):
     return transform
 
 
-def unknown_transform(name, file=None):
+def unknown_transform(name: str, file: OwnFile | None = None) -> InputError:
     """The InputError for a name without a colon that is not built in; `file` is the OwnFile, if any."""
     known = [*TRANSFORMS, *(file.functions if file else [])]
     return InputError(f"transform {name!r} is unknown; known: {', '.join(known)}, or package.module:function")
 
 
-def _own_function(name):
+def _own_function(name: str) -> Callable[[int], A.Compose]:
     file = own_file()
     if file and file.holds(name):
         return file.function(name)
@@ -201,7 +204,7 @@ def _own_function(name):
         ) from None
 
 
-def _try_out(name, transform, image_size, with_mask):
+def _try_out(name: str, transform: A.Compose, image_size: int, with_mask: bool) -> None:
     """Runs the pipeline on two made-up photos, taller and wider than the output."""
     for height, width in ((image_size + 40, image_size + 9), (image_size - 7, image_size + 60)):
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -210,7 +213,7 @@ def _try_out(name, transform, image_size, with_mask):
         check_sample(name, *apply_transform(transform, image, mask), image_size)
 
 
-def check_sample(name, image, mask, image_size):
+def check_sample(name: str, image: np.ndarray, mask: np.ndarray | None, image_size: int) -> None:
     """Raises InputError unless a pipeline's output has the shapes and types that batches need.
 
     Args:
@@ -231,7 +234,7 @@ def check_sample(name, image, mask, image_size):
         )
 
 
-def reseed(transform, sample_seed):
+def reseed(transform: A.Compose, sample_seed: int) -> None:
     """Makes the next call of `transform` a function of `sample_seed` (int) alone.
 
     Seven times cheaper than Compose.set_random_seed, and as repeatable.
@@ -239,7 +242,9 @@ def reseed(transform, sample_seed):
     transform.set_random_state(np.random.default_rng(sample_seed), random.Random(sample_seed))
 
 
-def apply_transform(transform, image, mask):
+def apply_transform(
+    transform: A.Compose, image: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 (H, W, 3) and (H, W) or None through a Compose; the mask comes back as (H, W) or None too."""
     if mask is None:
         return transform(image=image)["image"], None

@@ -3,14 +3,16 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 # It asks the network for a newer version of itself at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
 @contextlib.contextmanager
-def _without(module):
-    sys.modules[module] = None  # to import it fails, which Albumentations takes as «not installed»
+def _without(module: str) -> Iterator[None]:
+    # To import it fails, which Albumentations takes as «not installed».
+    sys.modules[module] = None  # type: ignore[assignment]  # documented, but not in the types of sys
     try:
         yield
     finally:

@@ -244,5 +244,5 @@ def test_an_onnx_file_of_others_is_refused(copy_of, tmp_path):
 
 def test_a_missing_package_is_named(small_exports, stub):
     stub(exported_model.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -r requirements-exp"):
+    with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -e ...export"):
         load_exported(small_exports[1]["onnx-fixed"])
