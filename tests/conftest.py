@@ -244,7 +244,8 @@ def full_disk(stub):
     return fill
 
 
-def pytest_collection_finish():
-    """What is imported stays: or each `gc.collect()` of a test would look through all of TensorFlow."""
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_stays():
+    """Or each `gc.collect()` of a test would look through all of TensorFlow, which was imported before."""
     gc.collect()
     gc.freeze()
