@@ -10,16 +10,22 @@ import pytest
 from filelock import FileLock
 
 from tests.support.data import TINY, write_data
+from tests.support.places import ROOT
 from tests.support.stubs import Stubs, stubbing
 
-LONGEST = (
-    "test_architectures.py",
-    "test_resuming.py",
-    "test_fitting.py",
-    "test_classification.py",
-    "test_skipping.py",
-    "test_predict.py",
-)
+LONGEST = [
+    "model/test_architectures.py",
+    "balancing/test_any_dataset.py",
+    "train/test_fitting.py",
+    "train/test_resuming.py",
+    "runs/test_classification.py",
+    "profiling/test_profile.py",
+    "runs/test_leaving.py",
+    "dataloader/test_batches.py",
+    "model/test_networks.py",
+    "commands/test_replay.py",
+    "balancing/test_skipping.py",
+]
 
 
 @pytest.fixture
@@ -227,7 +233,8 @@ def small_exports(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     """The longest modules come first, so that no worker is left alone with one of them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_report_header():

@@ -189,7 +189,7 @@ def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
 
 
 def link_guard(root, outside):
-    """The `leads_out` of image_files.walk_files: True for a link out of the DataRoot.
+    """The `leads_out` of walk_files: True for a link out of the DataRoot.
 
     Args:
         outside: dict that gets {path of the link, relative to the root: where it leads}.

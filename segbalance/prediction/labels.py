@@ -35,7 +35,7 @@ def predict_labels(
     """Predicts the class of each photo.
 
     Args:
-        predictor: Predictor (batch_prediction.py) that gives float32 (B, 1, 1, C).
+        predictor: Predictor (many_photos.py) that gives float32 (B, 1, 1, C).
         paths: list of the photos' paths.
         classes: names of the classes, by id.
         with_probabilities: False for an exported model that gives ids alone.

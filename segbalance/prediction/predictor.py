@@ -53,7 +53,7 @@ def predict_mask(network, image, working_size=0):
 
 
 class RunPredictor:
-    """The network of a run as a Predictor (batch_prediction.py), traced once for all batch sizes.
+    """The network of a run as a Predictor (many_photos.py), traced once for all batch sizes.
 
     Args:
         work_dir: folder of the run.

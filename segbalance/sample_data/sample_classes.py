@@ -71,7 +71,7 @@ def write_photo(folder, photo, seed, image_size):
 
 
 def make_class_data(output, seed=0, scale=1.0, image_size=300, progress=True, workers=None):
-    """Writes the whole set below the folder `output`, or nothing; see sample_data.make_sample_data.
+    """Writes the whole set below the folder `output`, or nothing; see rendering.make_sample_data.
 
     Returns:
         {class: {"train": images, "valid": images}}
