@@ -1,4 +1,4 @@
-"""Any tf.data.Dataset of classes -> a balanced one, by the strategies of balancing.py.
+"""Any tf.data.Dataset of classes -> a balanced one, by the strategies of plan.py.
 
 Every class has a loader, the dataset filtered, in passes without end. The loaders are mixed by
 `sample_from_datasets`, or in an order of their own where a strategy promises exact numbers. What costs time,
@@ -75,7 +75,7 @@ def balance_dataset(
     repeated up to the largest; every element comes at least once, and none more than once oftener than
     another of its class. `exact`: batches without end, each with the same number of every class, or by
     `shares`. `none`: the dataset's own passes, without end. `loss`: the same, in triples (image, label,
-    weight) for Keras; the weight is that of `balancing.class_weights`, float32 ().
+    weight) for Keras; the weight is that of `plan.class_weights`, float32 ().
 
     What `dataset` does by itself (reading, decoding) it does for all its N elements once to count them,
     unless `counts` is given; and for all N again in every pass of every class, for a class's loader finds its

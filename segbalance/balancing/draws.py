@@ -3,8 +3,8 @@
 A draw is one integer: `position * subsets + subset`, the position counting what that subset's loader has
 handed out. Row and sample seed follow from it, so shuffling and mixing move integers, never pixels.
 
-An order (`ExactBatches`, `OversampledPasses`, and `Mixture` in dataloader.py) tells which subset comes next.
-It finds its place again from the loaders' positions alone.
+An order (`ExactBatches`, `OversampledPasses`, and `Mixture` in dataloader/batches.py) tells which subset
+comes next. It finds its place again from the loaders' positions alone.
 """
 
 import functools

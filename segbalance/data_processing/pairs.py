@@ -190,7 +190,7 @@ def find_pairs(
 
 
 def link_guard(root: DataRoot, outside: dict[str, str]) -> Callable[[str | Path], bool]:
-    """The `leads_out` of image_files.walk_files: True for a link out of the DataRoot.
+    """The `leads_out` of walk_files: True for a link out of the DataRoot.
 
     Args:
         outside: dict that gets {path of the link, relative to the root: where it leads}.

@@ -121,7 +121,7 @@ def compare(network, exported, pairs):
     """How far an export is from the network that it was made of.
 
     Args:
-        network: what `prediction.load_network` returns.
+        network: what `predictor.load_network` returns.
         exported: ExportedModel.
         pairs: what `drawn_pairs` yields, photos at their own size.
 

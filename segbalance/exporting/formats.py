@@ -67,7 +67,7 @@ def serving_function(
     C is 1 but for probabilities of several classes; in classification H and W of the answer are 1.
 
     Args:
-        network: what `prediction.load_network` returns.
+        network: what `predictor.load_network` returns.
         dtype: of the photo; float32 for the conversion to integers, which sets the type itself.
     """
     dynamic = description.size == "dynamic"

@@ -29,7 +29,7 @@ def model_card(config, manifest, description, check):
     Args:
         config: TrainConfig of the run, with its work_dir.
         description: ExportDescription.
-        check: what `exporting.export` returns.
+        check: what `export.export` returns.
 
     Raises:
         InputError: a JSON file of the run is damaged.

@@ -75,7 +75,7 @@ def make_class_data(
     progress: bool = True,
     workers: int | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Writes the whole set below the folder `output`, or nothing; see sample_data.make_sample_data.
+    """Writes the whole set below the folder `output`, or nothing; see rendering.make_sample_data.
 
     Returns:
         {class: {"train": images, "valid": images}}

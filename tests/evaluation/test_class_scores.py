@@ -1,4 +1,4 @@
-"""Tests of class_evaluation.py: against scikit-learn, hand calculations and properties."""
+"""Scores of several classes: against scikit-learn, hand calculations and properties."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Tests of sample_data.py and scripts/make_sample_data.py."""
+"""The rendered data, and scripts/make_sample_data.py."""
 
 import hashlib
 import itertools
