@@ -29,7 +29,7 @@ def print_report(rows, options):
     if description.get("class_shares"):
         print(f"\n{printed_class_table(description['class_shares'])}")
     print(f"\nsplit: {description['split']}")
-    if options.task == "classification":
+    if not options.kind.with_masks:
         print(f"classes: {', '.join(description['classes'].values())}; the subsets are the classes")
     else:
         empty = description["masks_without_foreground"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.tasks import SCORE_NAMES, THRESHOLD
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, threshold_problem
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -17,13 +17,6 @@ from segbalance.files.writing import check_output
 from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.train.folder import check_weights, trusted_config
-
-TITLES = {
-    "iou": "IoU", "f1": "F1", "boundary_iou": "boundary IoU", "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-}  # fmt: skip
-# Scores that are printed, of a classification (True) and else, as far as there are such.
-TOLD = {True: ("balanced_accuracy", "accuracy", "f1"), False: ("iou", "f1", "boundary_iou")}
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ def main(argv):
     page, evaluation = write_report(
         config, manifest, threshold=threshold, batch_size=options.batch_size, output=options.output
     )
-    scores = {name: evaluation["all"].get(name) for name in TOLD[config.is_classification]}
-    told = [f"{TITLES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
+    scores = {name: evaluation["all"].get(name) for name in config.kind.told}
+    told = [f"{SCORE_NAMES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
     print(", ".join(told))
     print(f"wrote {page}")

@@ -1,6 +1,7 @@
 """The classes of a data set: names and colours by id, and the id of what counts nowhere."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,11 @@ class Classes:
     names: tuple
     colours: tuple
 
+    @classmethod
+    def named(cls, names: Sequence[str], colours: Sequence[str]) -> "Classes | None":
+        """The Classes of these names and colours; None without colours, of one foreground."""
+        return cls(tuple(names), tuple(colours)) if colours else None
+
     def __len__(self):
         return len(self.names)
 
@@ -37,6 +43,16 @@ class Classes:
     def colour_masks(self, ids):
         """uint8 (..., H, W) class ids -> uint8 (..., H, W, 3) in their colours."""
         return self.rgb[ids]
+
+
+def names_of(classes: Classes | None) -> tuple[str, ...]:
+    """The names by id; none of background and foreground alone."""
+    return classes.names if classes else ()
+
+
+def colours_of(classes: Classes | None) -> tuple[str, ...]:
+    """The colours by id, as far as `names_of`."""
+    return classes.colours if classes else ()
 
 
 def checked_classes(names, colours, source):

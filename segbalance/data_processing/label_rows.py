@@ -5,20 +5,22 @@ import os
 from segbalance.data_processing.inspection import inspect_images
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
+from segbalance.data_processing.tasks import CLASSIFICATION
 from segbalance.errors import Findings, InputError, visible
 
-LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
+LABEL_COLUMNS = list(CLASSIFICATION.columns)
 SIZES = ["width", "height"]
 ADVICE = "Correct the rows, or make the manifests again with data_processing.py."
 
 
-def complete_labels(tables, root, classes, subset_names, missing_train, max_pixels):
+def complete_labels(tables, root, description, classes, subset_names, missing_train, max_pixels):
     """Fills in what rows leave out, from the names of their files and from the images; checks all of them.
 
     Args:
         tables: {path of the CSV file: DataFrame with LABEL_COLUMNS}.
         root: DataRoot.
-        classes: Classes, as manifest.json has them; None where it has none.
+        description: content of manifest.json.
+        classes: Classes, as it has them; None where it has none.
         subset_names: {path of the CSV file: class} of those that hold one.
         missing_train: whether rows of train may name files that are not there.
         max_pixels: of a file that has to be read, by its header.

@@ -15,6 +15,11 @@ class LabelEncoding:
 
     names: tuple
     kind = "labels"
+    in_files = False
+
+    def mask_size(self, image_size):
+        """Side of the masks that belong to photos of this side, in pixels."""
+        return 1
 
     def to_dict(self):
         """For fingerprints; manifest.json names the classes."""

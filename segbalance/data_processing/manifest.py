@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.label_rows import LABEL_COLUMNS, complete_labels
+from segbalance.data_processing.label_rows import complete_labels
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.rows import (
@@ -19,11 +19,10 @@ from segbalance.data_processing.rows import (
     COLUMNS,
     NUMBERS,
     RANGES,
-    check_rows,
-    fill_numbers,
-    fill_paths,
+    complete_classes,
+    complete_foreground,
 )
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
 from segbalance.errors import Findings, InputError
 from segbalance.files.data_root import DataRoot
 from segbalance.files.pixel_limit import MAX_PIXELS
@@ -43,6 +42,8 @@ DESCRIBED = {
     "class_colours": dict,
 }
 KINDS = {str: "text", dict: "names with values"}
+# What fills in and checks the rows of a task's tables, and returns how masks or labels are encoded.
+COMPLETE = {FOREGROUND: complete_foreground, CLASSES: complete_classes, CLASSIFICATION: complete_labels}
 
 
 def table_text(frame):
@@ -138,7 +139,7 @@ class Manifest:
     Args:
         data_root: folder that the paths of the tables are relative to.
         encoding: how the mask files, or labels, encode class ids.
-        train: {subset: DataFrame with COLUMNS, of a classification with LABEL_COLUMNS}.
+        train: {subset: DataFrame with the columns of `kind`}.
         valid: DataFrame with the same.
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
@@ -160,6 +161,11 @@ class Manifest:
     task: str = TASKS[0]
     classes: Classes | None = None
 
+    @property
+    def kind(self) -> Task:
+        """What the manifests are for."""
+        return task_of(self.task, self.classes)
+
     def training_fingerprint(self):
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
         return self._fingerprint(self.train)
@@ -170,9 +176,8 @@ class Manifest:
 
     def _fingerprint(self, tables):
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
-        second = "label" if self.task == "classification" else "masks"
         for name, table in tables.items():
-            for part in ([name], table["images"].tolist(), table[second].tolist()):
+            for part in ([name], table["images"].tolist(), table[self.kind.truth].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
@@ -221,22 +226,15 @@ def read_manifest(
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)
     findings = Findings()
-    classes, task = described_classes(description), description.get("task", TASKS[0])
-    columns = LABEL_COLUMNS if task == "classification" else COLUMNS
-    tables = {path: read_table(path, findings, columns) for path in paths}
+    classes, kind = described_classes(description), described_task(description)
+    tables = {path: read_table(path, findings, kind.columns) for path in paths}
     for path in (path for path, frame in tables.items() if not len(frame)):
         advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
-    if task == "classification":
-        encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
-    else:
-        fill_paths(tables, boundary, description, subset_names)
-        check_rows(tables, boundary, subset_names, missing_train)
-        encoding = fill_numbers(tables, boundary, description, max_pixels)
-        encoding.check_ids(len(classes) if classes else None)
+    encoding = COMPLETE[kind](tables, boundary, description, classes, subset_names, missing_train, max_pixels)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(valid_file)
@@ -261,9 +259,14 @@ def read_manifest(
         lines,
         valid_file,
         valid_numbers,
-        task,
+        kind.name,
         classes,
     )
+
+
+def described_task(description) -> Task:
+    """The Task of a manifest.json."""
+    return task_of(description.get("task"), "class_colours" in description)
 
 
 def described_classes(description):

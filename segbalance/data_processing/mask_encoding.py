@@ -7,7 +7,7 @@ at half) and black with one colour. Anything else needs a table of the classes.
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,6 +39,11 @@ class MaskEncoding:
 
     kind: str = "threshold"
     ids: tuple = ()
+    in_files: ClassVar[bool] = True
+
+    def mask_size(self, image_size):
+        """Side of the masks that belong to photos of this side, in pixels."""
+        return image_size
 
     @classmethod
     def from_dict(cls, stored):
@@ -62,9 +67,8 @@ class MaskEncoding:
         """For manifest.json."""
         return {"kind": self.kind} | ({"ids": dict(self.ids)} if self.ids else {})
 
-    def check_ids(self, classes=None):
-        """Raises InputError where an id is none of so many classes; None stands for two, and none ignored."""
-        known = {0, 1} if classes is None else {*range(classes), IGNORED}
+    def check_ids(self, known):
+        """Raises InputError where an id is not among the known ones, a set."""
         unknown = {class_id for _, class_id in self.ids} - known
         if unknown:
             raise InputError(

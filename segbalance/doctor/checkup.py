@@ -130,7 +130,7 @@ def _read_manifests(options, data_root, diagnosis):
     except InputError as error:
         diagnosis.add("manifest_refused", str(error))
         return None, {}
-    if manifest.task == "classification":
+    if not manifest.kind.with_masks:
         raise InputError(
             f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
             "data_processing.py --task classification checks every image."

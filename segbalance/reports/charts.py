@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from segbalance.data_processing.tasks import task_of_history
+
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 40  # margins
 FRAME = (WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM)  # as templates/charts.html takes it
@@ -131,8 +133,8 @@ def history_charts(history, best):
         values = [float(value) if math.isfinite(value) else None for value in history[column]]
         return Line(name, epochs, values, strong)
 
-    def scores(score, title, part=None, title_of_all="all"):
-        prefix = f"val_{part or score}_"
+    def scores(score, title, part, title_of_all):
+        prefix = f"val_{part}_"
         columns = [column for column in history if column.startswith(prefix)]
         lines = [line(column.removeprefix(prefix), column) for column in columns]
         lines.append(line(title_of_all, f"val_{score}", strong=True))
@@ -143,15 +145,9 @@ def history_charts(history, best):
     losses = [line("training", "loss"), line("validation", "val_loss")]
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
     rate = [line("learning rate", "learning_rate")]
-    if "val_iou" not in history:
-        charts = [scores("balanced_accuracy", "recall", "recall", "balanced accuracy")]
-    else:
-        charts = [scores("iou", "IoU")]
-    if any(column.startswith("val_class_iou_") for column in history):
-        charts += [scores("iou", "IoU of the classes", "class_iou", "mean")]
     return [
-        *charts,
-        scores("f1", "F1"),
+        *(scores(*curves) for curves in task_of_history(history).score_curves),
+        scores("f1", "F1", "f1", "all"),
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
         Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, max(rate[0].y)), whole_x=True),
     ]
