@@ -26,15 +26,14 @@ from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import (
     BEST_THRESHOLD,
     chosen_threshold,
-    evaluate_table,
-    evaluation_report,
+    evaluated,
     held_out_manifest,
     output_files,
     report_files,
+    scoring_problems,
     task_of_report,
-    threshold_problem,
 )
-from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_output, write_together
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.train.folder import check_weights, trusted_config
@@ -78,9 +77,7 @@ class EvaluateOptions:
     csv_output: str | None = None
 
     def __post_init__(self):
-        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
-        if self.batch_size is not None and self.batch_size <= 0:
-            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        problems = list(scoring_problems(self))
         if self.csv is not None and self.split != "valid":
             problems.append("--csv takes the place of --split; give one of the two")
         if any(problems):
@@ -210,9 +207,10 @@ def main(argv):
     from segbalance.prediction.predictor import RunPredictor  # TensorFlow, after the input has been checked
 
     predict = RunPredictor(options.work_dir)
-    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=options.batch_size)
     place = {"csv": options.csv} if options.csv else {"split": options.split}
-    report = evaluation_report(config, manifest, evaluation, **place)
+    evaluation, report = evaluated(
+        config, manifest, predict, threshold=threshold, batch_size=options.batch_size, **place
+    )
     print("\n".join(describe(report)))
     if options.threshold == BEST_THRESHOLD and not options.csv and options.split == "valid":
         print("note: the threshold was chosen on these very images, which flatters the scores a little")

@@ -11,8 +11,8 @@ from typing import Literal
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.tasks import SCORE_NAMES, THRESHOLD
 from segbalance.errors import InputError
-from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, threshold_problem
-from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, scoring_problems
+from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_output
 from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
@@ -46,9 +46,7 @@ class ReportOptions:
     output: str | None = None
 
     def __post_init__(self):
-        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
-        if self.batch_size is not None and self.batch_size <= 0:
-            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        problems = list(scoring_problems(self))
         if any(problems):
             raise InputError("\n".join(filter(None, problems)))
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from segbalance.data_processing.manifest import MANIFEST, natural_order, read_ma
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, THRESHOLD, Task, task_of
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
+from segbalance.files.pixel_limit import pixel_limit_problem
 from segbalance.files.writing import json_text
 from segbalance.train.config import load_config
 from segbalance.train.inputs import loader_subsets, valid_tables
@@ -86,6 +88,14 @@ def threshold_problem(threshold):
     if threshold == BEST_THRESHOLD or 0 <= threshold < 1:
         return None
     return f"threshold must be {BEST_THRESHOLD}, or from 0 up to but not including 1; got {threshold}"
+
+
+def scoring_problems(options) -> Iterator[str]:
+    """Yields what is wrong with the options that all commands have which score images."""
+    yield threshold_problem(options.threshold)
+    yield pixel_limit_problem(options.max_pixels)
+    if options.batch_size is not None and options.batch_size <= 0:
+        yield f"batch_size must be greater than 0, got {options.batch_size}"
 
 
 def held_out_manifest(config, split, csv=None, data_root=None):
@@ -172,13 +182,15 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
         gc.collect()  # the iterator must not live until the process ends
 
 
-def evaluation_report(config, manifest, evaluation, **place):
-    """What is written as JSON: where the images come from, and the scores.
+def evaluated(config, manifest, predict, *, threshold, batch_size=None, **place):
+    """(what `evaluate_table` returns, what is written of it as JSON).
 
     Args:
-        place: `split` or `csv`.
+        config, manifest, predict, threshold, batch_size: as for `evaluate_table`.
+        place: `split` or `csv`, where the images come from.
     """
-    return (
+    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
+    report = (
         {name: str(value) for name, value in place.items()}
         | {
             "data_root": str(manifest.data_root),
@@ -187,6 +199,7 @@ def evaluation_report(config, manifest, evaluation, **place):
         }
         | evaluation.report()
     )
+    return evaluation, report
 
 
 def report_files(report, evaluation, json_path, csv_path):

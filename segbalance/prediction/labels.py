@@ -1,7 +1,5 @@
 """Many photos through a network that classifies: reading and predicting at the same time."""
 
-import itertools
-
 import numpy as np
 
 from segbalance.files.pixel_limit import MAX_PIXELS
@@ -9,8 +7,8 @@ from segbalance.prediction.many_photos import (
     BATCHES_AHEAD,
     BadPhoto,
     Threads,
+    answered_photos,
     read_input,
-    read_result,
     submitted_ahead,
 )
 
@@ -49,19 +47,16 @@ def predict_labels(
     """
 
     def read(path):
-        return read_input(path, input_size, predictor.working_size, max_pixels).pixels
+        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        return photo._replace(content=b"")  # many wait for the model
 
     with Threads(threads) as readers:
         reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
-        jobs = iter(paths)
-        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
-            batch = [(path, read_result(future)) for path, future in batch]
-            good = [photo for _, photo in batch if not isinstance(photo, BadPhoto)]
-            answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
-            for path, photo in batch:
-                if not isinstance(photo, BadPhoto):
-                    photo = _labelled(next(answers), classes, with_probabilities)
-                yield path, photo
+        answers = answered_photos(predictor, reading, batch_size)
+        for path, (photo, probability) in zip(paths, answers, strict=True):
+            if not isinstance(photo, BadPhoto):
+                photo = _labelled(probability[0, 0], classes, with_probabilities)
+            yield path, photo
 
 
 def _labelled(probabilities, classes, with_probabilities):

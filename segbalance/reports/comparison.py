@@ -9,7 +9,7 @@ from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.errors import Findings, InputError
 from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
-from segbalance.reports.pages import render
+from segbalance.reports.pages import pointer_part, render
 from segbalance.train.config import load_config
 from segbalance.train.folder import METRICS, read_history
 
@@ -111,21 +111,13 @@ def comparison_page(figures, configs, histories):
     """The page as text; all arguments of `compared_runs`."""
     names = [run["name"] for run in figures["runs"]]
     config = configs[0]
-    subsets = list(dict.fromkeys(name for run in figures["runs"] for name in run["subsets"]))
     kind = config.kind
     return render(
         "compare.html",
         figures,
-        subsets=subsets,
-        best={subset: _best_runs([_of_subset(run, subset) for run in figures["runs"]]) for subset in subsets},
         task=kind,
         sections={name: text for name, text in SECTIONS.items() if name not in kind.left_out},
-        classes=config.classes,
-        class_name=SCORE_NAMES[kind.class_score],
-        class_best=[
-            _best_runs([run["all"]["classes"][number][kind.class_score] for run in figures["runs"]])
-            for number in range(len(config.classes))
-        ],
+        tables=[make(figures["runs"], config) for name, make in TABLES.items() if name not in kind.left_out],
         charts=[
             overlaid(
                 names, histories, f"val_{kind.main}", f"Validation {SCORE_NAMES[kind.main]}", up_to_one=True
@@ -138,8 +130,36 @@ def comparison_page(figures, configs, histories):
     )
 
 
-def _of_subset(run, subset):
-    return run["subsets"].get(subset, {}).get("iou")
+def _class_table(runs, config):
+    """The scores of each class, as the page's tables take them."""
+    score, rows = config.kind.class_score, []
+    for number, name in enumerate(config.classes):
+        places = [f"/runs/{run}/all/classes/{number}" for run in range(len(runs))]
+        best = _best_runs([run["all"]["classes"][number][score] for run in runs])
+        rows.append({"name": name, "places": places, "best": best})
+    name = SCORE_NAMES[score]
+    title = f"{name[0].upper()}{name[1:]} of the classes"
+    head = {"anchor": "classes", "title": title, "label": "Scores of the classes", "head": "class"}
+    return head | {"score": score, "rows": rows}
+
+
+def _subset_table(runs, config):
+    """The IoU of each subset, as the page's tables take it; no place where a run has no such subset."""
+    rows = []
+    for subset in dict.fromkeys(name for run in runs for name in run["subsets"]):
+        places = [
+            f"/runs/{number}/subsets/{pointer_part(subset)}" if subset in run["subsets"] else None
+            for number, run in enumerate(runs)
+        ]
+        best = _best_runs([run["subsets"].get(subset, {}).get("iou") for run in runs])
+        rows.append({"name": subset, "places": places, "best": best})
+    title = "IoU of the subsets"
+    return {
+        "anchor": "subsets", "title": title, "label": title, "head": "subset", "score": "iou", "rows": rows,
+    }  # fmt: skip
+
+
+TABLES = {"classes": _class_table, "subsets": _subset_table}
 
 
 def _best_runs(scores):

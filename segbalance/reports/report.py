@@ -12,7 +12,7 @@ from segbalance.balancing.ledger import LEDGER, read_ledger
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, THRESHOLD
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
-from segbalance.evaluation.of_a_run import evaluate_table, evaluation_report, output_files, report_files
+from segbalance.evaluation.of_a_run import evaluated, output_files, report_files
 from segbalance.files.writing import write_together
 from segbalance.model.architectures import ARCHITECTURES
 from segbalance.reports.charts import FRAME, history_charts, threshold_charts
@@ -66,8 +66,9 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     work_dir = config.work_dir
     figures = run_figures(work_dir)
     predict = RunPredictor(work_dir)
-    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
-    figures["evaluation"] = evaluation_report(config, manifest, evaluation, split="valid")
+    evaluation, figures["evaluation"] = evaluated(
+        config, manifest, predict, threshold=threshold, batch_size=batch_size, split="valid"
+    )
     page = report_page(config, manifest, figures, predict)
     output = Path(output or Path(work_dir, REPORT))
     files = report_files(figures["evaluation"], evaluation, *output_files(work_dir, "valid"))
