@@ -4,7 +4,6 @@ python data_processing.py --data_root D
 python data_processing.py --data_root D --task classification
 """
 
-import collections
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -19,15 +18,13 @@ from segbalance.data_processing.class_shares import (
     class_table,
 )
 from segbalance.data_processing.class_table import read_classes
+from segbalance.data_processing.description import VERSION, described_task, read_description
 from segbalance.data_processing.inspection import inspect_pairs
 from segbalance.data_processing.labelled_images import find_labelled, read_labelled
 from segbalance.data_processing.manifest import (
     AGAIN,
-    VERSION,
     by_type,
-    described_task,
     natural_order,
-    read_description,
     read_table,
     refuse_to_replace,
     remove_stale,
@@ -46,8 +43,6 @@ from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.errors import InputError, listing, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable
-
-MOST_UNNAMED = 100  # values that an error lists
 
 # Options that classification has nothing to do with.
 OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")
@@ -283,34 +278,8 @@ def _encoding(options, facts, table):
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if table is None:
         return decide_encoding(summaries)
-    encoding = table.encoding(summaries.values())
-    strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
-    if strays:
-        raise InputError(
-            f"{len(strays)} masks hold values that --classes {options.classes} does not name:\n"
-            f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
-            f"in all: {_unnamed_in_all([summaries[path] for path in strays], encoding)}\n"
-            "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
-        )
+    encoding = table.checked_encoding(summaries, options.classes)
     return encoding, encoding.describe()
-
-
-def _unnamed(summary, encoding):
-    """The values of a mask that the encoding does not name, in words."""
-    named = summary.named_values(encoding)
-    if named is None:
-        return "colours" if summary.values else "too many values for a table"
-    return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
-
-
-def _unnamed_in_all(summaries, encoding):
-    """The values that the encoding does not name, with the number of masks that hold each."""
-    found = collections.Counter()
-    for summary in summaries:
-        found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
-    values = [f"{value} (in {found[value]})" for value in sorted(found)]
-    more = f", and {len(values) - MOST_UNNAMED} more" if len(values) > MOST_UNNAMED else ""
-    return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
 
 
 def _rows(facts, encoding):

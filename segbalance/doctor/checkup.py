@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.class_table import read_classes
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.duplicates import groups
 from segbalance.data_processing.inspection import inspect_pairs
 from segbalance.data_processing.make_csv_file import ManifestOptions
-from segbalance.data_processing.manifest import read_description, read_manifest
+from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.mask_encoding import (
     MOST_VALUES,
     SEVERAL,

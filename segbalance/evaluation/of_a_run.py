@@ -9,7 +9,8 @@ import numpy as np
 
 from segbalance.balancing.skipping import SKIP_ADVICE
 from segbalance.data_processing.classes import names_of
-from segbalance.data_processing.manifest import MANIFEST, natural_order, read_manifest, subset_files
+from segbalance.data_processing.description import MANIFEST
+from segbalance.data_processing.manifest import natural_order, read_manifest, subset_files
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, THRESHOLD, Task, task_of
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segbalance.data_processing.classes import names_of
-from segbalance.data_processing.manifest import MANIFEST
+from segbalance.data_processing.description import MANIFEST
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint

@@ -32,7 +32,7 @@ OTHERS = {
     # Whether what was read is right: names with their colours, known tasks, those of the manifests.
     "data_processing/classes.py": {"classes", "colours"},
     "data_processing/label_rows.py": {"classes is None"},
-    "data_processing/manifest.py": {"description.get('task', TASKS[0]) not in TASKS"},
+    "data_processing/description.py": {"description.get('task', TASKS[0]) not in TASKS"},
     "evaluation/of_a_run.py": {"names != config.classes"},
     "exporting/exported_model.py": {"self.task not in TASKS"},
     "train/config.py": {"self.classes", "self.class_colours", "self.task"},
