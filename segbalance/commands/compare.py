@@ -44,15 +44,14 @@ def with_option_name(argv):
     return ["--work_dirs", *argv] if argv and not argv[0].startswith("-") else argv
 
 
-def score_table(runs):
-    """The printed table."""
-    # Only where pixels have classes there is an IoU of the images.
-    main = "iou" if "image_iou" in runs[0]["all"] else "balanced_accuracy"
+def score_table(runs, kind):
+    """The printed table of runs of one task."""
+    main = kind.main
     shown = (main, f"{main}_low", f"{main}_high", "f1", "boundary_iou")
     rows = [
         {"run": run["name"], "images": run["all"]["images"]}
         | {name: run["all"][name] for name in shown if name in run["all"]}
-        | {f"iou {name}": row["iou"] for name, row in run["subsets"].items() if main == "iou"}
+        | {f"{main} {name}": row[main] for name, row in run["subsets"].items() if main in row}
         for run in runs
     ]
     table = pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))
@@ -74,6 +73,6 @@ def main(argv):
         files[Path(options.json)] = json_text(figures)
     for warning in figures["warnings"]:
         print(f"warning: {warning}")
-    print(score_table(figures["runs"]))
+    print(score_table(figures["runs"], configs[0].kind))
     write_together(files)
     print("\n".join(f"wrote {path}" for path in files))

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.tasks import SCORE_NAMES, THRESHOLD
 from segbalance.errors import InputError
-from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, threshold_problem
-from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, scoring_problems
+from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_output
 from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
-
-TITLES = {
-    "iou": "IoU", "f1": "F1", "boundary_iou": "boundary IoU", "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-}  # fmt: skip
-# Scores that are printed, of a classification (True) and else, as far as there are such.
-TOLD = {True: ("balanced_accuracy", "accuracy", "f1"), False: ("iou", "f1", "boundary_iou")}
 
 
 @dataclass(frozen=True)
@@ -54,9 +47,7 @@ class ReportOptions:
     output: str | None = None
 
     def __post_init__(self):
-        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
-        if self.batch_size is not None and self.batch_size <= 0:
-            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        problems = list(scoring_problems(self))
         if any(problems):
             raise InputError("\n".join(filter(None, problems)))
 
@@ -76,7 +67,7 @@ def main(argv, transforms_file=None):
     page, evaluation = write_report(
         config, manifest, threshold=threshold, batch_size=options.batch_size, output=options.output
     )
-    scores = {name: evaluation["all"].get(name) for name in TOLD[config.is_classification]}
-    told = [f"{TITLES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
+    scores = {name: evaluation["all"].get(name) for name in config.kind.told}
+    told = [f"{SCORE_NAMES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
     print(", ".join(told))
     print(f"wrote {page}")

@@ -4,6 +4,7 @@ A row names an id, its class and the colour or grey value that stands for it in 
 hold the ids themselves, as grey values or as places in a palette, the colour is for pictures alone.
 """
 
+import collections
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from segbalance.data_processing.classes import IGNORED, MOST_CLASSES, Classes, usual_colour
 from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, MaskSummary
-from segbalance.errors import Findings, InputError, visible
+from segbalance.errors import Findings, InputError, listing, visible
+
+MOST_UNNAMED = 100  # values that an error lists
 
 Named = tuple[str, int | str | None]  # the name of a class, and the first value that stands for it
 
@@ -71,6 +74,45 @@ class ClassTable:
         """
         summaries = list(summaries)
         return max(self.encodings(), key=lambda one: sum(summary.fits(one) for summary in summaries))
+
+    def checked_encoding(self, summaries: dict[str, MaskSummary], place: str) -> MaskEncoding:
+        """The `encoding` of all masks.
+
+        Args:
+            summaries: {path of the mask: MaskSummary}.
+            place: path of the table, for the error.
+
+        Raises:
+            InputError: masks hold values that the table does not name.
+        """
+        encoding = self.encoding(summaries.values())
+        strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
+        if strays:
+            raise InputError(
+                f"{len(strays)} masks hold values that --classes {place} does not name:\n"
+                f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
+                f"in all: {_unnamed_in_all([summaries[path] for path in strays], encoding)}\n"
+                "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
+            )
+        return encoding
+
+
+def _unnamed(summary: MaskSummary, encoding: MaskEncoding) -> str:
+    """The values of a mask that the encoding does not name, in words."""
+    named = summary.named_values(encoding)
+    if named is None:
+        return "colours" if summary.values else "too many values for a table"
+    return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
+
+
+def _unnamed_in_all(summaries: Iterable[MaskSummary], encoding: MaskEncoding) -> str:
+    """The values that the encoding does not name, with the number of masks that hold each."""
+    found: collections.Counter[int | str] = collections.Counter()
+    for summary in summaries:
+        found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
+    values = [f"{value} (in {found[value]})" for value in sorted(found)]
+    more = f", and {len(values) - MOST_UNNAMED} more" if len(values) > MOST_UNNAMED else ""
+    return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
 
 
 def read_classes(path: str | Path, ignore_index: int | None = None) -> ClassTable:

@@ -26,6 +26,11 @@ class Classes:
     names: tuple[str, ...]
     colours: tuple[str, ...]
 
+    @classmethod
+    def named(cls, names: Sequence[str], colours: Sequence[str]) -> "Classes | None":
+        """The Classes of these names and colours; None without colours, of one foreground."""
+        return cls(tuple(names), tuple(colours)) if colours else None
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -39,6 +44,16 @@ class Classes:
     def colour_masks(self, ids: np.ndarray) -> np.ndarray:
         """uint8 (..., H, W) class ids -> uint8 (..., H, W, 3) in their colours."""
         return self.rgb[ids]
+
+
+def names_of(classes: Classes | None) -> tuple[str, ...]:
+    """The names by id; none of background and foreground alone."""
+    return classes.names if classes else ()
+
+
+def colours_of(classes: Classes | None) -> tuple[str, ...]:
+    """The colours by id, as far as `names_of`."""
+    return classes.colours if classes else ()
 
 
 def checked_classes(names: Sequence[str], colours: Sequence[str], source: str | Path) -> Classes:

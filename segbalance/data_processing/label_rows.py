@@ -11,11 +11,12 @@ from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.inspection import inspect_images
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
+from segbalance.data_processing.tasks import CLASSIFICATION
 from segbalance.errors import Findings, InputError, visible
 from segbalance.files.data_root import DataRoot
 from segbalance.runtime.verbs import named
 
-LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
+LABEL_COLUMNS = list(CLASSIFICATION.columns)
 SIZES = ["width", "height"]
 ADVICE = f"Correct the rows, or make the manifests again with {named('prepare')}."
 
@@ -23,6 +24,7 @@ ADVICE = f"Correct the rows, or make the manifests again with {named('prepare')}
 def complete_labels(
     tables: Mapping[Path, pd.DataFrame],
     root: DataRoot,
+    description: Mapping[str, Any],
     classes: Classes | None,
     subset_names: Mapping[Path, str],
     missing_train: bool,
@@ -33,7 +35,8 @@ def complete_labels(
     Args:
         tables: {path of the CSV file: DataFrame with LABEL_COLUMNS}.
         root: DataRoot.
-        classes: Classes, as manifest.json has them; None where it has none.
+        description: content of manifest.json.
+        classes: Classes, as it has them; None where it has none.
         subset_names: {path of the CSV file: class} of those that hold one.
         missing_train: whether rows of train may name files that are not there.
         max_pixels: of a file that has to be read, by its header.

@@ -16,6 +16,11 @@ class LabelEncoding:
 
     names: tuple[str, ...]
     kind = "labels"
+    in_files = False
+
+    def mask_size(self, image_size: int) -> int:
+        """Side of the masks that belong to photos of this side, in pixels."""
+        return 1
 
     def to_dict(self) -> dict[str, Any]:
         """For fingerprints; manifest.json names the classes."""

@@ -4,33 +4,29 @@ python data_processing.py --data_root D
 python data_processing.py --data_root D --task classification
 """
 
-import collections
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from segbalance.data_processing.class_shares import check_counted, class_shares, class_table
 from segbalance.data_processing.class_table import ClassTable, read_classes
+from segbalance.data_processing.description import VERSION, described_task, read_description
 from segbalance.data_processing.inspection import PairFacts, inspect_pairs
-from segbalance.data_processing.label_rows import LABEL_COLUMNS
 from segbalance.data_processing.labelled_images import find_labelled, read_labelled
 from segbalance.data_processing.manifest import (
     AGAIN,
-    COLUMNS,
-    VERSION,
     by_type,
     natural_order,
-    read_description,
     read_table,
     refuse_to_replace,
     remove_stale,
     write_tables,
 )
-from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, MaskSummary, decide_encoding
+from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, decide_encoding
 from segbalance.data_processing.pairs import (
     EXPECTED_LAYOUT,
     Folders,
@@ -47,12 +43,10 @@ from segbalance.data_processing.splitting import (
     split_names,
     subset_names,
 )
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
 from segbalance.errors import Findings, InputError, listing, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable
-
-MOST_UNNAMED = 100  # values that an error lists
 
 # Options that classification has nothing to do with.
 OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")
@@ -119,51 +113,58 @@ class ManifestOptions:
             raise InputError(f"seed must not be negative, got {self.seed}; try 0")
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
-        self._check_task()
+        SOURCES[self.kind].check(self)
         if self.group_by is not None:
             one_group("--group_by", self.group_by, "a regular expression")
 
-    def _check_task(self) -> None:
-        if self.task == "classification":
-            defaults = {field.name: field.default for field in fields(self)}
-            foreign = [name for name in OF_MASKS if getattr(self, name) != defaults[name]]
-            if foreign:
-                raise InputError(
-                    f"{', '.join(foreign)} means nothing with task classification, where there are no masks "
-                    "and the subset is the class. Leave it out."
-                )
-            return
-        if self.labels is not None:
-            raise InputError("labels is for task classification; add --task classification")
-        if self.ignore_index is not None:
-            if self.classes is None:
-                raise InputError("ignore_index needs --classes, the table of what the other ids mean")
-            if not 0 <= self.ignore_index <= 255:
-                raise InputError(f"ignore_index must lie between 0 and 255, got {self.ignore_index}")
-        by_class = self.subset_by.startswith(BY_CLASS)
-        if by_class and self.classes is None:
-            raise InputError(f"subset_by {self.subset_by} needs --classes, the table with the class's name")
-        if self.subset_by not in ("folder", "coverage") and not by_class:
-            one_group("--subset_by", self.subset_by, "folder, coverage, class:<name> or a regular expression")
+    @property
+    def kind(self) -> Task:
+        """The Task that the manifests are for, as far as the options tell it."""
+        return task_of(self.task, self.classes)
+
+
+def _check_mask_options(options: ManifestOptions) -> None:
+    if options.labels is not None:
+        raise InputError("labels is for task classification; add --task classification")
+    if options.ignore_index is not None:
+        if options.classes is None:
+            raise InputError("ignore_index needs --classes, the table of what the other ids mean")
+        if not 0 <= options.ignore_index <= 255:
+            raise InputError(f"ignore_index must lie between 0 and 255, got {options.ignore_index}")
+    by_class = options.subset_by.startswith(BY_CLASS)
+    if by_class and options.classes is None:
+        raise InputError(f"subset_by {options.subset_by} needs --classes, the table with the class's name")
+    if options.subset_by not in ("folder", "coverage") and not by_class:
+        one_group("--subset_by", options.subset_by, "folder, coverage, class:<name> or a regular expression")
+
+
+def _check_label_options(options: ManifestOptions) -> None:
+    defaults = {field.name: field.default for field in fields(options)}
+    foreign = [name for name in OF_MASKS if getattr(options, name) != defaults[name]]
+    if foreign:
+        raise InputError(
+            f"{', '.join(foreign)} means nothing with task classification, where there are no masks "
+            "and the subset is the class. Leave it out."
+        )
 
 
 def make_csv_file(options: ManifestOptions) -> pd.DataFrame:
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
     Returns:
-        DataFrame of all rows, the COLUMNS, `split`, and of several classes their shares (class_shares.py);
-        of a classification, LABEL_COLUMNS and `split`.
+        DataFrame of all rows, the task's columns, `split`, and of masks of several classes their shares
+        (class_shares.py).
 
     Raises:
         InputError: everything that is wrong with the data, at once; no manifest is written then.
     """
     data_root = Path(options.data_root).resolve()
-    labelled = options.task == "classification"
-    found: Any = find_labelled(data_root, options) if labelled else find_folders(data_root)
+    source = SOURCES[options.kind]
+    found = source.find(data_root, options)
     check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
-    rows, meaning, left_out = (read_labelled if labelled else _read_data)(data_root, found, options)
+    rows, meaning, left_out = source.read(data_root, found, options)
     rows["type"] = subset_names(rows, options)
     _check_names(rows["type"].unique())
     split = _split_described(rows, options)
@@ -177,13 +178,13 @@ def make_csv_file(options: ManifestOptions) -> pd.DataFrame:
         **meaning,
         "split": split,
         "counts": _counts(rows),
-        **({} if labelled else {"masks_without_foreground": int((rows["coverage"] == 0).sum())}),
+        **({"masks_without_foreground": int((rows["coverage"] == 0).sum())} if "coverage" in rows else {}),
         **left_out,
         **({"class_shares": shares} if shares else {}),
         "duplicates": _duplicates(rows, options),
         "fingerprint": _fingerprint(rows),
     }
-    columns = LABEL_COLUMNS if labelled else COLUMNS
+    columns = list(options.kind.columns)
     tables = {f"{split}.csv": rows.loc[rows["split"] == split, columns] for split in description["counts"]}
     write_tables(options.csv_dir, tables, description)
     remove_stale(options.csv_dir, tables)
@@ -197,8 +198,7 @@ def split_data_train(csv_dir: str | Path) -> dict[str, pd.DataFrame]:
         {subset: DataFrame}
     """
     path, description = Path(csv_dir, "train.csv"), read_description(csv_dir) or {}
-    columns = LABEL_COLUMNS if description.get("task") == "classification" else COLUMNS
-    train = read_table(path, columns=columns)
+    train = read_table(path, columns=described_task(description).columns)
     if not train["type"].all():
         raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
     check_subset_names(train["type"], f"{path}: the column type")
@@ -243,6 +243,26 @@ def _read_data(
     return rows, masks, left_out
 
 
+class Source(NamedTuple):
+    """Where the truth about images comes from.
+
+    Args:
+        check: function of ManifestOptions that raises InputError where they do not fit this source.
+        find: function of the data root and the options that returns what was found, no file read.
+        read: function of the data root, of what `find` returns and of the options, that returns as
+            `_read_data` does.
+    """
+
+    check: Callable[[ManifestOptions], None]
+    find: Callable
+    read: Callable
+
+
+MASKS = Source(_check_mask_options, lambda data_root, options: find_folders(data_root), _read_data)
+LABELS = Source(_check_label_options, find_labelled, read_labelled)
+SOURCES = {FOREGROUND: MASKS, CLASSES: MASKS, CLASSIFICATION: LABELS}
+
+
 def _by_id(values: Iterable[str]) -> dict[str, str]:
     return {str(class_id): value for class_id, value in enumerate(values)}
 
@@ -266,34 +286,8 @@ def _encoding(
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if table is None:
         return decide_encoding(summaries)
-    encoding = table.encoding(summaries.values())
-    strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
-    if strays:
-        raise InputError(
-            f"{len(strays)} masks hold values that --classes {options.classes} does not name:\n"
-            f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
-            f"in all: {_unnamed_in_all([summaries[path] for path in strays], encoding)}\n"
-            "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
-        )
+    encoding = table.checked_encoding(summaries, str(options.classes))
     return encoding, encoding.describe()
-
-
-def _unnamed(summary: MaskSummary, encoding: MaskEncoding) -> str:
-    """The values of a mask that the encoding does not name, in words."""
-    named = summary.named_values(encoding)
-    if named is None:
-        return "colours" if summary.values else "too many values for a table"
-    return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
-
-
-def _unnamed_in_all(summaries: Iterable[MaskSummary], encoding: MaskEncoding) -> str:
-    """The values that the encoding does not name, with the number of masks that hold each."""
-    found: collections.Counter[int | str] = collections.Counter()
-    for summary in summaries:
-        found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
-    values = [f"{value} (in {found[value]})" for value in sorted(found)]
-    more = f", and {len(values) - MOST_UNNAMED} more" if len(values) > MOST_UNNAMED else ""
-    return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
 
 
 def _rows(facts: Mapping[Pair, PairFacts], encoding: MaskEncoding) -> pd.DataFrame:

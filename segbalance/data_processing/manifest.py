@@ -3,17 +3,22 @@
 import csv
 import hashlib
 import io
-import json
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.label_rows import LABEL_COLUMNS, complete_labels
+from segbalance.data_processing.classes import Classes
+from segbalance.data_processing.description import (
+    MANIFEST,
+    described_classes,
+    described_task,
+    read_description,
+)
+from segbalance.data_processing.label_rows import complete_labels
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.rows import (
@@ -21,31 +26,22 @@ from segbalance.data_processing.rows import (
     COLUMNS,
     NUMBERS,
     RANGES,
-    check_rows,
-    fill_numbers,
-    fill_paths,
+    complete_classes,
+    complete_foreground,
 )
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
 from segbalance.errors import Findings, InputError
 from segbalance.files.data_root import DataRoot
 from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import json_text, write_together
 from segbalance.runtime.verbs import typed
 
-MANIFEST = "manifest.json"
-VERSION = 1
-# What readers look up in manifest.json, with its type.
-DESCRIBED = {
-    "data_root": str,
-    "fingerprint": str,
-    "options": dict,
-    "files": dict,
-    "mask_encoding": dict,
-    "task": str,
-    "classes": dict,
-    "class_colours": dict,
+# What fills in and checks the rows of a task's tables, and returns how masks or labels are encoded.
+COMPLETE: dict[Task, Callable[..., MaskEncoding | LabelEncoding]] = {
+    FOREGROUND: complete_foreground,
+    CLASSES: complete_classes,
+    CLASSIFICATION: complete_labels,
 }
-KINDS = {str: "text", dict: "names with values"}
 
 
 def table_text(frame: pd.DataFrame) -> str:
@@ -115,27 +111,6 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_description(csv_dir: str | Path) -> dict[str, Any] | None:
-    """The content of manifest.json, or None where there is none. Raises InputError where it is damaged."""
-    path = Path(csv_dir, MANIFEST)
-    if not path.exists():
-        return None
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
-        raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
-    if not isinstance(description, dict) or description.get("version") != VERSION:
-        raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
-    for name, kind in DESCRIBED.items():
-        if not isinstance(description.get(name, kind()), kind):
-            raise InputError(f"{path}: {name} is {description[name]!r}, expected {KINDS[kind]}. {AGAIN}")
-    if description.get("task", TASKS[0]) not in TASKS:
-        raise InputError(f"{path}: task is {description['task']!r}, expected {' or '.join(TASKS)}. {AGAIN}")
-    if not isinstance(description.get("options", {}).get("mask_suffix", ""), str):
-        raise InputError(f"{path}: mask_suffix among the options is no text. {AGAIN}")
-    return description
-
-
 @dataclass(frozen=True)
 class Manifest:
     """What training reads.
@@ -143,7 +118,7 @@ class Manifest:
     Args:
         data_root: folder that the paths of the tables are relative to.
         encoding: how the mask files, or labels, encode class ids.
-        train: {subset: DataFrame with COLUMNS, of a classification with LABEL_COLUMNS}.
+        train: {subset: DataFrame with the columns of `kind`}.
         valid: DataFrame with the same.
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
@@ -165,6 +140,11 @@ class Manifest:
     task: str = TASKS[0]
     classes: Classes | None = None
 
+    @property
+    def kind(self) -> Task:
+        """What the manifests are for."""
+        return task_of(self.task, self.classes)
+
     def training_fingerprint(self) -> str:
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
         return self._fingerprint(self.train)
@@ -175,9 +155,8 @@ class Manifest:
 
     def _fingerprint(self, tables: Mapping[str, pd.DataFrame]) -> str:
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
-        second = "label" if self.task == "classification" else "masks"
         for name, table in tables.items():
-            for part in ([name], table["images"].tolist(), table[second].tolist()):
+            for part in ([name], table["images"].tolist(), table[self.kind.truth].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
@@ -225,23 +204,15 @@ def read_manifest(
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)
     findings = Findings()
-    classes, task = described_classes(description), description.get("task", TASKS[0])
-    columns = LABEL_COLUMNS if task == "classification" else COLUMNS
-    tables = {path: read_table(path, findings, columns) for path in paths}
+    classes, kind = described_classes(description), described_task(description)
+    tables = {path: read_table(path, findings, kind.columns) for path in paths}
     for path in (path for path, frame in tables.items() if not len(frame)):
         advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
-    encoding: MaskEncoding | LabelEncoding
-    if task == "classification":
-        encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
-    else:
-        fill_paths(tables, boundary, description, subset_names)
-        check_rows(tables, boundary, subset_names, missing_train)
-        encoding = fill_numbers(tables, boundary, description, max_pixels)
-        encoding.check_ids(len(classes) if classes else None)
+    encoding = COMPLETE[kind](tables, boundary, description, classes, subset_names, missing_train, max_pixels)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(valid_file)
@@ -255,26 +226,20 @@ def read_manifest(
     notes = _notes(train, description, root)
     if files and _changed(Path(csv_dir, "train.csv"), description):
         notes.append("train.csv was changed, but training reads the train<subset>.csv files beside it")
-    fingerprint, valid_lines = description.get("fingerprint", ""), numbers[valid_file]
+    fingerprint, valid_numbers = description.get("fingerprint", ""), numbers[valid_file]
     return Manifest(
-        root, encoding, train, valid, fingerprint, tuple(notes), lines, valid_file, valid_lines, task, classes
+        root,
+        encoding,
+        train,
+        valid,
+        fingerprint,
+        tuple(notes),
+        lines,
+        valid_file,
+        valid_numbers,
+        kind.name,
+        classes,
     )
-
-
-def described_classes(description: Mapping[str, Any]) -> Classes | None:
-    """The Classes of a manifest.json, None where it describes foreground and background alone.
-
-    Raises:
-        InputError: names and colours do not fit each other.
-    """
-    if "class_colours" not in description:
-        return None
-    tables = [description.get(key, {}) for key in ("classes", "class_colours")]
-    ids = [str(number) for number in range(len(tables[0]))]
-    if any(list(table) != ids or not all(isinstance(v, str) for v in table.values()) for table in tables):
-        raise InputError(f"{MANIFEST}: classes and class_colours do not name the same ids from 0 on. {AGAIN}")
-    names, colours = (tuple(table.values()) for table in tables)
-    return checked_classes(names, colours, MANIFEST)
 
 
 def _changed(path: Path, description: Mapping[str, Any]) -> bool:

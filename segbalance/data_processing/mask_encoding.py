@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -41,7 +41,12 @@ class MaskEncoding:
     """
 
     kind: str = "threshold"
-    ids: tuple[tuple[int | str, int], ...] = ()
+    ids: tuple = ()
+    in_files: ClassVar[bool] = True
+
+    def mask_size(self, image_size: int) -> int:
+        """Side of the masks that belong to photos of this side, in pixels."""
+        return image_size
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "MaskEncoding":
@@ -65,9 +70,8 @@ class MaskEncoding:
         """For manifest.json."""
         return {"kind": self.kind} | ({"ids": dict(self.ids)} if self.ids else {})
 
-    def check_ids(self, classes: int | None = None) -> None:
-        """Raises InputError where an id is none of so many classes; None stands for two, and none ignored."""
-        known = {0, 1} if classes is None else {*range(classes), IGNORED}
+    def check_ids(self, known: set[int]) -> None:
+        """Raises InputError where an id is not among the known ones."""
         unknown = {class_id for _, class_id in self.ids} - known
         if unknown:
             raise InputError(

@@ -8,17 +8,75 @@ from typing import Any
 
 import pandas as pd
 
+from segbalance.data_processing.classes import IGNORED, Classes, names_of
 from segbalance.data_processing.inspection import inspect_pairs
 from segbalance.data_processing.mask_encoding import MaskEncoding, decide_encoding
 from segbalance.data_processing.pairs import Pair, find_folders, find_pairs
+from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.errors import Findings, InputError, visible
 from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE, DataRoot
 from segbalance.runtime.verbs import named, typed
 
-COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
+COLUMNS = list(FOREGROUND.columns)
 RANGES = {"width": (1, 10**6), "height": (1, 10**6), "coverage": (0, 1)}  # of a row's numbers
 NUMBERS = list(RANGES)
 AGAIN = f"Make the manifests again: {typed('prepare')} --data_root <folder> --overwrite"
+
+
+def complete_foreground(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    """Fills in what rows leave out, from the folders and files; checks all of them.
+
+    Args:
+        tables: {path of the CSV file: DataFrame with COLUMNS}.
+        root: DataRoot.
+        description: content of manifest.json.
+        classes: Classes, as it has them; None for one foreground.
+        subset_names: {path of the CSV file: subset} of those that hold one.
+        missing_train: whether rows of train may name files that are not there.
+        max_pixels: of a file that has to be read, by its header.
+
+    Raises:
+        InputError: every wrong row, by file and line number.
+    """
+    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
+    encoding.check_ids({0, 1})
+    return encoding
+
+
+def complete_classes(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    """As `complete_foreground`, of masks of several classes."""
+    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
+    encoding.check_ids({*range(len(names_of(classes))), IGNORED})
+    return encoding
+
+
+def _complete(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    fill_paths(tables, root, description, subset_names)
+    check_rows(tables, root, subset_names, missing_train)
+    return fill_numbers(tables, root, description, max_pixels)
 
 
 def fill_paths(

@@ -175,7 +175,7 @@ class PairReader:
         Args:
             mask_path: of a LabelEncoding, the label; the mask is then that of its class, uint8 (1, 1).
         """
-        if encoding.kind == "labels":
+        if not encoding.in_files:
             return self._read_photo(image_path, size), encoding.read(mask_path)
         assert isinstance(encoding, MaskEncoding), "labels have been read"
         if isinstance(self.cache, NoCache):

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.class_table import read_classes
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.duplicates import groups
 from segbalance.data_processing.inspection import PairFacts, inspect_pairs
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.make_csv_file import ManifestOptions
-from segbalance.data_processing.manifest import Manifest, read_description, read_manifest
+from segbalance.data_processing.manifest import Manifest, read_manifest
 from segbalance.data_processing.mask_encoding import (
     MOST_VALUES,
     SEVERAL,
@@ -114,7 +115,7 @@ def _read_manifests(
     except InputError as error:
         diagnosis.add("manifest_refused", str(error))
         return None, {}
-    if manifest.task == "classification":
+    if not manifest.kind.with_masks:
         raise InputError(
             f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
             f"{named('prepare')} --task classification checks every image."

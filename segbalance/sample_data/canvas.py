@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 FRAME = 300
-# Class ids, in the order of sample_data.CLASSES.
+# Class ids, in the order of rendering.CLASSES.
 BACKGROUND, SKIN, NAIL, POLISH, RING, COIN = range(6)
 Point = tuple[float, float] | np.ndarray  # (x, y)
 Window = tuple[slice, slice] | tuple[EllipsisType]  # of a photo

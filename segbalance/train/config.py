@@ -11,7 +11,7 @@ import yaml
 from segbalance.balancing.plan import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
 from segbalance.balancing.skipping import WAYS
 from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import TASKS, Task, task_of
 from segbalance.dataloader.pair_cache import KINDS
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -177,7 +177,7 @@ class TrainConfig:
     @property
     def class_list(self):
         """Classes, or None for background and foreground alone."""
-        return Classes(tuple(self.classes), tuple(self.class_colours)) if self.classes else None
+        return Classes.named(self.classes, self.class_colours)
 
     @property
     def outputs(self):
@@ -185,9 +185,9 @@ class TrainConfig:
         return len(self.classes) or 1
 
     @property
-    def is_classification(self):
-        """Whether an image as a whole has a class, instead of each of its pixels."""
-        return self.task == "classification"
+    def kind(self) -> Task:
+        """What the run is for, with all in which the tasks differ."""
+        return task_of(self.task, self.classes)
 
     def _problems(self):
         for name in (
@@ -239,7 +239,7 @@ class TrainConfig:
             )
         elif filters and (len(filters) != len(DECODER_FILTERS) or min(filters) <= 0):
             yield f"decoder_filters must be five numbers greater than 0, got {filters}"
-        if self.is_classification and (
+        if not self.kind.with_masks and (
             self.architecture != "unet" or filters not in ([], [*DECODER_FILTERS])
         ):
             yield (

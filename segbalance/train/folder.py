@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import POOLED, POOLED_CLASSIFICATION
+from segbalance.data_processing.tasks import SCORE_NAMES, task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
 from segbalance.train.config import CONFIG, load_config
 from segbalance.train.trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
-TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall", "balanced_accuracy": "balanced accuracy"}
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 
 
@@ -96,12 +95,12 @@ def pooled_scores(history):
     Args:
         history: DataFrame of history.csv, or a row of it or logs, with its columns.
     """
-    return POOLED if f"val_{POOLED[0]}" in history else POOLED_CLASSIFICATION
+    return task_of_history(history).pooled
 
 
 def part_scores(history):
     """Names of the scores of each subset, which is a class in classification; `history` as above."""
-    return ("iou", "f1") if f"val_{POOLED[0]}" in history else ("recall", "f1")
+    return task_of_history(history).parts
 
 
 def main_score(history):
@@ -181,7 +180,7 @@ def draw_curves(history, folder):
         for name in [column for column in history if column.startswith(prefix)]:
             axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
         axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
-        axis.set(title=f"validation {TITLES[score]}", ylim=(0, 1))
+        axis.set(title=f"validation {SCORE_NAMES[score]}", ylim=(0, 1))
     best = best_epoch(history)
     axes[1].plot(best["epoch"], best[f"val_{part_scores(history)[0]}"], "o", color="black", label="best")
     for axis in axes:

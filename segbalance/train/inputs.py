@@ -9,10 +9,10 @@ import numpy as np
 
 from segbalance.balancing.plan import balance_plan
 from segbalance.balancing.skipping import BadFiles
+from segbalance.data_processing.classes import colours_of, names_of
 from segbalance.data_processing.manifest import natural_order
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.errors import InputError
-from segbalance.model.loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
 from segbalance.runtime.verbs import named
 from segbalance.transforms.choice import choose_transforms
 from segbalance.transforms.own_file import file_of
@@ -58,16 +58,17 @@ def resolved(config, manifest, folder):
         transforms_source=_source(config.transforms),
         fingerprint=manifest.training_fingerprint(),
         task=manifest.task,
-        loss=config.loss or (CLASSIFICATION_LOSS if manifest.task == "classification" else DEFAULT_LOSS),
-        classes=list(manifest.classes.names) if manifest.classes else [],
-        class_colours=list(manifest.classes.colours) if manifest.classes else [],
+        loss=config.loss or manifest.kind.loss,
+        classes=list(names_of(manifest.classes)),
+        class_colours=list(colours_of(manifest.classes)),
     )
 
 
 def checked_plan(config, manifest):
     """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
-    with_masks = manifest.task != "classification"
-    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size, with_masks)
+    transforms = subset_transforms(
+        config.transforms, list(manifest.train), config.image_size, manifest.kind.with_masks
+    )
     sizes = {name: len(table) for name, table in manifest.train.items()}
     return balance_plan(sizes, config, config.batch_size), transforms
 
@@ -120,16 +121,15 @@ def loader_subsets(manifest, tables, transforms):
 
     lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
 
-    def masks(table):
-        if manifest.task == "classification":
-            return table["label"].to_numpy()
-        return Paths(manifest.data_root, table["masks"].to_numpy())
+    def truths(table):
+        values = table[manifest.kind.truth].to_numpy()
+        return Paths(manifest.data_root, values) if manifest.encoding.in_files else values
 
     return [
         Subset(
             name,
             Paths(manifest.data_root, table["images"].to_numpy()),
-            masks(table),
+            truths(table),
             transforms[name],
             manifest.encoding,
             photo_sizes(table),

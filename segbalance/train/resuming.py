@@ -7,7 +7,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from segbalance.data_processing.manifest import MANIFEST
+from segbalance.data_processing.classes import names_of
+from segbalance.data_processing.description import MANIFEST
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
@@ -116,7 +117,7 @@ def manifest_digests(manifest):
     Under MEANING, in place of rows, the number of classes, and a hash of how masks encode them.
     """
     tables = {f"train{name}": table for name, table in manifest.train.items()} | {"valid": manifest.valid}
-    names = list(manifest.classes.names) if manifest.classes else []
+    names = list(names_of(manifest.classes))
     meaning = json_text([names, manifest.encoding.to_dict()]).encode("utf-8", "surrogateescape")
     digests = {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
     return digests | {MEANING: [len(names) or 2, hashlib.sha256(meaning).hexdigest()]}

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from segbalance.commands import predict, prepare
+from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.files.images import read_image
 from segbalance.runtime.command_line import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from tests.support.data import draw_pair, write_image
@@ -25,7 +26,7 @@ class FakeExport:
 
     def __init__(self, input_size=32):
         self.input_size, self.working_size = input_size, 0
-        self.description = types.SimpleNamespace(image_size=32, class_list=None, is_classification=False)
+        self.description = types.SimpleNamespace(image_size=32, class_list=None, kind=FOREGROUND)
         self.shapes = set()
 
     def __call__(self, photos):

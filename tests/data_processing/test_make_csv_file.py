@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from segbalance.commands.prepare import main
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.make_csv_file import split_data_train
-from segbalance.data_processing.manifest import AGAIN, COLUMNS, NUMBERS, read_description, read_manifest
+from segbalance.data_processing.manifest import AGAIN, COLUMNS, NUMBERS, read_manifest
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.pairs import EXPECTED_LAYOUT
 from segbalance.data_processing.splitting import connected, held_out_rows

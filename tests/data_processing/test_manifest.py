@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from segbalance.commands.prepare import main as make_manifests
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.manifest import (
     AGAIN,
     COLUMNS,
     natural_order,
-    read_description,
     read_manifest,
     read_table,
     subset_files,

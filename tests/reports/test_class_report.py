@@ -12,7 +12,7 @@ import pytest
 from segbalance.commands import compare as compare_runs
 from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.evaluation.class_scores import evaluate_classes
+from segbalance.evaluation.class_scores import evaluate_classes, evaluate_labels
 from segbalance.files.writing import json_text
 from segbalance.reports import report as run_report
 from segbalance.reports.pages import look_up
@@ -121,9 +121,7 @@ def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(finished_c
     batches = [(None, ids, None) for ids in masks]
     answers = iter(rng.random((20, 1, 32, 32, 25), np.float32))
     tables = {"all": manifest.valid}
-    evaluation = evaluate_classes(
-        lambda photos: next(answers), batches, tables, config.class_list, "segmentation"
-    )
+    evaluation = evaluate_classes(lambda photos: next(answers), batches, tables, config.class_list)
     figures = run_figures(finished_classes) | {"evaluation": {"fingerprint": "f"} | evaluation.report()}
     parts = check_stands_alone(report_page(config, manifest, figures, None))
     check_numbers(parts, figures, look_up)
@@ -160,9 +158,7 @@ def labelled(finished_classes, class_tables, tmp_path_factory):
     probabilities = rng.dirichlet([1, 1, 1], 12).astype(np.float32).reshape(12, 1, 1, 3)
     batches = [(None, np.uint8([number]).reshape(1, 1, 1, 1), None) for number in np.repeat(range(3), 4)]
     answers = iter(probabilities)
-    evaluation = evaluate_classes(
-        lambda photos: next(answers)[None], batches, tables, config.class_list, "classification"
-    )
+    evaluation = evaluate_labels(lambda photos: next(answers)[None], batches, tables, config.class_list)
     report = {"fingerprint": "f"} | evaluation.report()
     scores = {
         name: report["all"][name] for name in ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
