@@ -6,7 +6,8 @@ python train.py
 import sys
 
 from segbalance.commands.train import main
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config
 from segbalance.train.fitting import train
 
 __all__ = ["TrainConfig", "load_config", "main", "train"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segbalance.data_processing.manifest import natural_order, read_manifest
+from segbalance.data_processing.manifest import natural_order
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
 from segbalance.files.images import read_image
@@ -19,6 +19,7 @@ from segbalance.files.writing import check_output, write_atomically
 from segbalance.reports.outlines import outlined_photo
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.train.folder import check_weights, trusted_config
+from segbalance.train.inputs import read_data
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -136,7 +137,7 @@ def main(argv):
         )
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
-    manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)
+    manifest = read_data(config)
     check_classes(config, manifest)
     check_weights(options.work_dir)
     from segbalance.prediction.predictor import (  # TensorFlow, after the input has been checked
@@ -145,7 +146,7 @@ def main(argv):
     )
 
     network = load_network(options.work_dir)
-    predict = functools.partial(predict_mask, network, working_size=config.working_size or 0)
+    predict = functools.partial(predict_mask, network, working_size=config.loading.working_size or 0)
     try:
         sheet = draw_sheet(predict, manifest, options.columns, options.tile, options.max_pixels)
     except OSError as error:

@@ -14,7 +14,7 @@ from segbalance.commands import sample_data as make_sample_data
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable
 from segbalance.runtime.command_line import DONE, command, parse_options
-from segbalance.train.config import SEEDS
+from segbalance.train.options import SEEDS
 
 # A small network from random weights: what two cores learn in four minutes. The photos are small already.
 SMALL = (

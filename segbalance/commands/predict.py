@@ -30,7 +30,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable, write_together
 from segbalance.prediction.output import MASKS, OutputChoice, outcome_columns
 from segbalance.runtime.command_line import FAILED, command, parse_options
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 # Options that say nothing about labels.

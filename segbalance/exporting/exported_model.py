@@ -18,8 +18,7 @@ import numpy as np
 from segbalance.data_processing.classes import Classes, checked_classes
 from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
-from segbalance.model.architectures import COMMON_STEP, LEAST_STEP
-from segbalance.train.config import BACKBONES
+from segbalance.model.architectures import BACKBONES, COMMON_STEP, LEAST_STEP
 
 DESCRIPTION = "export.json"
 VERSION = 1

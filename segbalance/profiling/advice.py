@@ -1,6 +1,5 @@
 """Which one setting of training to change: what could be tried, and what the measurements say of it."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 
@@ -63,7 +62,7 @@ def settings_to_try(config, manifest, cores):
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    choice = {"default": "train"} | config.transforms
+    choice = {"default": "train"} | config.data.transforms
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {
@@ -74,7 +73,7 @@ def settings_to_try(config, manifest, cores):
         "num_workers": _num_workers(config, cores),
     }
     attempts = {
-        name: Attempt(_as_option(changes), dataclasses.replace(config, **changes), remark)
+        name: Attempt(_as_option(changes), config.replace(**changes), remark)
         for name, (changes, remark) in answers.items()
         if changes
     }
@@ -100,16 +99,16 @@ def _train_fast(choice, used):
 
 
 def _cache(config, photos):
-    if config.cache == "ram":
+    if config.loading.cache == "ram":
         return None, "pairs are kept in memory already"
-    size, limit = decoded_bytes(photos, config.working_size), int(config.cache_gb * GB)
-    if not fits_in_ram(photos, config.working_size, limit):
-        return None, f"the decoded pairs take {size / GB:.2f} GB, --cache_gb is {config.cache_gb:g}"
+    size, limit = decoded_bytes(photos, config.loading.working_size), int(config.loading.cache_gb * GB)
+    if not fits_in_ram(photos, config.loading.working_size, limit):
+        return None, f"the decoded pairs take {size / GB:.2f} GB, --cache_gb is {config.loading.cache_gb:g}"
     return {"cache": "ram"}, f"the decoded pairs take {size / GB:.2f} GB; the first pass stays as slow"
 
 
 def _working_size(config, photos):
-    smaller, now = 2 * config.image_size, config.working_size
+    smaller, now = 2 * config.network.image_size, config.loading.working_size
     if now and now <= smaller:
         return None, f"{now} is at most twice --image_size"
     left = decoded_bytes(photos, smaller) / decoded_bytes(photos, now)
@@ -119,7 +118,7 @@ def _working_size(config, photos):
 
 
 def _num_workers(config, cores):
-    if config.num_workers:
+    if config.loading.num_workers:
         return {"num_workers": 0}, "threads in place of processes"
     if cores == 1:
         return None, "there is one core"

@@ -1,6 +1,5 @@
 """Several runs on one page: scores side by side, curves over each other, and the options that differ."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,14 +9,14 @@ from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
 from segbalance.reports.pages import render
 from segbalance.reports.report import CLASS_TILES, CLASSIFICATION_TILES
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import METRICS, main_score, read_history
 
 SCORES = {
     "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "boundary_iou": "boundary IoU",
     "image_iou": "mean IoU of images",
 }  # fmt: skip
-NOT_COMPARED = ("work_dir", "fingerprint")  # options that differ between any two runs, or are told in words
+NOT_COMPARED = ("work_dir",)  # options that differ between any two runs
 
 
 def compared_runs(work_dirs):
@@ -40,7 +39,7 @@ def compared_runs(work_dirs):
             findings.add("folders that cannot be compared", error, "Name the folders of finished runs.")
     findings.raise_if_any()
     configs, histories, epochs, evaluations = (list(part) for part in zip(*parts, strict=True))
-    kinds = {(config.is_classification, *config.classes) for config in configs}
+    kinds = {(config.is_classification, *config.filled_in.classes) for config in configs}
     if len(kinds) > 1:
         lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
         raise InputError("the runs are for different classes; expected the same:\n" + "\n".join(lines))
@@ -63,7 +62,8 @@ def compared_runs(work_dirs):
 
 
 def _kind(config):
-    return f"{config.task or 'segmentation'}, {', '.join(config.classes) or 'background and foreground'}"
+    classes = ", ".join(config.filled_in.classes) or "background and foreground"
+    return f"{config.data.task or 'segmentation'}, {classes}"
 
 
 def _read_run(folder):
@@ -89,18 +89,18 @@ def _warnings(runs, configs):
         )
     if len({run["threshold"] for run in runs}) > 1:
         yield "The runs were scored at different thresholds."
-    if len({config.image_size for config in configs}) > 1:
+    if len({config.network.image_size for config in configs}) > 1:
         yield (
             "The runs have different input sizes, at which the pixels are counted: small differences mean "
             "little."
         )
-    if len({config.fingerprint for config in configs}) > 1:
+    if len({config.filled_in.fingerprint for config in configs}) > 1:
         yield "The runs were trained on different rows."
 
 
 def differences(configs):
     """Options in which the configs differ: a list of {option, values} with the values as text."""
-    rows = [dataclasses.asdict(config) for config in configs]
+    rows = [config.options() for config in configs]
     return [
         {"option": option, "values": [str(row[option]) for row in rows]}
         for option in rows[0]
@@ -113,7 +113,13 @@ def comparison_page(figures, configs, histories):
     names = [run["name"] for run in figures["runs"]]
     config, history = configs[0], histories[0]
     subsets = list(dict.fromkeys(name for run in figures["runs"] for name in run["subsets"]))
-    scores = CLASSIFICATION_TILES if config.is_classification else CLASS_TILES if config.classes else SCORES
+    scores = (
+        CLASSIFICATION_TILES
+        if config.is_classification
+        else CLASS_TILES
+        if config.filled_in.classes
+        else SCORES
+    )
     score = "recall" if config.is_classification else "iou"
     title = {"iou": "Validation IoU", "balanced_accuracy": "Validation balanced accuracy"}
     main = main_score(history).removeprefix("val_")
@@ -128,7 +134,7 @@ def comparison_page(figures, configs, histories):
         class_score=score,
         class_best=[
             _best_runs([run["all"]["classes"][number][score] for run in figures["runs"]])
-            for number in range(len(config.classes))
+            for number in range(len(config.filled_in.classes))
         ],
         charts=[
             overlaid(names, histories, main_score(history), title[main], up_to_one=True),

@@ -1,6 +1,5 @@
 """The pictures of a report: photos with the outlines of both masks, and what training made of some images."""
 
-import dataclasses
 import gc
 import itertools
 from pathlib import Path
@@ -169,12 +168,12 @@ def training_samples(config, manifest):
         [(subset, name of its transform, list of Picture)]
     """
     plan, transforms = checked_plan(config, manifest)
-    here = dataclasses.replace(config, num_workers=0, cache="off")
+    here = config.replace(num_workers=0, cache="off")
     reader, stream = training_parts(here, manifest, plan, transforms)
-    reader.bad_files.replay(read_skipped(config.work_dir))
+    reader.bad_files.replay(read_skipped(config.run.work_dir))
     drawn = {name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share}
     steps = stream.steps()
-    for draws, plain in itertools.islice(steps, config.steps_per_epoch):
+    for draws, plain in itertools.islice(steps, config.optimisation.steps_per_epoch):
         for draw in draws[~plain].tolist():
             subset, position = stream.draws.split(draw)
             own = drawn[plan.subsets[subset]]
@@ -184,14 +183,14 @@ def training_samples(config, manifest):
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    default = config.transforms.get("default", "train")
-    return [(name, config.transforms.get(name, default), own) for name, own in drawn.items()]
+    default = config.data.transforms.get("default", "train")
+    return [(name, config.data.transforms.get(name, default), own) for name, own in drawn.items()]
 
 
 def _sample(reader, sample, config):
     image, mask = reader.samples.read(sample)
     size, layers, parts = working_shape(image.shape[1::-1], LONGEST // 2), {}, ()
-    if not config.classes:
+    if not config.filled_in.classes:
         layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
     elif not config.is_classification:
         parts = class_parts(shrink_mask(mask, size), config.class_list)

@@ -1,6 +1,5 @@
 """report.html of a run: one page that stands alone, made from the run folder and its best weights."""
 
-import dataclasses
 import heapq
 import json
 import math
@@ -18,7 +17,8 @@ from segbalance.model.architectures import ARCHITECTURES
 from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
 from segbalance.reports.pictures import gallery, training_samples
-from segbalance.train.config import CONFIG, TrainConfig
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import CONFIG
 from segbalance.train.folder import METRICS, best_epoch, read_history
 
 REPORT = "report.html"
@@ -73,7 +73,7 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     """
     from segbalance.prediction.predictor import RunPredictor  # TensorFlow takes seconds to import
 
-    work_dir = config.work_dir
+    work_dir = config.run.work_dir
     figures = run_figures(work_dir)
     predict = RunPredictor(work_dir)
     evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
@@ -129,16 +129,16 @@ def report_page(config, manifest, figures, predict):
         figures: of `run_figures`, with `evaluation`.
         predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
     """
-    work_dir, evaluation = config.work_dir, figures["evaluation"]
+    work_dir, evaluation = config.run.work_dir, figures["evaluation"]
     history = read_history(work_dir)
     known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
-    same_rows = config.fingerprint == manifest.training_fingerprint()
-    pairs = PairReader(working_size=config.working_size, max_pixels=config.max_pixels)
+    same_rows = config.filled_in.fingerprint == manifest.training_fingerprint()
+    pairs = PairReader(working_size=config.loading.working_size, max_pixels=config.data.max_pixels)
     pictures = gallery(
-        evaluation["examples"], manifest, pairs, predict, config.image_size, evaluation.get("threshold"),
-        config.class_list,
+        evaluation["examples"], manifest, pairs, predict, config.network.image_size,
+        evaluation.get("threshold"), config.class_list,
     )  # fmt: skip
-    if config.classes:
+    if config.filled_in.classes:
         template, own = "class_report.html", class_parts_of_page(config, evaluation)
     else:
         template, own = "report.html", {"threshold_charts": threshold_charts(evaluation)}
@@ -149,7 +149,9 @@ def report_page(config, manifest, figures, predict):
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
-        architecture="classification" if config.is_classification else ARCHITECTURES[config.architecture],
+        architecture="classification"
+        if config.is_classification
+        else ARCHITECTURES[config.network.architecture],
         subsets=evaluation["subsets"],
         notes=list(report_notes(config, figures, same_rows)),
         history_charts=history_charts(history, best_epoch(history)),
@@ -160,7 +162,7 @@ def report_page(config, manifest, figures, predict):
         again=f"python train.py --config {quoted(work_dir, CONFIG)} --work_dir {quoted(f'{work_dir}-again')}",
         versions={package: version(package) for package in PACKAGES},
         fingerprints={
-            "training rows": config.fingerprint or "unknown",
+            "training rows": config.filled_in.fingerprint or "unknown",
             "validation rows": evaluation["fingerprint"],
             "data when the manifests were made": manifest.fingerprint or "unknown",
         },
@@ -180,7 +182,7 @@ def class_parts_of_page(config, evaluation):
         "sections": [row for row in SECTIONS.items() if row[0] not in left_out],
         "classes": [
             {"name": name, "colour": colour}
-            for name, colour in zip(config.classes, config.class_colours, strict=True)
+            for name, colour in zip(config.filled_in.classes, config.filled_in.class_colours, strict=True)
         ],
         "class_score": score,
         "class_columns": {
@@ -224,12 +226,12 @@ def report_notes(config, figures, same_rows):
     trained, found = figures["metrics"][score], evaluation["all"][score]
     usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
     if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
-        why = "mixed precision" if config.mixed_precision else "other validation data"
+        why = "mixed precision" if config.run.mixed_precision else "other validation data"
         name = "balanced accuracy" if config.is_classification else "IoU"
         yield f"The {name} differs from that which training measured, as with {why}."
 
 
 def config_rows(config):
     """[(option, value, default)] as text."""
-    defaults = dataclasses.asdict(TrainConfig())
-    return [(name, str(value), str(defaults[name])) for name, value in dataclasses.asdict(config).items()]
+    defaults = TrainConfig().options()
+    return [(name, str(value), str(defaults[name])) for name, value in config.options().items()]

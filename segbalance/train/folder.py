@@ -1,6 +1,5 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
-import dataclasses
 import io
 import os
 from datetime import datetime
@@ -11,7 +10,7 @@ import pandas as pd
 from segbalance.data_processing.tasks import POOLED, POOLED_CLASSIFICATION
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
@@ -51,10 +50,10 @@ def trusted_config(options):
         own["data_root"] = options.data_root
     if hasattr(options, "transforms"):
         given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
-        own["transforms"] = trusted_transforms(config.transforms, given, Path(options.work_dir, CONFIG))
-        if own["transforms"] != config.transforms:
+        own["transforms"] = trusted_transforms(config.data.transforms, given, Path(options.work_dir, CONFIG))
+        if own["transforms"] != config.data.transforms:
             print("warning: --transforms are not those of the run: training may have seen other pixels")
-    return dataclasses.replace(config, **own)
+    return config.replace(**own)
 
 
 def check_weights(work_dir):
