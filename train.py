@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from segbalance.commands.train import main
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config
 from segbalance.train.fitting import train
 
 __all__ = ["TrainConfig", "load_config", "main", "train"]

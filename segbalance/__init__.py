@@ -20,7 +20,7 @@ PUBLIC = {
     "build_network": "model.networks",
     "class_weights": "balancing.plan",
     "compile_model": "model.networks",
-    "load_config": "train.config",
+    "load_config": "train.config_file",
     "load_data_path": "dataloader.batches",
     "load_weights": "model.networks",
     "make_csv_file": "data_processing.make_csv_file",

@@ -1,5 +1,6 @@
 """The README's commands exist and parse, and the files it names are there."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +33,7 @@ from segbalance.commands import sample_data as make_sample_data
 from segbalance.data_processing.make_csv_file import ManifestOptions
 from segbalance.runtime.command_line import parse_options
 from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import parse_config
 from tests.support.places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,13 +75,9 @@ def test_commands_parse(line):
     script, *arguments = shlex.split(line)
     if script == "scripts/compare_runs.py":
         arguments = compare_runs.with_option_name(arguments)
-    parsed = parse_options(
-        OPTIONS[script],
-        arguments,
-        prog=script,
-        description="",
-        config=issubclass(OPTIONS[script], TrainConfig),
-    )
+    takes_config = any(field.type is TrainConfig for field in dataclasses.fields(OPTIONS[script]))
+    parse = parse_config if takes_config else parse_options
+    parsed = parse(OPTIONS[script], arguments, prog=script, description="")
     assert isinstance(parsed, OPTIONS[script])
 
 
@@ -90,8 +88,6 @@ def test_files_exist(name):
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(--[a-z_]+)", README))))
 def test_options_exist(option):
-    known = {name for options in OPTIONS.values() for name in options.__dataclass_fields__} | {
-        "config",
-        "help",
-    }
+    known = {name for options in OPTIONS.values() for name in options.__dataclass_fields__}
+    known |= {*TrainConfig().options(), "config", "help"}
     assert option.removeprefix("--") in known

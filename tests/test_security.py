@@ -24,7 +24,8 @@ from segbalance.files.data_root import STAY_INSIDE
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_advice
 from segbalance.model.weight_files import weights_problem
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import CONFIG, TrainConfig, load_config, save_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import CONFIG, load_config, save_config
 from segbalance.train.folder import BEST
 from segbalance.train.trust import trusted_transforms
 from tests.support.data import draw_pair, write_data, write_image
@@ -68,7 +69,7 @@ def run_folder(manifests, tmp_path):
         own |= {"backbone": "resnet18", "encoder_weights": "none"}
         own["fingerprint"] = read_manifest(csv_dir).training_fingerprint()
         (tmp_path / "run").mkdir(exist_ok=True)
-        save_config(TrainConfig(**own | options), tmp_path / "run")
+        save_config(TrainConfig.of(**own | options), tmp_path / "run")
         return tmp_path / "run"
 
     return make
@@ -178,9 +179,7 @@ def test_every_command_refuses_rows_that_lead_out(name, manifests, secret, run_f
     with_row(csv_dir, "link.png")
     message = refused(main, *words)
     assert f"traina.csv line 2: images is 'link.png', which is {secret}" in message
-    stub(
-        "segbalance.data_processing.manifest.fill_paths", raise_reached
-    )  # behind the options, before the work
+    stub("segbalance.data_processing.rows.fill_paths", raise_reached)  # behind the options, before the work
     assert main([*words, "--allow_outside"]) == 1
 
 
@@ -337,7 +336,7 @@ def test_code_in_a_config_file_is_refused_and_not_run(tag, place, run_folder, tm
 
 def test_the_loader_itself_is_a_safe_one(run_folder, tmp_path, stub):
     """Without the look at the file beforehand, too."""
-    stub("segbalance.runtime.command_line.check_config_file", lambda path: None)
+    stub("segbalance.runtime.plain_yaml._problem", lambda events: None)
     run, marker = run_folder(), tmp_path / "marker"
     for tag in TAGS:
         (run / CONFIG).write_text(f"epochs: {tag.format(marker=marker)}\n")
@@ -391,7 +390,7 @@ def test_a_config_file_holds_options_and_nothing_else(
 def test_the_environment_gives_no_options(monkeypatch):
     for name in ("TRAIN_EPOCHS", "TRAIN__EPOCHS", "EPOCHS", "TRAIN_PY_EPOCHS"):
         monkeypatch.setenv(name, "7")
-    assert train.parse_config(TrainConfig, [], prog="train.py", description="").epochs == 100
+    assert train.parse_config(TrainConfig, [], prog="train.py", description="").optimisation.epochs == 100
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"version": ' + "[" * 100_000])

@@ -20,7 +20,7 @@ from segbalance.dataloader.pair_cache import NoCache, PairReader
 from segbalance.dataloader.ram_cache import RamCache
 from segbalance.dataloader.reading import Subset
 from segbalance.dataloader.working_size import read_pair
-from segbalance.train.config import TrainConfig
+from segbalance.train.options import BalanceOptions
 from segbalance.transforms.pipelines import apply_transform
 
 CACHE_BYTES = 4 * 10**9
@@ -95,7 +95,7 @@ def ours(race):
     sizes = {subset.name: len(subset) for subset in race.subsets}
     dataset, reader, _ = training_dataset(
         race.subsets,
-        balance_plan(sizes, TrainConfig(), race.batch_size),
+        balance_plan(sizes, BalanceOptions(), race.batch_size),
         image_size=race.image_size,
         batch_size=race.batch_size,
         steps_per_epoch=-(-sum(sizes.values()) // race.batch_size),

@@ -33,7 +33,7 @@ from segbalance.files.images import read_bytes
 from segbalance.files.writing import check_output, write_json
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.sample_data.rendering import render_pair
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 
 RACES = ("small", "large", "memory")
 SMALL, LARGE = (300, 300), (4000, 3000)  # pixels
@@ -149,7 +149,7 @@ def race(name, options, paths, folder):
     network, config = load_network(options.work_dir), load_config(options.work_dir)
     predictor = RunPredictor(options.work_dir)
     ways = {
-        "plain": lambda some, output: plain_loop(network, config.working_size or 0, some, output),
+        "plain": lambda some, output: plain_loop(network, config.loading.working_size or 0, some, output),
         "ours": lambda some, output: our_way(predictor, options, some, output),
     }
     for way, run in ways.items():
@@ -221,7 +221,7 @@ def memory_row(options, megapixels, folder):
 def main(argv):
     """Runs the races and prints their figures."""
     options = parse_options(PredictBenchmarkOptions, argv, prog="benchmark_predict.py", description=__doc__)
-    classes = load_config(options.work_dir).classes
+    classes = load_config(options.work_dir).filled_in.classes
     if classes:
         raise InputError(
             f"--work_dir {options.work_dir} tells {len(classes)} classes apart, and the plain loop knows "

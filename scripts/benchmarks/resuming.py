@@ -7,7 +7,6 @@ steps would have written, but for weights and scores, which do not matter here. 
 start of the program to the first batch that the loader hands over.
 """
 
-import dataclasses
 import shutil
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from segbalance.errors import InputError
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.sample_data.rendering import make_sample_data
 from segbalance.train.checkpoints import checkpoint_name, newest_checkpoint, save_checkpoint
-from segbalance.train.config import load_config, save_config
+from segbalance.train.config_file import load_config, save_config
 from segbalance.train.inputs import checked_plan, training_parts
 
 
@@ -64,8 +63,8 @@ def stopped_run(folder, csv_dir):
 def stand_at(run, step, steps_per_epoch):
     """Gives the run in a folder a checkpoint at `step`, with the positions that its draws have then."""
     epoch = step // steps_per_epoch
-    config = dataclasses.replace(load_config(run), steps_per_epoch=steps_per_epoch, epochs=epoch + 1)
-    manifest = read_manifest(config.csv_dir)
+    config = load_config(run).replace(steps_per_epoch=steps_per_epoch, epochs=epoch + 1)
+    manifest = read_manifest(config.data.csv_dir)
     reader, stream = training_parts(config, manifest, *checked_plan(config, manifest))
     for number in range(epoch):
         steps = stream.steps(number * steps_per_epoch)

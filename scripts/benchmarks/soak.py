@@ -21,31 +21,32 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
-from segbalance.runtime.command_line import INTERRUPTED, command, parse_options
+from segbalance.runtime.command_line import INTERRUPTED, command
 from segbalance.runtime.memory import family_memory
-from segbalance.train.config import TrainConfig, save_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import parse_config, save_config
 from segbalance.train.folder import read_history
+from segbalance.train.inputs import read_data
 
 SLACK = 1.02
 SAMPLES = 120  # of the memory, over the whole time
 
 
 @dataclass(frozen=True)
-class SoakOptions(TrainConfig):
-    """Options of the soak: those of train.py, and one more.
+class SoakOptions:
+    """The soak.
 
     Args:
         minutes: How long to train after the first epoch.
     """
 
+    config: TrainConfig
     minutes: float = 20.0
 
-    def _problems(self):
-        yield from super()._problems()
+    def __post_init__(self):
         if not 0 < self.minutes < float("inf"):
-            yield f"minutes must be greater than 0, got {self.minutes}; try 20"
+            raise InputError(f"minutes must be greater than 0, got {self.minutes}; try 20")
 
 
 def soak(config, minutes, folder):
@@ -84,9 +85,9 @@ def soak(config, minutes, folder):
 @command
 def main(argv):
     """Trains, prints the memory of each third of the time, and judges."""
-    options = parse_options(SoakOptions, argv, prog="soak.py", description=__doc__)
-    config = TrainConfig(**{name: getattr(options, name) for name in TrainConfig.__dataclass_fields__})
-    read_manifest(config.csv_dir, config.data_root)  # what is wrong there is said at once
+    options = parse_config(SoakOptions, argv, prog="soak.py", description=__doc__)
+    config = options.config
+    read_data(config)  # what is wrong there is said at once
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         taken, status = soak(config, options.minutes, Path(folder))
         if len(taken) < SAMPLES:

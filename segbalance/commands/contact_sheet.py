@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from segbalance.data_processing.classes import Classes
-from segbalance.data_processing.manifest import natural_order, read_manifest
+from segbalance.data_processing.manifest import natural_order
 from segbalance.data_processing.tasks import CLASSES, FOREGROUND
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
@@ -24,6 +24,7 @@ from segbalance.reports.outlines import outlined_photo
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import named, usage
 from segbalance.train.folder import check_weights, trusted_config
+from segbalance.train.inputs import read_data
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
 LABEL_HEIGHT = 22
@@ -173,7 +174,7 @@ def main(argv):
         )
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)
-    manifest = read_manifest(config.csv_dir, config.data_root, config.allow_outside, config.max_pixels)
+    manifest = read_data(config)
     check_classes(config, manifest)
     check_weights(options.work_dir)
     from segbalance.prediction.predictor import (  # TensorFlow, after the input has been checked
@@ -182,7 +183,7 @@ def main(argv):
     )
 
     network = load_network(options.work_dir)
-    predict = functools.partial(predict_mask, network, working_size=config.working_size or 0)
+    predict = functools.partial(predict_mask, network, working_size=config.loading.working_size or 0)
     try:
         sheet = draw_sheet(predict, manifest, options.columns, options.tile, options.max_pixels)
     except OSError as error:

@@ -15,7 +15,7 @@ from segbalance.errors import InputError
 from segbalance.files.writing import check_writable
 from segbalance.runtime.command_line import DONE, command, parse_options
 from segbalance.runtime.verbs import typed, usage
-from segbalance.train.config import SEEDS
+from segbalance.train.options import SEEDS
 
 # A small network from random weights: what two cores learn in four minutes. The photos are small already.
 SMALL = (

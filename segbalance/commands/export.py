@@ -122,7 +122,10 @@ def main(argv):
         require_packages(ONNX_PACKAGES)
     exporting.check_place(options.folder(), options.overwrite)
     manifest = read_manifest(
-        options.csv_dir or config.csv_dir, config.data_root, config.allow_outside, config.max_pixels
+        options.csv_dir or config.data.csv_dir,
+        config.data.data_root,
+        config.data.allow_outside,
+        config.data.max_pixels,
     )
     check_classes(config, manifest)
     description = exporting.describe(

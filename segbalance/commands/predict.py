@@ -34,7 +34,8 @@ from segbalance.files.writing import check_writable, write_together
 from segbalance.prediction.output import MASKS, OutputChoice, outcome_columns
 from segbalance.runtime.command_line import FAILED, command, parse_options
 from segbalance.runtime.verbs import usage
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 # Options that say nothing about labels.

@@ -18,34 +18,36 @@ from segbalance.balancing.plan import (
     finite_recipe,
     format_plan,
 )
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.runtime.command_line import command
 from segbalance.runtime.verbs import usage
-from segbalance.train.config import TrainConfig, parse_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import parse_config
+from segbalance.train.inputs import read_data
 
 
 @dataclass(frozen=True)
-class PreviewOptions(TrainConfig):
-    """Options of the preview: those of train.py, and two more.
+class PreviewOptions:
+    """The preview.
 
     Args:
         output: PNG file to write.
         json: JSON file for the tables as well.
     """
 
+    config: TrainConfig
     output: str = "balance.png"
     json: str | None = None
 
 
-def preview_plans(sizes, options):
-    """The plan of every strategy that the options allow, {strategy: BalancePlan}, the chosen one first.
+def preview_plans(sizes, options, batch_size):
+    """{strategy: BalancePlan} of every strategy that the BalanceOptions allow, the chosen one first.
 
     A strategy gets those of the options that belong to it; `shares` needs --shares, and `exact` a batch
     that is large enough.
     """
-    chosen = balance_plan(sizes, options, options.batch_size)
+    chosen = balance_plan(sizes, options, batch_size)
     plans = {_title(chosen): chosen}
     unset = {field.name: field.default for field in dataclasses.fields(options)}
     for strategy in STRATEGIES:
@@ -53,7 +55,7 @@ def preview_plans(sizes, options):
         changes = {name: [] if name == "oversample_only" else unset[name] for name in foreign}
         try:
             other = dataclasses.replace(options, balance=strategy, loss_weights="none", **changes)
-            plan = balance_plan(sizes, other, options.batch_size)
+            plan = balance_plan(sizes, other, batch_size)
         except InputError:
             continue  # shares without --shares, exact with a small batch
         plans.setdefault(_title(plan), plan)
@@ -139,12 +141,13 @@ def main(argv):
     for option in ("output", "json"):
         if getattr(options, option):
             check_output(f"--{option}", getattr(options, option))
-    limits = options.allow_outside, options.max_pixels
-    manifest = read_manifest(options.csv_dir, options.data_root, *limits)
+    config = options.config
+    manifest = read_data(config)
     sizes = {name: len(table) for name, table in manifest.train.items()}
-    draws = options.batch_size * (options.steps_per_epoch or -(-sum(sizes.values()) // options.batch_size))
-    plans = preview_plans(sizes, options)
-    recipe = finite_recipe(sizes, options.epochs)
+    epochs, batch_size = config.optimisation.epochs, config.optimisation.batch_size
+    draws = batch_size * (config.optimisation.steps_per_epoch or -(-sum(sizes.values()) // batch_size))
+    plans = preview_plans(sizes, config.balancing, batch_size)
+    recipe = finite_recipe(sizes, epochs)
     rows = []
     for title, plan in plans.items():
         table = plan.table(draws)
@@ -152,8 +155,8 @@ def main(argv):
         print(f"{title}\n{format_plan(table)}")
         print("".join(f"{note}\n" for note in plan.notes(draws)))
     print("the tutorial's recipe, sample_from_datasets over loaders that end (repeat(epochs)), on this data:")
-    print(recipe_text(recipe, options.epochs))
-    files = {options.output: draw_preview(plans, recipe, draws, options.epochs)}
+    print(recipe_text(recipe, epochs))
+    files = {options.output: draw_preview(plans, recipe, draws, epochs)}
     if options.json:
         files[options.json] = json_text({"strategies": rows, "finite_recipe": recipe})
     write_together(files)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, write_json
 from segbalance.profiling.advice import NAMES, choose, settings_to_try, weigh
@@ -31,12 +30,13 @@ from segbalance.runtime.command_line import command
 from segbalance.runtime.verbs import usage
 from segbalance.train import fitting
 from segbalance.train import inputs as run_data
-from segbalance.train.config import TrainConfig, parse_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import parse_config
 
 
 @dataclass(frozen=True)
-class ProfileOptions(TrainConfig):
-    """Options of the profile: those of train.py, and three more.
+class ProfileOptions:
+    """The profile.
 
     Args:
         seconds: How long each measurement lasts; there are up to nine.
@@ -44,39 +44,41 @@ class ProfileOptions(TrainConfig):
         json: JSON file for the figures as well.
     """
 
+    config: TrainConfig
     seconds: float = 10.0
     no_model: bool = False
     json: str | None = None
 
-    def _problems(self):
-        yield from super()._problems()
+    def __post_init__(self):
         if not 0 < self.seconds < float("inf"):
-            yield f"seconds must be greater than 0, got {self.seconds}; try 10"
+            raise InputError(f"seconds must be greater than 0, got {self.seconds}; try 10")
 
 
 class Profile:
     """The measurements of one run.
 
     Args:
-        config: resolved ProfileOptions whose devices are chosen.
+        config: resolved TrainConfig whose devices are chosen.
         manifest: Manifest.
         plan: BalancePlan.
         transforms: {subset: Compose}.
         shared: True where model and loader share the cores.
+        seconds: how long each measurement lasts.
     """
 
-    def __init__(self, config, manifest, plan, transforms, shared):
+    def __init__(self, config, manifest, plan, transforms, shared, seconds):
+        self.seconds = seconds
         self.config, self.manifest, self.plan, self.shared = config, manifest, plan, shared
         self.pairs = run_data.pair_reader(config)
         self.reader, stream = run_data.training_parts(config, manifest, plan, transforms, self.pairs)
         self.attempts, self.left_out = settings_to_try(config, manifest, os.cpu_count())
         self.rates = dict.fromkeys(("loader", *NAMES, "model", "training"))
         self.stages = {}
-        self.steps = first_steps(self.reader, stream, config.seconds / TURNS)
+        self.steps = first_steps(self.reader, stream, seconds / TURNS)
 
     def measure_loader(self):
         """The stages, the loader as it is, and the loader under each setting to try."""
-        self.stages, loader = measure_stages(self.reader, self.steps, self.config.seconds)
+        self.stages, loader = measure_stages(self.reader, self.steps, self.seconds)
         self.stages[REST] = 1000 * os.cpu_count() / loader - sum(self.stages.values())
         self.rates["loader"] = loader
         for name in list(self.attempts):
@@ -86,13 +88,16 @@ class Profile:
                 self.left_out[name] = str(error)
                 del self.attempts[name]
                 continue
-            self.rates[name] = loader * measure_ratio(reader, self.reader, self.steps, self.config.seconds)
+            self.rates[name] = loader * measure_ratio(reader, self.reader, self.steps, self.seconds)
             del reader  # with its processes and its cache, before the next
             gc.collect()
 
     def _reader(self, config):
         transforms = run_data.checked_plan(config, self.manifest)[1]
-        same = (config.cache, config.working_size) == (self.config.cache, self.config.working_size)
+        same = (config.loading.cache, config.loading.working_size) == (
+            self.config.loading.cache,
+            self.config.loading.working_size,
+        )
         pairs = self.pairs if same else run_data.pair_reader(config)
         return run_data.training_parts(config, self.manifest, self.plan, transforms, pairs)[0]
 
@@ -100,7 +105,7 @@ class Profile:
         """The model on one fixed batch, and training as a whole."""
         with strategy.scope():
             model = fitting.build_model(self.config, run_data.valid_tables(self.manifest), self.plan)
-        rates = measure_training(model, self.reader, self.steps, self.config.seconds)
+        rates = measure_training(model, self.reader, self.steps, self.seconds)
         self.rates["model"], self.rates["training"] = rates
 
     def weighed(self):
@@ -110,10 +115,10 @@ class Profile:
             self.stages,
             self.rates,
             self.attempts,
-            config.image_size,
+            config.network.image_size,
             self.shared,
-            config.architecture,
-            config.backbone,
+            config.network.architecture,
+            config.network.backbone,
         )
 
 
@@ -191,24 +196,23 @@ def main(argv, transforms_file=None):
     options = parse_config(ProfileOptions, argv, prog=usage("profile"), description=__doc__)
     if options.json:
         check_output("--json", options.json)
-    limits = options.allow_outside, options.max_pixels
-    manifest = read_manifest(options.csv_dir, options.data_root, *limits)
-    options = run_data.with_transforms(options, transforms_file)
-    config = run_data.resolved(options, manifest, Path("."))
+    manifest = run_data.read_data(options.config)
+    config = run_data.with_transforms(options.config, transforms_file)
+    config = run_data.resolved(config, manifest, Path("."))
     plan, transforms = run_data.checked_plan(config, manifest)
     strategy, config = fitting.prepare_tensorflow(config)
     from segbalance.legacy_keras import tf
 
     shared = not tf.config.get_visible_devices("GPU")
     try:
-        profile = Profile(config, manifest, plan, transforms, shared)
+        profile = Profile(config, manifest, plan, transforms, shared, options.seconds)
         profile.measure_loader()
-        if not config.no_model:
+        if not options.no_model:
             profile.measure_model(strategy)
     except OSError as error:
         raise InputError(f"{error} (found while reading)") from None
     weighed = profile.weighed()
     advice = choose(weighed, profile.rates, shared)
     print("\n".join(report(profile, weighed, advice)))
-    if config.json:
-        write_json(Path(config.json), as_json(profile, weighed, advice))
+    if options.json:
+        write_json(Path(options.json), as_json(profile, weighed, advice))

@@ -20,7 +20,6 @@ from PIL import Image
 from segbalance.balancing.ledger import read_skipped
 from segbalance.commands.contact_sheet import label, outlined, tinted
 from segbalance.data_processing.classes import Classes
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.errors import InputError, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -28,7 +27,7 @@ from segbalance.files.writing import check_output, check_writable, json_text, wr
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
 from segbalance.train.folder import trusted_config
-from segbalance.train.inputs import checked_plan, training_parts
+from segbalance.train.inputs import checked_plan, read_data, training_parts
 from segbalance.transforms.fast import by_name
 from segbalance.transforms.pipelines import reseed
 
@@ -69,8 +68,11 @@ class ReplayOptions:
 
 def check_place(options, config):
     """Raises InputError unless the run has this step and item."""
-    steps = config.epochs * config.steps_per_epoch
-    limits = {"step": (steps, "steps of the run"), "item": (config.batch_size, "images of a batch")}
+    steps = config.optimisation.epochs * config.optimisation.steps_per_epoch
+    limits = {
+        "step": (steps, "steps of the run"),
+        "item": (config.optimisation.batch_size, "images of a batch"),
+    }
     problems = [
         f"{name} must be from 0 to {count - 1} (the {what}), got {getattr(options, name)}"
         for name, (count, what) in limits.items()
@@ -82,12 +84,12 @@ def check_place(options, config):
 
 def check_rows(config, manifest):
     """Raises InputError where the manifests are no longer those of the run, which would draw other images."""
-    if config.fingerprint is None:
+    if config.filled_in.fingerprint is None:
         print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
-    elif config.fingerprint != manifest.training_fingerprint():
+    elif config.filled_in.fingerprint != manifest.training_fingerprint():
         raise InputError(
-            f"the training rows in {config.csv_dir} are not those of the run, so that its draws mean other "
-            "images now. Put the manifests back as they were when the run began."
+            f"the training rows in {config.data.csv_dir} are not those of the run, so that its draws mean "
+            "other images now. Put the manifests back as they were when the run began."
         )
 
 
@@ -218,11 +220,11 @@ def report_of(options, config, manifest, reader, draw, applied):
     subset, row = reader.subsets[index].name, reader.row(index, position)
     skip = reader.bad_files.skip(reader.draws.draw(index, position))
     csv_file, csv_line, csv_row = manifest.line(subset, row)
-    names = config.transforms
+    names = config.data.transforms
     return {
         "step": options.step,
         "item": options.item,
-        "epoch": options.step // config.steps_per_epoch + 1,
+        "epoch": options.step // config.optimisation.steps_per_epoch + 1,
         "subset": subset,
         "position": position,
         "row": row,
@@ -257,9 +259,7 @@ def main(argv, transforms_file=None):
     check_writable("--output", folder)
     if options.json:
         check_output("--json", options.json)
-    manifest = read_manifest(
-        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=True
-    )
+    manifest = read_data(config, missing_train=True)
     check_rows(config, manifest)
     skips = read_skipped(options.work_dir)
     reader, stream = training_parts(config, manifest, *checked_plan(config, manifest))

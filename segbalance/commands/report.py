@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.tasks import SCORE_NAMES, THRESHOLD
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, scoring_problems
@@ -18,6 +17,7 @@ from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
+from segbalance.train.inputs import read_data
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,7 @@ def main(argv, transforms_file=None):
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)
     check_output("--output", options.output or Path(options.work_dir, REPORT))
-    manifest = read_manifest(
-        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=True
-    )
+    manifest = read_data(config, missing_train=True)
     check_classes(config, manifest)
     page, evaluation = write_report(
         config, manifest, threshold=threshold, batch_size=options.batch_size, output=options.output

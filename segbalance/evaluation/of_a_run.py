@@ -17,7 +17,7 @@ from segbalance.errors import InputError
 from segbalance.files.pixel_limit import pixel_limit_problem
 from segbalance.files.writing import json_text
 from segbalance.runtime.verbs import named, typed
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from segbalance.train.inputs import loader_subsets, valid_tables
 from segbalance.transforms.pipelines import valid_transform
 
@@ -71,7 +71,7 @@ def chosen_threshold(threshold, work_dir):
     if work_dir is not None and threshold != THRESHOLD:
         config = load_config(work_dir)
         if not config.kind.with_threshold:
-            raise InputError(several_classes("threshold", threshold, config.classes))
+            raise InputError(several_classes("threshold", threshold, config.filled_in.classes))
     if threshold == BEST_THRESHOLD:
         return float(read_evaluation(work_dir)["best_threshold"]["threshold"])
     return float(threshold)
@@ -113,15 +113,15 @@ def held_out_manifest(config, split, csv=None, data_root=None):
     Raises:
         InputError: there is no such table, rows of it are wrong, or it is for other classes.
     """
-    path = Path(csv or Path(config.csv_dir, f"{split}.csv"))
+    path = Path(csv or Path(config.data.csv_dir, f"{split}.csv"))
     if not path.is_file():
         hint = "Name a CSV file with --csv." if csv or split == "test" else "Put the run's manifests back."
         raise InputError(f"{path} does not exist; expected a table with a column images. {hint}")
     other = csv is not None and (path.parent / MANIFEST).exists()
-    folder = path.parent if other else Path(config.csv_dir)
-    own = folder.resolve() == Path(config.csv_dir).resolve()
-    root = data_root or (config.data_root if own else None)
-    manifest = read_manifest(folder, root, config.allow_outside, config.max_pixels, held_out=path)
+    folder = path.parent if other else Path(config.data.csv_dir)
+    own = folder.resolve() == Path(config.data.csv_dir).resolve()
+    root = data_root or (config.data.data_root if own else None)
+    manifest = read_manifest(folder, root, config.data.allow_outside, config.data.max_pixels, held_out=path)
     check_classes(config, manifest)
     return manifest
 
@@ -129,8 +129,10 @@ def held_out_manifest(config, split, csv=None, data_root=None):
 def check_classes(config, manifest):
     """Raises InputError where the manifests are for other classes than the run."""
     names = list(names_of(manifest.classes))
-    if names != config.classes:
-        found, expected = (", ".join(one) or "background and foreground" for one in (names, config.classes))
+    if names != config.filled_in.classes:
+        found, expected = (
+            ", ".join(one) or "background and foreground" for one in (names, config.filled_in.classes)
+        )
         raise InputError(
             f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
             f"manifests with the classes of the run ({named('prepare')} --classes)."
@@ -139,7 +141,7 @@ def check_classes(config, manifest):
 
 def scored_tables(config, manifest):
     """{subset: rows to score}, in the order of the validation; those of training without rows last."""
-    tables, trained = valid_tables(manifest), subset_files(config.csv_dir)
+    tables, trained = valid_tables(manifest), subset_files(config.data.csv_dir)
     missing = sorted(trained.keys() - tables.keys(), key=natural_order)
     return tables | dict.fromkeys(missing, manifest.valid.iloc[:0])
 
@@ -164,12 +166,12 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     from segbalance.evaluation.evaluators import EVALUATORS
     from segbalance.legacy_keras import tf
 
-    tables, batch_size = scored_tables(config, manifest), batch_size or config.batch_size
+    tables, batch_size = scored_tables(config, manifest), batch_size or config.optimisation.batch_size
     dataset, reader = validation_dataset(
-        loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(config.image_size))),
-        image_size=config.image_size,
+        loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(config.network.image_size))),
+        image_size=config.network.image_size,
         batch_size=batch_size,
-        pairs=PairReader(working_size=config.working_size, max_pixels=config.max_pixels),
+        pairs=PairReader(working_size=config.loading.working_size, max_pixels=config.data.max_pixels),
     )
     steps = int(np.ceil(len(manifest.valid) / batch_size))
     try:
@@ -197,7 +199,7 @@ def evaluated(config, manifest, predict, *, threshold, batch_size=None, **place)
         | {
             "data_root": str(manifest.data_root),
             "fingerprint": manifest.valid_fingerprint(),
-            "image_size": config.image_size,
+            "image_size": config.network.image_size,
         }
         | evaluation.report()
     )

@@ -43,12 +43,12 @@ def describe(config, *, format, size, output_type, quantize):
         size=size,
         output_type=output_type,
         quantize=quantize,
-        image_size=config.image_size,
-        working_size=config.working_size or 0,
+        image_size=config.network.image_size,
+        working_size=config.loading.working_size or 0,
         threshold=THRESHOLD,
-        classes=tuple(config.classes) or CLASSES,
-        backbone=config.backbone,
-        class_colours=tuple(config.class_colours),
+        classes=tuple(config.filled_in.classes) or CLASSES,
+        backbone=config.network.backbone,
+        class_colours=tuple(config.filled_in.class_colours),
         task=config.kind.name,
     )
 
@@ -263,15 +263,20 @@ def export(
     from segbalance.exporting.model_card import model_card
     from segbalance.prediction.predictor import load_network
 
-    network = load_network(config.work_dir)
+    network = load_network(config.run.work_dir)
     calibration = drawn_pairs(
-        manifest, manifest.train, representative_images, seed, description.working_size, config.max_pixels
+        manifest,
+        manifest.train,
+        representative_images,
+        seed,
+        description.working_size,
+        config.data.max_pixels,
     )
     with whole_folder(folder) as new:
         photos = (as_trained(photo, description) for _, photo, _ in calibration)
         model = WRITERS[description.format](network, description, new, photos)
         (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
-        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, config.max_pixels)
+        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, config.data.max_pixels)
         check = compare(network, load_exported(new), pairs) | {"megabytes": megabytes(model)}
         check_likeness(check, description, most_lost)
         (new / CHECK).write_text(json_text(check), encoding="utf-8")

@@ -18,9 +18,8 @@ import numpy as np
 from segbalance.data_processing.classes import Classes, checked_classes
 from segbalance.data_processing.tasks import TASKS, Task, task_of
 from segbalance.errors import InputError
-from segbalance.model.architectures import COMMON_STEP, LEAST_STEP
+from segbalance.model.architectures import BACKBONES, COMMON_STEP, LEAST_STEP
 from segbalance.runtime.verbs import extra, named
-from segbalance.train.config import BACKBONES
 
 DESCRIPTION = "export.json"
 VERSION = 1

@@ -3,7 +3,6 @@
 The headings follow Mitchell et al. 2019, «Model Cards for Model Reporting».
 """
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -40,9 +39,9 @@ def model_card(config, manifest, description, check):
     Raises:
         InputError: a JSON file of the run is damaged.
     """
-    run = Path(config.work_dir)
+    run = Path(config.run.work_dir)
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
-    head = config.kind.card_network.format(architecture=ARCHITECTURES[config.architecture])
+    head = config.kind.card_network.format(architecture=ARCHITECTURES[config.network.architecture])
     parts = {
         f"{description.task.capitalize()} model, {description.backbone} {head}": _summary(
             run, description, check
@@ -163,12 +162,16 @@ def _data(config, manifest):
     names = [*manifest.train, *(name for name in valid if name not in manifest.train)]
     rows = [(name, len(manifest.train.get(name, ())), len(valid.get(name, ()))) for name in names]
     rows.append(("all", sum(row[1] for row in rows), len(manifest.valid)))
-    same = "the run's" if config.fingerprint == manifest.training_fingerprint() else "no longer the run's"
+    same = (
+        "the run's"
+        if config.filled_in.fingerprint == manifest.training_fingerprint()
+        else "no longer the run's"
+    )
     return (
         f"{table(['subset', 'training images', 'validation images'], rows)}\n\n"
         f"Folder `{Path(manifest.data_root).name}`; fingerprint of the contents "
-        f"{manifest.fingerprint or 'not known'}, of the training rows {config.fingerprint or 'not known'}. "
-        f"The manifests are {same}."
+        f"{manifest.fingerprint or 'not known'}, of the training rows "
+        f"{config.filled_in.fingerprint or 'not known'}. The manifests are {same}."
     )
 
 
@@ -237,9 +240,10 @@ def _comparison(check, description):
 
 def _limits(config, metrics, description):
     yield LIMITS[description.kind].format(classes=len(description.classes))
+    side = config.network.image_size
     yield (
-        f"Photos are seen at {config.image_size}x{config.image_size}: detail finer than a pixel of that is "
-        "lost, and photos far from square are squeezed."
+        f"Photos are seen at {side}x{side}: detail finer than a pixel of that is lost, "
+        "and photos far from square are squeezed."
     )
     yield (
         "The scores are of validation photos like the training photos; other cameras, light or objects are "
@@ -260,9 +264,9 @@ def _limits(config, metrics, description):
 
 
 def _config(config):
-    shown = {name: value for name, value in dataclasses.asdict(config).items() if name not in PLACES}
-    if config.encoder_weights in ("imagenet", "none"):
-        shown["encoder_weights"] = config.encoder_weights
+    shown = {name: value for name, value in config.options().items() if name not in PLACES}
+    if config.network.encoder_weights in ("imagenet", "none"):
+        shown["encoder_weights"] = config.network.encoder_weights
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
     return "\n".join(f"    {line}" for line in text.splitlines())
 

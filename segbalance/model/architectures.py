@@ -2,6 +2,12 @@
 
 import math
 
+BACKBONES = (
+    "vgg16 vgg19 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50 resnext101 seresnet18 seresnet34 "
+    "seresnet50 seresnet101 seresnet152 seresnext50 seresnext101 senet154 inceptionv3 inceptionresnetv2 "
+    "densenet121 densenet169 densenet201 mobilenet mobilenetv2 efficientnetb0 efficientnetb1 efficientnetb2 "
+    "efficientnetb3 efficientnetb4 efficientnetb5 efficientnetb6 efficientnetb7"
+).split()
 ARCHITECTURES = {"unet": "U-Net", "fpn": "FPN", "linknet": "LinkNet", "pspnet": "PSPNet"}
 # The encoders halve a photo five times. PSPNet takes it halved three times, and divides that into 6 x 6.
 SIZE_STEPS = {"unet": 32, "fpn": 32, "linknet": 32, "pspnet": 48}

@@ -11,7 +11,7 @@ from segbalance.model.metrics import THRESHOLD
 from segbalance.model.networks import build_network, load_weights
 from segbalance.prediction.row_bands import most_probable
 from segbalance.prediction.tiling import without_single_class
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST
 
 
@@ -25,12 +25,12 @@ def load_network(work_dir: str | Path) -> tf.keras.Model:
     """
     config = load_config(work_dir)
     network = build_network(
-        config.backbone,
-        config.image_size,
-        architecture=config.architecture,
-        decoder_filters=tuple(config.decoder_filters),
+        config.network.backbone,
+        config.network.image_size,
+        architecture=config.network.architecture,
+        decoder_filters=tuple(config.network.decoder_filters),
         outputs=config.outputs,
-        task=config.task,
+        task=config.data.task,
     )
     load_weights(network, Path(work_dir, BEST))
     return network
@@ -67,8 +67,8 @@ class RunPredictor:
         config = load_config(work_dir)
         tf.keras.mixed_precision.set_global_policy("float32")  # that of a training may still be in force
         network = load_network(work_dir)
-        self.input_size = config.image_size
-        self.working_size = config.working_size or 0
+        self.input_size = config.network.image_size
+        self.working_size = config.loading.working_size or 0
         signature = [tf.TensorSpec((None, self.input_size, self.input_size, 3), tf.uint8)]
         self._predict = tf.function(
             lambda photos: network(photos, training=False), input_signature=signature, autograph=False

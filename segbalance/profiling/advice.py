@@ -1,6 +1,5 @@
 """Which one setting of training to change: what could be tried, and what the measurements say of it."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ def settings_to_try(
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    choice = {"default": "train"} | {str(name): own for name, own in (config.transforms or {}).items()}
+    choice = {"default": "train"} | {str(name): own for name, own in (config.data.transforms or {}).items()}
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {
@@ -80,7 +79,7 @@ def settings_to_try(
         "num_workers": _num_workers(config, cores),
     }
     attempts = {
-        name: Attempt(_as_option(changes), dataclasses.replace(config, **changes), remark)
+        name: Attempt(_as_option(changes), config.replace(**changes), remark)
         for name, (changes, remark) in answers.items()
         if changes
     }
@@ -106,16 +105,16 @@ def _train_fast(choice: Mapping[str, str], used: set[str]) -> Answer:
 
 
 def _cache(config: TrainConfig, photos: Mapping[Size, int]) -> Answer:
-    if config.cache == "ram":
+    if config.loading.cache == "ram":
         return None, "pairs are kept in memory already"
-    size, limit = decoded_bytes(photos, config.working_size), int(config.cache_gb * GB)
-    if not fits_in_ram(photos, config.working_size, limit):
-        return None, f"the decoded pairs take {size / GB:.2f} GB, --cache_gb is {config.cache_gb:g}"
+    size, limit = decoded_bytes(photos, config.loading.working_size), int(config.loading.cache_gb * GB)
+    if not fits_in_ram(photos, config.loading.working_size, limit):
+        return None, f"the decoded pairs take {size / GB:.2f} GB, --cache_gb is {config.loading.cache_gb:g}"
     return {"cache": "ram"}, f"the decoded pairs take {size / GB:.2f} GB; the first pass stays as slow"
 
 
 def _working_size(config: TrainConfig, photos: Mapping[Size, int]) -> Answer:
-    smaller, now = 2 * config.image_size, config.working_size
+    smaller, now = 2 * config.network.image_size, config.loading.working_size
     if now and now <= smaller:
         return None, f"{now} is at most twice --image_size"
     left = decoded_bytes(photos, smaller) / decoded_bytes(photos, now)
@@ -125,7 +124,7 @@ def _working_size(config: TrainConfig, photos: Mapping[Size, int]) -> Answer:
 
 
 def _num_workers(config: TrainConfig, cores: int) -> Answer:
-    if config.num_workers:
+    if config.loading.num_workers:
         return {"num_workers": 0}, "threads in place of processes"
     if cores == 1:
         return None, "there is one core"

@@ -1,6 +1,5 @@
 """Several runs on one page: scores side by side, curves over each other, and the options that differ."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,13 +9,13 @@ from segbalance.errors import Findings, InputError
 from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
 from segbalance.reports.pages import pointer_part, render
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import METRICS, read_history
 
 SECTIONS = {
     "scores": "Scores", "classes": "Classes", "subsets": "Subsets", "curves": "Curves", "options": "Options",
 }  # fmt: skip
-NOT_COMPARED = ("work_dir", "fingerprint")  # options that differ between any two runs, or are told in words
+NOT_COMPARED = ("work_dir",)  # options that differ between any two runs
 
 
 def compared_runs(work_dirs):
@@ -39,7 +38,7 @@ def compared_runs(work_dirs):
             findings.add("folders that cannot be compared", error, "Name the folders of finished runs.")
     findings.raise_if_any()
     configs, histories, epochs, evaluations = (list(part) for part in zip(*parts, strict=True))
-    kinds = {(config.kind, *config.classes) for config in configs}
+    kinds = {(config.kind, *config.filled_in.classes) for config in configs}
     if len(kinds) > 1:
         lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
         raise InputError("the runs are for different classes; expected the same:\n" + "\n".join(lines))
@@ -62,7 +61,7 @@ def compared_runs(work_dirs):
 
 
 def _kind(config):
-    return f"{config.kind.name}, {', '.join(config.classes) or 'background and foreground'}"
+    return f"{config.kind.name}, {', '.join(config.filled_in.classes) or 'background and foreground'}"
 
 
 def _read_run(folder):
@@ -88,18 +87,18 @@ def _warnings(runs, configs):
         )
     if len({run["threshold"] for run in runs}) > 1:
         yield "The runs were scored at different thresholds."
-    if len({config.image_size for config in configs}) > 1:
+    if len({config.network.image_size for config in configs}) > 1:
         yield (
             "The runs have different input sizes, at which the pixels are counted: small differences mean "
             "little."
         )
-    if len({config.fingerprint for config in configs}) > 1:
+    if len({config.filled_in.fingerprint for config in configs}) > 1:
         yield "The runs were trained on different rows."
 
 
 def differences(configs):
     """Options in which the configs differ: a list of {option, values} with the values as text."""
-    rows = [dataclasses.asdict(config) for config in configs]
+    rows = [config.options() for config in configs]
     return [
         {"option": option, "values": [str(row[option]) for row in rows]}
         for option in rows[0]
@@ -133,7 +132,7 @@ def comparison_page(figures, configs, histories):
 def _class_table(runs, config):
     """The scores of each class, as the page's tables take them."""
     score, rows = config.kind.class_score, []
-    for number, name in enumerate(config.classes):
+    for number, name in enumerate(config.filled_in.classes):
         places = [f"/runs/{run}/all/classes/{number}" for run in range(len(runs))]
         best = _best_runs([run["all"]["classes"][number][score] for run in runs])
         rows.append({"name": name, "places": places, "best": best})

@@ -1,6 +1,5 @@
 """The pictures of a report: photos with the outlines of both masks, and what training made of some images."""
 
-import dataclasses
 import gc
 import itertools
 from collections.abc import Callable, Mapping
@@ -200,16 +199,16 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
     Returns:
         [(subset, name of its transform, its pictures)]
     """
-    assert config.work_dir is not None, "a run has a folder"
+    assert config.run.work_dir is not None, "a run has a folder"
     plan, transforms = checked_plan(config, manifest)
-    here = dataclasses.replace(config, num_workers=0, cache="off")
+    here = config.replace(num_workers=0, cache="off")
     reader, stream = training_parts(here, manifest, plan, transforms)
-    reader.bad_files.replay(read_skipped(config.work_dir))
+    reader.bad_files.replay(read_skipped(config.run.work_dir))
     drawn: dict[str, list[Picture]] = {
         name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share
     }
     steps = stream.steps()
-    for draws, plain in itertools.islice(steps, config.steps_per_epoch):
+    for draws, plain in itertools.islice(steps, config.optimisation.steps_per_epoch):
         for draw in draws[~plain].tolist():
             subset, position = stream.draws.split(draw)
             own = drawn[plan.subsets[subset]]
@@ -219,7 +218,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    choice = config.transforms or {}
+    choice = config.data.transforms or {}
     default = choice.get("default", "train")
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 

@@ -1,6 +1,5 @@
 """report.html of a run: one page that stands alone, made from the run folder and its best weights."""
 
-import dataclasses
 import heapq
 import json
 import math
@@ -19,7 +18,8 @@ from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
 from segbalance.reports.pictures import Easel, gallery, training_samples
 from segbalance.runtime.verbs import typed
-from segbalance.train.config import CONFIG, TrainConfig
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import CONFIG
 from segbalance.train.folder import METRICS, best_epoch, read_history
 
 REPORT = "report.html"
@@ -64,7 +64,7 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     """
     from segbalance.prediction.predictor import RunPredictor  # TensorFlow takes seconds to import
 
-    work_dir = config.work_dir
+    work_dir = config.run.work_dir
     figures = run_figures(work_dir)
     predict = RunPredictor(work_dir)
     evaluation, figures["evaluation"] = evaluated(
@@ -121,18 +121,18 @@ def report_page(config, manifest, figures, predict):
         figures: of `run_figures`, with `evaluation`.
         predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
     """
-    work_dir, evaluation = config.work_dir, figures["evaluation"]
+    work_dir, evaluation = config.run.work_dir, figures["evaluation"]
     history = read_history(work_dir)
-    same_rows = config.fingerprint == manifest.training_fingerprint()
-    pairs = PairReader(working_size=config.working_size, max_pixels=config.max_pixels)
-    easel = Easel(manifest, pairs, predict, config.image_size, evaluation.get("threshold"))
+    same_rows = config.filled_in.fingerprint == manifest.training_fingerprint()
+    pairs = PairReader(working_size=config.loading.working_size, max_pixels=config.data.max_pixels)
+    easel = Easel(manifest, pairs, predict, config.network.image_size, evaluation.get("threshold"))
     pictures = gallery(evaluation["examples"], easel)
     return render(
         config.kind.template,
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
-        architecture=config.kind.network.format(architecture=ARCHITECTURES[config.architecture]),
+        architecture=config.kind.network.format(architecture=ARCHITECTURES[config.network.architecture]),
         sections=[row for row in SECTIONS.items() if row[0] not in config.kind.left_out],
         subsets=evaluation["subsets"],
         notes=list(report_notes(config, figures, same_rows)),
@@ -145,7 +145,7 @@ def report_page(config, manifest, figures, predict):
         f"--work_dir {quoted(f'{work_dir}-again')}",
         versions={package: version(package) for package in PACKAGES},
         fingerprints={
-            "training rows": config.fingerprint or "unknown",
+            "training rows": config.filled_in.fingerprint or "unknown",
             "validation rows": evaluation["fingerprint"],
             "data when the manifests were made": manifest.fingerprint or "unknown",
         },
@@ -170,7 +170,7 @@ def class_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
         "task": kind,
         "classes": [
             {"name": name, "colour": colour}
-            for name, colour in zip(config.classes, config.class_colours, strict=True)
+            for name, colour in zip(config.filled_in.classes, config.filled_in.class_colours, strict=True)
         ],
         "class_name": SCORE_NAMES[kind.class_score],
         "weakest": min(known, key=lambda number: scored[number], default=None),
@@ -214,11 +214,11 @@ def report_notes(config, figures, same_rows):
     trained, found = figures["metrics"][score], evaluation["all"][score]
     usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
     if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
-        why = "mixed precision" if config.mixed_precision else "other validation data"
+        why = "mixed precision" if config.run.mixed_precision else "other validation data"
         yield f"The {SCORE_NAMES[score]} differs from that which training measured, as with {why}."
 
 
 def config_rows(config):
     """[(option, value, default)] as text."""
-    defaults = dataclasses.asdict(TrainConfig())
-    return [(name, str(value), str(defaults[name])) for name, value in dataclasses.asdict(config).items()]
+    defaults = TrainConfig().options()
+    return [(name, str(value), str(defaults[name])) for name, value in config.options().items()]

@@ -7,14 +7,13 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from segbalance.errors import InputError, visible
-from segbalance.runtime.plain_yaml import check_config_file
 from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -50,26 +49,100 @@ def command(function: Callable[..., object]) -> Callable[..., int]:
 
 
 def parse_options(
-    options_class: type[Options], argv: Sequence[str], *, prog: str, description: str, config: bool = False
+    options_class: type[Options],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    stored: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Options:
-    """Reads the command line (with `config` also a YAML file) into the dataclass `options_class`.
+    """Reads the command line into the dataclass `options_class`.
 
-    The dataclass is the one place of names, types, defaults and help (`Args:` of its docstring).
+    The dataclass is the one place of names, types, defaults and help (`Args:` of its docstring). A field that
+    is a dataclass itself is a group: its fields are options like the others, under a heading of their own,
+    the first line of its docstring.
     A list option takes its values one after another: `--device 0 1`. A bool option may stand alone:
     `--overwrite` means `--overwrite true`.
 
+    Args:
+        stored: values by option, read from --config, which the command line goes before; None for a command
+            without --config.
+        given: values of the fields that are no options, by field.
+
     Raises:
-        InputError: an unknown option, a value of the wrong type, or what the dataclass itself refuses.
+        InputError: an unknown option, a value of the wrong type, or what the dataclasses themselves refuse.
     """
-    for path in _config_files(argv) if config else ():
-        check_config_file(path)
+    parser = _parser(options_class, prog, description, stored is not None)  # type: ignore[arg-type]  # it is hashable
     try:
-        parser = _parser(options_class, prog, description, config)  # type: ignore[arg-type]  # it is hashable
-        values = parser.parse_args(argv).as_dict()
+        _check_lists(options_class, stored or {})
+        before = parser.parse_object(stored, _skip_required=True) if stored else None
+        values = parser.parse_args(argv, before).as_dict()
     except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
         raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
-    values.pop("config", None)
-    return options_class(**values)
+    return _built(options_class, values | dict(given or {}))
+
+
+def _check_lists(options_class: Any, stored: Mapping[str, Any]) -> None:
+    """Raises ValueError where the value of a list option is none, which the parser does not say well."""
+    for field in dataclasses.fields(options_class):
+        if _is_group(field):
+            _check_lists(field.type, stored)
+        elif typing.get_origin(field.type) is list:
+            value = stored.get(field.name)
+            if value is not None and not isinstance(value, list):
+                raise ValueError(f"--{field.name}: expected a list, got {value!r}")
+
+
+def checked_values(options_class: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, {field: value}, with the types of the dataclass's fields; those that are missing by default.
+
+    Raises:
+        InputError: an unknown name, or a value of the wrong type.
+    """
+    try:
+        return _parser(options_class, "", "", False).parse_object(values).as_dict()
+    except (argparse.ArgumentError, ValueError) as error:
+        raise InputError(_in_plain_words(error).replace("--", "")) from None
+
+
+def _built(options_class: Any, values: Mapping[str, Any]) -> Any:
+    """The dataclass of flat values; what is wrong in several groups and beside them is told at once."""
+    fields = dataclasses.fields(options_class)
+    options = [field for field in fields if not _is_group(field)]
+    own = {field.name: values[field.name] for field in options if field.name in values}
+    groups: dict[str, Any] = {}
+    problems = []
+    for field in filter(_is_group, fields):
+        try:
+            groups[field.name] = _built(_group_type(field), values)
+        except InputError as error:
+            problems.append(str(error))
+            groups[field.name] = _group_type(field)()  # so that the others can be looked at
+    try:
+        built = options_class(**own, **groups)
+    except InputError as error:
+        # Of groups that stand in for wrong ones nothing can be said.
+        problems += [str(error)] if any(map(_is_option, options)) or not problems else []
+    if problems:
+        raise InputError("\n".join(problems))
+    return built
+
+
+def _is_option(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("option", True))
+
+
+def _group_type(field: dataclasses.Field[Any]) -> Any:
+    return field.type  # a class: option classes have no postponed annotations
+
+
+def _is_group(field: dataclasses.Field[Any]) -> bool:
+    return _is_option(field) and dataclasses.is_dataclass(field.type)
+
+
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of a description, which hold examples, as they are."""
 
 
 class CommandParser(ArgumentParser):
@@ -81,51 +154,53 @@ class CommandParser(ArgumentParser):
 
 @functools.cache
 def _parser(options_class: type[Any], prog: str, description: str, config: bool) -> ArgumentParser:
-    parser = CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    parser = CommandParser(
+        prog=prog,
+        usage="%(prog)s [--config FILE] [OPTIONS]" if config else None,
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=HelpFormatter,
+    )
     if config:
-        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    fields = dataclasses.fields(options_class)
-    list_fields = [f for f in fields if typing.get_origin(f.type) is list]
-    switches = [f for f in fields if f.type is bool]
-    by_hand = {f.name for f in list_fields + switches}
-    parser.add_class_arguments(options_class, skip=by_hand, as_group=False)
-    help_texts = {
-        parameter.arg_name: parameter.description
-        for parent in reversed(options_class.__mro__)
-        for parameter in docstring_parser.parse(parent.__doc__).params
-    }
-    for field in switches:
-        parser.add_argument(
-            f"--{field.name}",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=field.default,
-            help=help_texts[field.name],
-        )
-    for field in list_fields:
-        (item_type,) = typing.get_args(field.type)
-        parser.add_argument(
-            f"--{field.name}",
-            type=item_type,
-            nargs="+",
-            default=field.default_factory(),  # type: ignore[operator]  # a list has one
-            help=help_texts[field.name],
-        )
+        parser.add_argument("--config", help="YAML file with any of the options below")
+    _add_options(parser, parser, options_class)
     return parser
 
 
-def _config_files(argv: Sequence[str]) -> list[str]:
-    """The values of --config among the words of a command line."""
-    after = [word for before, word in zip(argv, argv[1:], strict=False) if before == "--config"]
-    return after + [word.partition("=")[2] for word in argv if word.startswith("--config=")]
+def _add_options(parser: Any, place: Any, options_class: Any) -> None:
+    """Adds the fields of a dataclass to `place`, the parser or a group of it; its own groups behind them."""
+    texts = {
+        each.arg_name: each.description or ""
+        for parent in reversed(options_class.__mro__)
+        for each in docstring_parser.parse(parent.__doc__).params
+    }
+    fields = [field for field in dataclasses.fields(options_class) if _is_option(field)]
+    for field in [field for field in fields if not _is_group(field)]:
+        _add_option(place, field, texts[field.name])
+    for field in [field for field in fields if _is_group(field)]:
+        heading = (docstring_parser.parse(field.type.__doc__).short_description or "").rstrip(".")
+        nested = any(map(_is_group, dataclasses.fields(_group_type(field))))
+        _add_options(parser, parser if nested else parser.add_argument_group(heading), field.type)
+
+
+def _add_option(place: Any, field: dataclasses.Field[Any], text: str) -> None:
+    options: dict[str, Any] = {"type": field.type, "help": text}
+    if field.default is not dataclasses.MISSING:
+        options["default"] = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        options["default"] = field.default_factory()
+    else:
+        options["required"] = True
+    if field.type is bool:
+        options |= {"nargs": "?", "const": True}
+    elif typing.get_origin(field.type) is list:
+        options |= {"nargs": "+", "type": typing.get_args(field.type)[0]}
+    place.add_argument(f"--{field.name}", **options)
 
 
 def _in_plain_words(error: Exception) -> str:
     """The parser's message in the words of the command line instead of Python's types."""
     text = re.sub(r'Parser key "(.+?)":\s*', r"--\1: ", str(error))
-    text = re.sub(
-        r"^(--config: )?Unexpected config: *", "--config: expected lines like `name: value`, got ", text
-    )
     text = re.sub(r"a <class '(\w+)'>", r"\1", text)
     return re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)

@@ -12,37 +12,52 @@ MOST_BYTES = 10**6
 DEEPEST = 20  # mappings and lists in one another
 # Keys on which the parser would act: it reads another file, prints the options, or prints the help.
 ACTIONS = {"config", "print_config", "help"}
+EXPECTED = "expected a YAML file of options"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def check_config_file(path: str | Path) -> None:
-    """Raises InputError where a config file is more than plain data.
+class PlainLoader(LOADER):  # type: ignore[misc, valid-type]  # one of two, by what PyYAML has
+    """A safe loader that leaves dates as text: a folder may be called 2026-01-31."""
 
-    What is no YAML, or no file, is left to the parser of the options.
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in LOADER.yaml_implicit_resolvers.items()
+    }
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """The content of a config file, {option: value}.
+
+    Raises:
+        InputError: it cannot be read, or is more than plain data.
     """
     try:
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError):
-        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--config {path} cannot be read: {reason}; {EXPECTED}") from None
     if len(content) > MOST_BYTES:
-        raise InputError(f"{path} is larger than {MOST_BYTES} bytes; expected a YAML file of options")
+        raise InputError(f"{path} is larger than {MOST_BYTES} bytes; {EXPECTED}")
     if b"\0" in content or not _is_utf8(content):
-        raise InputError(f"{path} is no text; expected a YAML file of options in UTF-8")
+        raise InputError(f"{path} is no text; {EXPECTED} in UTF-8")
     try:
         problem = _problem(yaml.parse(content, LOADER))
         if problem:
             raise InputError(f"{path} {problem}. Expected a YAML file of options and their plain values.")
-        root = yaml.compose(content, LOADER)
-    except yaml.YAMLError:
-        return
-    names = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
-    acting = [name for name in names if str(name).rstrip("+").partition(".")[0] in ACTIONS]
+        values = yaml.load(content, PlainLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}; {EXPECTED}") from None
+    if not isinstance(values, dict):
+        shown = repr(values) if len(repr(values)) < 100 else f"{repr(values)[:100]}..."
+        raise InputError(f"{path}: expected lines like `name: value`, got {shown}")
+    acting = [str(name) for name in values if str(name).rstrip("+").partition(".")[0] in ACTIONS]
     if acting:
         raise InputError(
             f"{path}: {', '.join(acting)} is for the command line only. Expected a YAML file of options and "
             "their plain values."
         )
+    return {str(name): value for name, value in values.items()}
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -1,6 +1,5 @@
 """What happens around the epochs of `model.fit`: records, weights, a stop at NaN, the optional loggers."""
 
-import dataclasses
 import math
 import time
 from pathlib import Path
@@ -188,14 +187,14 @@ class Checkpointer(tf.keras.callbacks.Callback):
 
     def __init__(self, config, stream, folder, others, resumption, digests, stop):
         super().__init__()
-        self.steps_per_epoch, self.save_every = config.steps_per_epoch, config.save_every
+        self.steps_per_epoch, self.save_every = config.optimisation.steps_per_epoch, config.run.save_every
         self.stream = stream
         self.folder = folder
         self.others = {type(other).__name__: other for other in others}
         self.resumption = resumption
         self.digests = digests
         self.stop = stop
-        self.versions = versions(config.transforms_source)
+        self.versions = versions(config.filled_in.transforms_source)
         self.epoch, self.step = 0, 0  # whole epochs and steps done
         self.mean_loss = None  # of the epoch's training steps, once validation has taken its place
         self.variables = None
@@ -302,19 +301,25 @@ def run_callbacks(config, network, plan, stream, folder, resumption, digests, st
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
     callbacks = [
-        StopAtNaN(config.steps_per_epoch),
+        StopAtNaN(config.optimisation.steps_per_epoch),
         *([] if waited is None else [WaitingShare(waited)]),
         RunRecorder(network, folder, state["history"], state["seconds"]),
         LedgerWriter(plan, stream, folder, state["ledger"]),
         MemoryRelease(),
-        *([EncoderFreezing(network, config.freeze_epochs)] if config.freeze_epochs else []),
+        *(
+            [EncoderFreezing(network, config.optimisation.freeze_epochs)]
+            if config.optimisation.freeze_epochs
+            else []
+        ),
     ]
-    if config.log == "tensorboard":
+    if config.run.log == "tensorboard":
         logs = str(Path(folder, "tensorboard"))
         callbacks.append(tf.keras.callbacks.TensorBoard(logs, write_graph=False))
-    if config.log == "wandb":
-        callbacks.append(WandbLogger(folder, dataclasses.asdict(config), state["wandb"]))
-    if config.patience is not None:
+    if config.run.log == "wandb":
+        callbacks.append(WandbLogger(folder, config.options(), state["wandb"]))
+    if config.optimisation.patience is not None:
         score = f"val_{config.kind.main}"
-        callbacks.append(tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.patience))
+        callbacks.append(
+            tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.optimisation.patience)
+        )
     return [*callbacks, Checkpointer(config, stream, folder, callbacks, resumption, digests, stop)]

@@ -1,6 +1,5 @@
 """Config -> model.fit -> a run folder."""
 
-import dataclasses
 import functools
 import importlib.util
 import os
@@ -12,12 +11,11 @@ import pandas as pd
 
 from segbalance.balancing.ledger import LEDGER, write_ledger
 from segbalance.balancing.plan import format_plan
-from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically, write_json
 from segbalance.runtime.verbs import typed
 from segbalance.train.checkpoints import remove_others
-from segbalance.train.config import save_config
+from segbalance.train.config_file import save_config
 from segbalance.train.folder import (
     BEST,
     HISTORY,
@@ -36,6 +34,7 @@ from segbalance.train.inputs import (
     checked_plan,
     loader_subsets,
     pair_reader,
+    read_data,
     resolved,
     training_parts,
     valid_tables,
@@ -53,7 +52,7 @@ def train(config, resumption=None, force=False):
     """Trains as `config` says.
 
     Args:
-        resumption: Resumption of the run in the folder `config.work_dir`; None for a new run.
+        resumption: Resumption of the run in the folder `config.run.work_dir`; None for a new run.
         force: whether to go on with other manifests than the run's.
 
     Returns:
@@ -62,13 +61,11 @@ def train(config, resumption=None, force=False):
     Raises:
         InputError: the input is wrong, or the loss became NaN.
     """
-    folder = new_run_folder(config.work_dir) if resumption is None else Path(config.work_dir)
-    if config.log == "wandb" and importlib.util.find_spec("wandb") is None:
+    folder = new_run_folder(config.run.work_dir) if resumption is None else Path(config.run.work_dir)
+    if config.run.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
-    missing = resumption is not None and config.on_bad_file == "skip"
-    manifest = read_manifest(
-        config.csv_dir, config.data_root, config.allow_outside, config.max_pixels, missing_train=missing
-    )
+    missing = resumption is not None and config.loading.on_bad_file == "skip"
+    manifest = read_data(config, missing_train=missing)
     digests = functools.cache(lambda: manifest_digests(manifest))  # seconds for a million rows
     resumption, warnings = check_manifest(folder, resumption or Resumption(None), digests, force)
     print("".join(f"{warning}\n" for warning in warnings), end="")
@@ -87,24 +84,30 @@ def is_finished(config, resumption):
     state = resumption.state
     if state is None:
         return False
-    stopped = config.patience is not None and (state["early_stopping"] or {}).get("stopped_epoch")
-    if state["epoch"] < config.epochs and not stopped:
-        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
+    stopped = config.optimisation.patience is not None and (state["early_stopping"] or {}).get(
+        "stopped_epoch"
+    )
+    if state["epoch"] < config.optimisation.epochs and not stopped:
+        print(f"going on at step {resumption.step(config.optimisation.steps_per_epoch)}, counted from 0")
         return False
-    why = f"--patience {config.patience} ended it" if stopped else f"it was to have {config.epochs}"
+    why = (
+        f"--patience {config.optimisation.patience} ended it"
+        if stopped
+        else f"it was to have {config.optimisation.epochs}"
+    )
     print(f"the run is finished after {state['epoch']} epochs: {why}. More: --epochs")
     return True
 
 
 def _print_plan(config, manifest, plan):
-    draws = config.steps_per_epoch * config.batch_size
-    default = config.transforms.get("default", "train")
+    draws = config.optimisation.steps_per_epoch * config.optimisation.batch_size
+    default = config.data.transforms.get("default", "train")
     table = plan.table(draws)
-    table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
+    table["transform"] = [config.data.transforms.get(name, default) for name in table["subset"]]
     print(format_plan(table))
     for note in [*manifest.notes, *plan.notes(draws)]:
         print(note if note.startswith("warning: ") else f"note: {note}")
-    if config.freeze_epochs and config.encoder_weights == "none":
+    if config.optimisation.freeze_epochs and config.network.encoder_weights == "none":
         print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
 
 
@@ -113,27 +116,27 @@ def prepare_tensorflow(config):
     from segbalance.legacy_keras import tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus and max(config.device) >= len(gpus):
-        raise InputError(f"device {config.device} names a GPU that is not there; found {len(gpus)}")
-    chosen = [gpus[number] for number in config.device] if gpus else []
+    if gpus and max(config.run.device) >= len(gpus):
+        raise InputError(f"device {config.run.device} names a GPU that is not there; found {len(gpus)}")
+    chosen = [gpus[number] for number in config.run.device] if gpus else []
     tf.config.set_visible_devices(chosen, "GPU")
     for gpu in chosen:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
         print("no GPU found: training on the CPU")
-    precision = config.mixed_precision
+    precision = config.run.mixed_precision
     if precision == "auto":
         precision = "float16" if gpus else False
     elif precision is True:
         precision = "float16"
     tf.keras.mixed_precision.set_global_policy(f"mixed_{precision}" if precision else "float32")
     tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(config.seed)
+    tf.keras.utils.set_random_seed(config.run.seed)
     strategy = tf.distribute.MirroredStrategy() if len(chosen) > 1 else tf.distribute.get_strategy()
-    workers = config.num_workers
+    workers = config.loading.num_workers
     if workers is None:
         workers = os.cpu_count() if gpus else 0
-    return strategy, dataclasses.replace(config, mixed_precision=precision, num_workers=workers)
+    return strategy, config.replace(mixed_precision=precision, num_workers=workers)
 
 
 def _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests):
@@ -149,16 +152,16 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         for epoch, positions in resumption.state["positions"].items():
             stream.positions[int(epoch)] = np.array(positions)
         stream.bad_files.restore(resumption.state["skipped"])
-    first_step = resumption.step(config.steps_per_epoch)
+    first_step = resumption.step(config.optimisation.steps_per_epoch)
     training, waited = training_batches(training_reader, stream, first_step), None
     if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
         training, waited = timed_waiting(training)
     held_out = valid_tables(manifest)
-    resize = dict.fromkeys(held_out, valid_transform(config.image_size))
+    resize = dict.fromkeys(held_out, valid_transform(config.network.image_size))
     validation, validation_reader = validation_dataset(
         loader_subsets(manifest, held_out, resize),
-        image_size=config.image_size,
-        batch_size=config.batch_size,
+        image_size=config.network.image_size,
+        batch_size=config.optimisation.batch_size,
         pairs=pairs,
     )
     with strategy.scope():
@@ -170,8 +173,8 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         with StopRequest() as stop:
             model.fit(
                 training,
-                steps_per_epoch=config.steps_per_epoch,
-                epochs=config.epochs,
+                steps_per_epoch=config.optimisation.steps_per_epoch,
+                epochs=config.optimisation.epochs,
                 validation_data=validation,
                 callbacks=run_callbacks(
                     config, model.network, plan, stream, folder, resumption, digests, stop, waited
@@ -187,7 +190,9 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         print(f"\nstopped; go on with: {typed('train')} --resume {folder}")
         raise
     finally:
-        write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.epochs)
+        write_skipped(
+            stream.bad_files, folder, config.optimisation.steps_per_epoch, config.optimisation.epochs
+        )
         if Path(folder, HISTORY).exists():
             draw_curves(read_history(folder), folder)
 
@@ -211,7 +216,7 @@ def _begin_folder(config, folder, resumption):
 
 def _keep_own_file(config, folder):
     """Copies the file that transforms come from into the folder, to be read; nothing ever runs the copy."""
-    own = file_of(config.transforms.values())
+    own = file_of(config.data.transforms.values())
     if own is not None:
         write_atomically(folder / FILE, own.source)
 
@@ -221,31 +226,33 @@ def build_model(config, subsets, plan):
     from segbalance.model.networks import SegmentationModel, build_network, compile_model
 
     network = build_network(
-        config.backbone,
-        config.image_size,
-        architecture=config.architecture,
-        encoder_weights=None if config.encoder_weights == "none" else config.encoder_weights,
-        decoder_filters=tuple(config.decoder_filters),
-        freeze_encoder=config.freeze_epochs > 0,
+        config.network.backbone,
+        config.network.image_size,
+        architecture=config.network.architecture,
+        encoder_weights=None if config.network.encoder_weights == "none" else config.network.encoder_weights,
+        decoder_filters=tuple(config.network.decoder_filters),
+        freeze_encoder=config.optimisation.freeze_epochs > 0,
         outputs=config.outputs,
-        task=config.task,
+        task=config.data.task,
     )
     loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
-    model = SegmentationModel(network, subsets, loss_weights, config.classes, config.task)
-    steps = config.epochs * config.steps_per_epoch
+    model = SegmentationModel(network, subsets, loss_weights, config.filled_in.classes, config.data.task)
+    steps = config.optimisation.epochs * config.optimisation.steps_per_epoch
     warmup = (
-        0 if config.decay_start else min(round(config.warmup_epochs * config.steps_per_epoch), steps // 10)
+        0
+        if config.filled_in.decay_start
+        else min(round(config.optimisation.warmup_epochs * config.optimisation.steps_per_epoch), steps // 10)
     )
     compile_model(
         model,
-        learning_rate=config.learning_rate,
+        learning_rate=config.optimisation.learning_rate,
         steps=steps,
         warmup_steps=warmup,
-        weight_decay=config.weight_decay,
-        decay_start=config.decay_start,
-        freeze_steps=config.freeze_epochs * config.steps_per_epoch,
-        unfreeze_learning_rate=config.unfreeze_learning_rate,
-        loss=config.loss,
+        weight_decay=config.optimisation.weight_decay,
+        decay_start=config.filled_in.decay_start,
+        freeze_steps=config.optimisation.freeze_epochs * config.optimisation.steps_per_epoch,
+        unfreeze_learning_rate=config.optimisation.unfreeze_learning_rate,
+        loss=config.optimisation.loss,
     )
     return model
 

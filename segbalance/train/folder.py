@@ -1,6 +1,5 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
-import dataclasses
 import io
 import os
 from datetime import datetime
@@ -11,7 +10,7 @@ import pandas as pd
 from segbalance.data_processing.tasks import SCORE_NAMES, task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
@@ -51,17 +50,17 @@ def trusted_config(options, clones_file=None):
         own["data_root"] = options.data_root
     if hasattr(options, "transforms"):
         own |= _trusted_transforms(options, config, clones_file)
-    return dataclasses.replace(config, **own)
+    return config.replace(**own)
 
 
 def _trusted_transforms(options, config, clones_file):
     from segbalance.transforms.choice import choose_transforms  # Albumentations takes half a second
     from segbalance.transforms.own_file import file_of
 
-    trusted = trusted_transforms(config.transforms, options.transforms, Path(options.work_dir, CONFIG))
+    trusted = trusted_transforms(config.data.transforms, options.transforms, Path(options.work_dir, CONFIG))
     names, _ = choose_transforms(trusted, clones_file)
-    file, before = file_of(names.values()), config.transforms_source
-    if names != config.transforms:
+    file, before = file_of(names.values()), config.filled_in.transforms_source
+    if names != config.data.transforms:
         print("warning: --transforms are not those of the run: training may have seen other pixels")
     elif file and before not in (None, file.sha256):
         print(f"warning: {file.path} is not the file of the run: training may have seen other pixels")

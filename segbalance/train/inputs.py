@@ -1,6 +1,5 @@
 """What a run reads: its balance plan, its transforms, and the readers and draws behind its batches."""
 
-import dataclasses
 import math
 import pickle
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from segbalance.balancing.plan import balance_plan
 from segbalance.balancing.skipping import BadFiles
 from segbalance.data_processing.classes import colours_of, names_of
-from segbalance.data_processing.manifest import natural_order
+from segbalance.data_processing.manifest import natural_order, read_manifest
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.errors import InputError
 from segbalance.runtime.verbs import named
@@ -21,6 +20,12 @@ from segbalance.transforms.pipelines import subset_transforms
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
 
+def read_data(config, **options):
+    """The Manifest that a config names; `options` as `read_manifest` takes them."""
+    data = config.data
+    return read_manifest(data.csv_dir, data.data_root, data.allow_outside, data.max_pixels, **options)
+
+
 def with_transforms(config, clones_file=None):
     """The config with its transforms by name, as `choose_transforms` gives them; prints where they come from.
 
@@ -28,9 +33,9 @@ def with_transforms(config, clones_file=None):
         config: TrainConfig whose `transforms` are the user's own words, or trusted.
         clones_file: path of the clone's transforms.py, or None.
     """
-    names, told = choose_transforms(config.transforms, clones_file)
+    names, told = choose_transforms(config.data.transforms, clones_file)
     print(told)
-    return dataclasses.replace(config, transforms=names, transforms_source=_source(names))
+    return config.replace(transforms=names, transforms_source=_source(names))
 
 
 def _source(names):
@@ -40,25 +45,27 @@ def _source(names):
 
 def resolved(config, manifest, folder):
     """The config with what depends on the data filled in; `folder` is the run's."""
-    if not isinstance(config.transforms, dict):
+    if not isinstance(config.data.transforms, dict):
         config = with_transforms(config)
-    if config.task not in (None, manifest.task):
+    if config.data.task not in (None, manifest.task):
         raise InputError(
-            f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
-            f"--task out, or make manifests with {named('prepare')} --task {config.task}."
+            f"task {config.data.task}, but the manifests in {config.data.csv_dir} are for {manifest.task}. "
+            f"Leave --task out, or make manifests with {named('prepare')} --task {config.data.task}."
         )
     images = sum(len(table) for table in manifest.train.values())
-    return dataclasses.replace(
-        config,
+    return config.replace(
         data_root=str(manifest.data_root),
-        csv_dir=str(Path(config.csv_dir).resolve()),
+        csv_dir=str(Path(config.data.csv_dir).resolve()),
         work_dir=str(folder.resolve()),
-        working_size=2 * config.image_size if config.working_size is None else config.working_size,
-        steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
-        transforms_source=_source(config.transforms),
+        working_size=2 * config.network.image_size
+        if config.loading.working_size is None
+        else config.loading.working_size,
+        steps_per_epoch=config.optimisation.steps_per_epoch
+        or math.ceil(images / config.optimisation.batch_size),
+        transforms_source=_source(config.data.transforms),
         fingerprint=manifest.training_fingerprint(),
         task=manifest.task,
-        loss=config.loss or manifest.kind.loss,
+        loss=config.optimisation.loss or manifest.kind.loss,
         classes=list(names_of(manifest.classes)),
         class_colours=list(colours_of(manifest.classes)),
     )
@@ -67,15 +74,19 @@ def resolved(config, manifest, folder):
 def checked_plan(config, manifest):
     """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
     transforms = subset_transforms(
-        config.transforms, list(manifest.train), config.image_size, manifest.kind.with_masks
+        config.data.transforms, list(manifest.train), config.network.image_size, manifest.kind.with_masks
     )
     sizes = {name: len(table) for name, table in manifest.train.items()}
-    return balance_plan(sizes, config, config.batch_size), transforms
+    return balance_plan(sizes, config.balancing, config.optimisation.batch_size), transforms
 
 
 def pair_reader(config):
     """The PairReader of a resolved config."""
-    return PairReader(open_cache(config.cache, config.cache_gb), config.working_size, config.max_pixels)
+    return PairReader(
+        open_cache(config.loading.cache, config.loading.cache_gb),
+        config.loading.working_size,
+        config.data.max_pixels,
+    )
 
 
 def training_parts(config, manifest, plan, transforms, pairs=None):
@@ -89,7 +100,7 @@ def training_parts(config, manifest, plan, transforms, pairs=None):
     """
     from segbalance.dataloader import batches as dataloader
 
-    if config.num_workers:
+    if config.loading.num_workers:
         try:
             pickle.dumps(transforms)
         except Exception as error:  # pickle raises several types
@@ -100,13 +111,13 @@ def training_parts(config, manifest, plan, transforms, pairs=None):
     return dataloader.training_parts(
         loader_subsets(manifest, manifest.train, transforms),
         plan,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        steps_per_epoch=config.steps_per_epoch,
-        seed=config.seed,
+        image_size=config.network.image_size,
+        batch_size=config.optimisation.batch_size,
+        steps_per_epoch=config.optimisation.steps_per_epoch,
+        seed=config.run.seed,
         pairs=pairs or pair_reader(config),
-        processes=config.num_workers or 0,
-        bad_files=BadFiles(config.on_bad_file, config.max_bad_files),
+        processes=config.loading.num_workers or 0,
+        bad_files=BadFiles(config.loading.on_bad_file, config.loading.max_bad_files),
     )
 
 

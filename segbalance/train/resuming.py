@@ -12,12 +12,12 @@ from segbalance.data_processing.description import MANIFEST
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config_file import load_config
 
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
-    "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs decay_start fingerprint "
-    "transforms_source on_bad_file max_bad_files allow_outside max_pixels report"
+    "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs on_bad_file max_bad_files "
+    "allow_outside max_pixels report"
 ).split()
 LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
@@ -73,8 +73,10 @@ def resumed_config(folder, wanted, force):
             "Go on with the version of this project that wrote it."
         )
     warnings = [f"warning: {problem}; going on from the one before" for problem in problems]
-    if wanted.work_dir != own.work_dir and Path(wanted.work_dir).resolve() != folder.resolve():
-        raise InputError(f"--resume {folder} goes on in that folder; leave --work_dir {wanted.work_dir} out")
+    if wanted.run.work_dir != own.run.work_dir and Path(wanted.run.work_dir).resolve() != folder.resolve():
+        raise InputError(
+            f"--resume {folder} goes on in that folder; leave --work_dir {wanted.run.work_dir} out"
+        )
     changed = differences(own, wanted)
     if changed and not force:
         listed = "\n".join(f"  {line}" for line in changed)
@@ -84,31 +86,32 @@ def resumed_config(folder, wanted, force):
         )
     warnings += [f"warning: going on with {line} (--force)" for line in changed]
     if checkpoint:
-        warnings += version_warnings(checkpoint.state["versions"], wanted.transforms_source)
+        warnings += version_warnings(checkpoint.state["versions"], wanted.filled_in.transforms_source)
         wanted = _with_decay(own, wanted, checkpoint.state)
-    wanted = dataclasses.replace(wanted, work_dir=str(folder.resolve()))
+    wanted = wanted.replace(work_dir=str(folder.resolve()))
     return wanted, Resumption(checkpoint, exact=not changed), warnings
 
 
 def differences(own, wanted):
     """Lines that name each option of two TrainConfigs that decides on the training and is not the same."""
+    now = wanted.options()
     return [
-        f"{field.name}: {getattr(own, field.name)} in the run, {getattr(wanted, field.name)} now"
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in FREE and getattr(own, field.name) != getattr(wanted, field.name)
+        f"{name}: {value} in the run, {now[name]} now"
+        for name, value in own.options().items()
+        if name not in FREE and value != now[name]
     ]
 
 
 def _with_decay(own, wanted, state):
     """The config, with a decay of its own for another number of epochs."""
-    if wanted.epochs == own.epochs:
+    if wanted.optimisation.epochs == own.optimisation.epochs:
         return wanted
-    if wanted.epochs < state["epoch"]:
+    if wanted.optimisation.epochs < state["epoch"]:
         raise InputError(
-            f"--epochs {wanted.epochs}: the run has finished {state['epoch']} epochs already. Give at least "
-            "as many."
+            f"--epochs {wanted.optimisation.epochs}: the run has finished {state['epoch']} epochs already. "
+            "Give at least as many."
         )
-    return dataclasses.replace(wanted, decay_start=state["step"])
+    return wanted.replace(decay_start=state["step"])
 
 
 def manifest_digests(manifest):

@@ -8,14 +8,14 @@ import pytest
 from segbalance.balancing.draws import ExactBatches
 from segbalance.balancing.ledger import epoch_rows, p_value, read_ledger, suspicion, write_ledger
 from segbalance.balancing.plan import balance_plan
-from segbalance.train.config import TrainConfig
+from segbalance.train.options import BalanceOptions
 from tests.balancing.test_draws import TUTORIAL, rows, stream
 
 NAMES = ["0", "1", "2", "3", "4"]
 
 
 def plan(balance="uniform", **options):
-    return balance_plan(dict(zip(NAMES, TUTORIAL, strict=True)), TrainConfig(balance=balance, **options), 16)
+    return balance_plan(dict(zip(NAMES, TUTORIAL, strict=True)), BalanceOptions(balance, **options), 16)
 
 
 def test_p_value_by_hand():

@@ -6,13 +6,14 @@ import pytest
 from segbalance.balancing.plan import balance_plan, finite_recipe, format_plan, subset_weights
 from segbalance.errors import InputError
 from segbalance.train.config import TrainConfig
+from segbalance.train.options import BalanceOptions
 
 TUTORIAL = {"0": 749, "1": 144, "2": 126, "3": 52, "4": 34}
 SIZES = np.array([749, 144, 126, 52, 34])
 
 
 def plan(balance="uniform", sizes=TUTORIAL, batch_size=16, **options):
-    return balance_plan(sizes, TrainConfig(balance=balance, **options), batch_size)
+    return balance_plan(sizes, BalanceOptions(balance, **options), batch_size)
 
 
 def test_uniform_and_exact_give_every_subset_the_same():
@@ -204,7 +205,7 @@ WRONG = [
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_wrong_options_are_refused_whatever_the_data(options, message):
     with pytest.raises(InputError) as error:
-        TrainConfig(**options)
+        TrainConfig.of(**options)
     assert message in str(error.value)
 
 

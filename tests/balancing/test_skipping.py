@@ -30,7 +30,8 @@ from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.runtime.workers import WorkerCrew
 from segbalance.train import callbacks
 from segbalance.train import inputs as run_data
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import LAST
 from segbalance.transforms.pipelines import train_transform, valid_transform
 from tests.dataloader.test_batches import plan
@@ -522,9 +523,9 @@ def test_a_file_that_is_missing_from_the_start_is_refused_all_the_same(manifests
 
 
 def test_the_defaults_are_to_stop_and_ten():
-    assert (TrainConfig().on_bad_file, TrainConfig().max_bad_files) == ("stop", 10)
+    assert (TrainConfig().loading.on_bad_file, TrainConfig().loading.max_bad_files) == ("stop", 10)
     with pytest.raises(InputError, match="max_bad_files must not be negative, got -1"):
-        TrainConfig(max_bad_files=-1)
+        TrainConfig.of(max_bad_files=-1)
 
 
 @pytest.mark.parametrize("content", ["", "epoch,step\n1,2\n", "\x00\xff", '"'])

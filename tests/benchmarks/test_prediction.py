@@ -1,6 +1,5 @@
 """The benchmark of the prediction: both contestants predict the same, and the figures are what they say."""
 
-import dataclasses
 import json
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 
 from scripts.benchmarks import prediction as benchmark_predict
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import load_config, save_config
+from segbalance.train.config_file import load_config, save_config
 from tests.support.data import draw_pair, write_image
 
 
@@ -75,6 +74,6 @@ def test_our_way_writes_the_masks_and_their_table(tmp_path):
 
 def test_runs_of_several_classes_are_refused(finished, tmp_path, capsys):
     names, colours = ["ground", "nail", "ring"], ["#000000", "#ff0000", "#00ff00"]
-    save_config(dataclasses.replace(load_config(finished), classes=names, class_colours=colours), tmp_path)
+    save_config(load_config(finished).replace(classes=names, class_colours=colours), tmp_path)
     assert benchmark_predict.main(["--work_dir", tmp_path]) == WRONG_INPUT
     assert "tells 3 classes apart, and the plain loop knows background and foreg" in capsys.readouterr().err

@@ -18,7 +18,8 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.files.images import read_image
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train import inputs as run_data
-from segbalance.train.config import CONFIG, TrainConfig, load_config, save_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import CONFIG, load_config, save_config
 
 WAYS = [
     {},
@@ -35,7 +36,7 @@ def run_folder(tables, tmp_path):
 
     def make(**options):
         defaults = {"image_size": 64, "batch_size": 6, "steps_per_epoch": 4, "epochs": 3}
-        config = TrainConfig(csv_dir=str(tables), **defaults | options)
+        config = TrainConfig.of(csv_dir=str(tables), **defaults | options)
         config = run_data.resolved(config, read_manifest(tables), tmp_path / "run")
         (tmp_path / "run").mkdir(exist_ok=True)
         save_config(config, tmp_path / "run")
@@ -49,7 +50,7 @@ def training_data(folder, steps):
     from segbalance.dataloader.batches import training_batches
 
     config = load_config(folder)
-    manifest = read_manifest(config.csv_dir, config.data_root)
+    manifest = read_manifest(config.data.csv_dir, config.data.data_root)
     parts = run_data.training_parts(config, manifest, *run_data.checked_plan(config, manifest))
     batches = list(itertools.islice(training_batches(*parts).as_numpy_iterator(), steps))
     gc.collect()

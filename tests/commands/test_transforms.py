@@ -6,12 +6,13 @@ import shutil
 import sys
 
 import pytest
+import yaml
 
 from segbalance.commands import replay, train
 from segbalance.commands import report as make_report
 from segbalance.commands import transforms as write_template
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.transforms.own_file import forget_own_file
 from tests.support.data import TINY
 from tests.support.places import ROOT
@@ -71,7 +72,7 @@ def sha256(path):
 
 def test_the_run_folder_keeps_what_was_run_and_needs_ones_word_again(begun, clone, tmp_path, capsys):
     config = load_config(begun)
-    assert config.transforms == NAMES and config.transforms_source == sha256(clone)
+    assert config.data.transforms == NAMES and config.filled_in.transforms_source == sha256(clone)
     assert (begun / "transforms.py").read_bytes() == clone.read_bytes()
 
     go_on = ["--resume", begun, "--epochs", "3"]
@@ -92,7 +93,7 @@ def test_the_run_folder_keeps_what_was_run_and_needs_ones_word_again(begun, clon
         for own in (WORDS, clone):
             assert main([*words, "--transforms", own], transforms_file=clone) == DONE
             assert "warning" not in capsys.readouterr().out
-    assert load_config(begun).transforms_source == sha256(clone)
+    assert load_config(begun).filled_in.transforms_source == sha256(clone)
     assert set(clone.with_name("ran").read_text().split()) == {str(clone)}, "the copy in the run was run"
 
 
@@ -114,7 +115,9 @@ def test_a_file_that_changed_since_is_told(begun, clone, tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("warning") == 1 and "warning: the rest of the run may not be what it would" in out
     assert f": transforms_file {out.partition('transforms_file ')[2][:16]} then, {now[:16]} now\n" in out
-    assert before == now == load_config(begun).transforms_source, "the copy is that of the last file"
+    assert before == now == load_config(begun).filled_in.transforms_source, (
+        "the copy is that of the last file"
+    )
 
 
 def test_a_run_that_names_built_in_ones_needs_no_file(one_convolution, tables, tmp_path, capsys):
@@ -122,7 +125,7 @@ def test_a_run_that_names_built_in_ones_needs_no_file(one_convolution, tables, t
     broken.write_text("raise RuntimeError\n")
     words = [*TINY, "--csv_dir", tables, "--work_dir", tmp_path / "run", "--transforms", '{"a": "strong"}']
     assert train.main(words, transforms_file=broken) == DONE
-    assert load_config(tmp_path / "run").transforms_source is None
+    assert load_config(tmp_path / "run").filled_in.transforms_source is None
     assert not (tmp_path / "run" / "transforms.py").exists()
     assert train.main(["--resume", tmp_path / "run", "--epochs", "3"], transforms_file=broken) == DONE
     assert "\ntransforms: built in\n" in f"\n{capsys.readouterr().out}"
@@ -133,15 +136,15 @@ def test_ones_own_yaml_may_name_the_file(one_convolution, tables, clone, tmp_pat
     words = [*TINY, "--csv_dir", tables, "--work_dir", tmp_path / "run", "--config", tmp_path / "own.yaml"]
     assert train.main(words) == DONE
     assert f"transforms: {clone}, built in\n" in capsys.readouterr().out
-    assert load_config(tmp_path / "run").transforms == NAMES
+    assert load_config(tmp_path / "run").data.transforms == NAMES
 
 
 @pytest.mark.parametrize("stored", ["{file}", '{{"a": "{file}"}}'])
 def test_a_stored_path_is_not_followed(stored, begun, clone, tmp_path, capsys):
     evil = write_own(tmp_path / "evil.py", tmp_path / "evil_ran")
-    text = (begun / CONFIG).read_text()
-    start, end = text.index("transforms:"), text.index("seed:")
-    (begun / CONFIG).write_text(f"{text[:start]}transforms: {stored.format(file=evil)}\n{text[end:]}")
+    options = yaml.safe_load((begun / CONFIG).read_text())
+    options["transforms"] = yaml.safe_load(stored.format(file=evil))
+    (begun / CONFIG).write_text(yaml.safe_dump(options))
     shutil.copy(begun / "transforms.py", begun / "evil.py")
     for main, words in (
         (train.main, ["--resume", begun]),

@@ -80,8 +80,8 @@ def test_masks_of_every_format_are_read_as_ids(mask_format, make):
             )
     assert manifest.classes.names == ("background", "nail", "ring", "gem")
     assert manifest.classes.colours == ("#000000", "#ff0000", "#00ff00", "#0000ff")
-    config = resolved(TrainConfig(encoder_weights="none"), manifest, manifest.data_root)
-    assert (config.outputs, config.task) == (4, "segmentation")
+    config = resolved(TrainConfig.of(encoder_weights="none"), manifest, manifest.data_root)
+    assert (config.outputs, config.data.task) == (4, "segmentation")
     assert config.class_list == manifest.classes
 
 

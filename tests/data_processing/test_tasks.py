@@ -33,10 +33,10 @@ OTHERS = {
     "data_processing/classes.py": {"classes", "colours"},
     "data_processing/label_rows.py": {"classes is None"},
     "data_processing/description.py": {"description.get('task', TASKS[0]) not in TASKS"},
-    "evaluation/of_a_run.py": {"names != config.classes"},
+    "evaluation/of_a_run.py": {"names != config.filled_in.classes"},
     "exporting/exported_model.py": {"self.task not in TASKS"},
-    "train/config.py": {"self.classes", "self.class_colours", "self.task"},
-    "train/inputs.py": {"config.task not in (None, manifest.task)"},
+    "train/config.py": {"self.classes", "self.class_colours"},
+    "train/inputs.py": {"config.data.task not in (None, manifest.task)"},
 }
 
 
@@ -60,7 +60,7 @@ def conditions(tree):
 
 
 def name_of(node):
-    """The last name of a variable or attribute, `classes` of `config.classes`; else None."""
+    """The last name of a variable or attribute, `classes` of `config.filled_in.classes`; else None."""
     return getattr(node, "attr", getattr(node, "id", None))
 
 
@@ -111,7 +111,7 @@ def test_no_module_asks_which_task_it_is():
 @pytest.mark.parametrize(
     "line",
     [
-        "if config.classes: pass",
+        "if config.filled_in.classes: pass",
         "score = 'recall' if manifest.task == 'classification' else 'iou'",
         "if kind is CLASSIFICATION: pass",
         "if config.kind in (CLASSES, FOREGROUND): pass",

@@ -27,7 +27,7 @@ from segbalance.dataloader.reading import BatchReader, Paths
 from segbalance.errors import InputError
 from segbalance.files.images import read_image
 from segbalance.legacy_keras import tf
-from segbalance.train.config import TrainConfig
+from segbalance.train.options import BalanceOptions
 from segbalance.transforms.pipelines import train_transform, valid_transform
 from tests.support.data import write_data
 
@@ -80,7 +80,7 @@ def fingerprint(elements):
 
 def plan(sizes, balance="uniform", batch_size=16, **options):
     named = {str(number): size for number, size in enumerate(sizes)}
-    return balance_plan(named, TrainConfig(balance=balance, **options), batch_size)
+    return balance_plan(named, BalanceOptions(balance, **options), batch_size)
 
 
 def stream(own_plan, seed=0, batch_size=16, steps_per_epoch=70):

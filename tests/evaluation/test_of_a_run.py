@@ -13,7 +13,7 @@ from segbalance.commands import evaluate
 from segbalance.data_processing.manifest import read_manifest, read_table
 from segbalance.prediction.predictor import RunPredictor
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.folder import best_epoch, read_history
 from tests.support.data import copied_run
 
@@ -63,7 +63,7 @@ def test_the_scores_are_exactly_those_of_the_best_epoch(finished, run_folder):
 def test_the_table_has_a_row_an_image(run_folder):
     report = scores(run_folder)
     rows = pd.read_csv(run_folder / "evaluation_valid.csv", dtype={"subset": str})
-    manifest = read_manifest(load_config(run_folder).csv_dir)
+    manifest = read_manifest(load_config(run_folder).data.csv_dir)
     assert rows["images"].tolist() == manifest.valid["images"].tolist()
     assert rows["subset"].tolist() == list("aabbb")
     true, false, missed = rows[["true_positives", "false_positives", "false_negatives"]].sum()

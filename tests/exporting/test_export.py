@@ -30,7 +30,7 @@ from segbalance.exporting.exported_model import DESCRIPTION, ExportedModel, load
 from segbalance.legacy_keras import tf
 from segbalance.prediction.predictor import load_network
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from tests.support.data import TINY, draw_pair, write_image
 
 EVERY = [  # format, size, quantize, and the largest difference of probabilities
@@ -128,7 +128,7 @@ def test_a_run_in_half_precision_is_exported_in_float32(tables, tmp_path, capsys
         assert train.main([*TINY, *options, "--epochs", 1, "--steps_per_epoch", 1]) == DONE
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
-    assert load_config(folder).mixed_precision == "bfloat16"
+    assert load_config(folder).run.mixed_precision == "bfloat16"
     assert export_model.main(words(folder, tmp_path / "export", "tflite")) == DONE
     check = json.loads((tmp_path / "export" / CHECK).read_text())
     assert check["largest_difference"] < 1e-4
@@ -173,7 +173,7 @@ def test_the_comparison_counts_by_hand(finished, small_exports):
         answer[:, :, :16] = 1 - answer[:, :, :16]
         return answer
 
-    manifest = read_manifest(config.csv_dir)
+    manifest = read_manifest(config.data.csv_dir)
     pairs = list(drawn_pairs(manifest, {"b": manifest.valid[3:].reset_index(drop=True)}, 9, 0))
     check = compare(network, ExportedModel(description, half_turned), pairs)
     counts, differing, largest = np.zeros((2, 3), int), 0, 0
@@ -209,7 +209,7 @@ def test_a_dynamic_model_is_compared_at_the_photos_own_size_too(finished, small_
         answer = 1 - network(exporting.as_trained(photos[0], description)[None]).numpy()[0, ..., 0]
         return cv2.resize(answer, photos.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)[None, ..., None]
 
-    manifest = read_manifest(config.csv_dir)
+    manifest = read_manifest(config.data.csv_dir)
     (pair,) = drawn_pairs(manifest, {"b": manifest.valid}, 1, 0)
     check = compare(network, ExportedModel(description, turned), [pair])
     expected = network(exporting.as_trained(pair[1], description)[None]).numpy()

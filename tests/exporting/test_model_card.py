@@ -1,6 +1,5 @@
 """The card says what the run's files say, and nothing of the machine that made it."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,7 +11,7 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.exporting.export import describe
 from segbalance.exporting.model_card import EVALUATION, cell, model_card, table, usage
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.folder import BEST, METRICS
 
 IOUS = {"iou_keras": 0.7512, "iou_export": 0.75, "iou_lost": 0.0012}
@@ -36,8 +35,8 @@ def run(finished, tmp_path):
     for name in (CONFIG, METRICS):
         shutil.copy(finished / name, folder)
     (folder / BEST).write_bytes(b"weights")
-    config = dataclasses.replace(load_config(folder), work_dir=str(folder))
-    return config, read_manifest(config.csv_dir, config.data_root)
+    config = load_config(folder).replace(work_dir=str(folder))
+    return config, read_manifest(config.data.csv_dir, config.data.data_root)
 
 
 def description_of(config, **changes):
@@ -62,7 +61,7 @@ def test_the_card_repeats_the_runs_numbers(run, finished):
     assert f"best epoch, {metrics['epoch']}" in scores
     data = section(card, "Data")
     assert "| a | 6 | 2 |" in data and "| c | 1 | 0 |" in data and "| all | 10 | 5 |" in data
-    assert run[0].fingerprint in data and run[1].fingerprint in data
+    assert run[0].filled_in.fingerprint in data and run[1].fingerprint in data
     assert "The manifests are the run's." in data
     compared = section(card, "Compared with the trained network")
     assert "| all | 4 | 0.7512 | 0.7500 | 0.0012 |" in compared
@@ -82,18 +81,23 @@ def test_what_resizing_costs_is_said_where_the_model_resizes(run):
 
 def test_the_card_does_not_say_where_it_was_made(run):
     card = model_card(*run, description_of(run[0]), CHECK)
-    for place in (run[0].work_dir, run[0].csv_dir, str(run[1].data_root), str(run[1].data_root.parent)):
+    for place in (
+        run[0].run.work_dir,
+        run[0].data.csv_dir,
+        str(run[1].data_root),
+        str(run[1].data_root.parent),
+    ):
         assert place not in card
     assert "Folder `data`" in card
 
 
 def test_manifests_that_changed_are_told(run):
-    config = dataclasses.replace(run[0], fingerprint="0" * 64)
+    config = run[0].replace(fingerprint="0" * 64)
     assert "no longer the run's" in model_card(config, run[1], description_of(config), CHECK)
 
 
 def test_weak_and_unknown_subsets_are_limits(run):
-    place = f"{run[0].work_dir}/{METRICS}"
+    place = f"{run[0].run.work_dir}/{METRICS}"
     rows = [{"subset": "a", "iou": 0.9}, {"subset": "b", "iou": 0.7}, {"subset": "c", "iou": None}]
     with open(place, "w") as file:
         json.dump({"epoch": 3, "iou": 0.8, "f1": 0.9, "subsets": rows}, file)
@@ -116,7 +120,7 @@ def test_an_evaluation_is_shown_if_there_is_one(run):
         "precision": 0.7,
         "recall": 0.6,
     }
-    with open(f"{run[0].work_dir}/{EVALUATION}", "w") as file:
+    with open(f"{run[0].run.work_dir}/{EVALUATION}", "w") as file:
         json.dump({"all": row | {"iou": 0.55}, "subsets": [{"subset": "b"} | row]}, file)
     scores = section(model_card(*run, description_of(run[0]), CHECK), "Scores")
     assert "| b | 2 | 0.500 | 0.400 | 0.600 | 0.660 | 0.700 | 0.600 |" in scores
@@ -141,11 +145,11 @@ def test_an_evaluation_is_shown_if_there_is_one(run):
 def test_the_scores_of_classes_are_shown(run, task, score, head, rows, last):
     colours = ["#000000", "#ff0000"]
     changes = {"task": task, "classes": ["cat", "dog"], "class_colours": colours, "decoder_filters": []}
-    config = dataclasses.replace(run[0], **changes)
+    config = run[0].replace(**changes)
     both = {"f1": 0.6, "precision": 0.7, "recall": 0.8, "true_share": 0.9}
     cat = {"class": "cat"} | both | {score: 0.5, f"{score}_low": 0.4, f"{score}_high": 0.6}
     everything = {"images": 7, score: 0.25, "accuracy": 0.11, "balanced_accuracy": 0.22, "classes": [cat]}
-    with open(f"{config.work_dir}/{EVALUATION}", "w") as file:
+    with open(f"{config.run.work_dir}/{EVALUATION}", "w") as file:
         json.dump({"all": everything, "subsets": []}, file)
     balanced = {"keras": 0.9, "export": 0.8, "lost": 0.1}
     check = CHECK | {"labels_differing": 0.5, "subsets": []}
@@ -161,14 +165,14 @@ def test_the_scores_of_classes_are_shown(run, task, score, head, rows, last):
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"subsets": 3}', '{"subsets": [3]}'])
 def test_damaged_scores_are_an_error(run, content):
-    with open(f"{run[0].work_dir}/{METRICS}", "w") as file:
+    with open(f"{run[0].run.work_dir}/{METRICS}", "w") as file:
         file.write(content)
     with pytest.raises(InputError, match=r"metrics.json( cannot be read|: expected a JSON object)"):
         model_card(*run, description_of(run[0]), CHECK)
 
 
 def test_a_run_without_scores_has_a_card(run):
-    Path(run[0].work_dir, METRICS).unlink()
+    Path(run[0].run.work_dir, METRICS).unlink()
     assert "The run has no metrics.json." in model_card(*run, description_of(run[0]), CHECK)
 
 

@@ -6,6 +6,7 @@ import pytest
 from segbalance.legacy_keras import tf
 from segbalance.model.architectures import (
     ARCHITECTURES,
+    BACKBONES,
     SIZE_STEPS,
     WITH_DECODER_FILTERS,
     largest_size,
@@ -19,7 +20,6 @@ from segbalance.model.networks import (
     load_weights,
     save_weights,
 )
-from segbalance.train.config import BACKBONES
 
 # Weights of the decoders: U-Net's five stages have two convolutions, each with gamma and beta; LinkNet's have
 # three; FPN has five 1x1 convolutions with biases, nine others with gamma and beta; PSPNet five; a head each.

@@ -5,7 +5,7 @@ import pytest
 
 from segbalance.errors import InputError
 from segbalance.legacy_keras import sm, tf
-from segbalance.model.architectures import size_problem
+from segbalance.model.architectures import BACKBONES, size_problem
 from segbalance.model.networks import (
     SCRATCH_MOMENTUM,
     InputScaling,
@@ -15,7 +15,6 @@ from segbalance.model.networks import (
     load_weights,
     save_weights,
 )
-from segbalance.train.config import BACKBONES
 
 CLASSES = ["cat", "dog", "owl"]
 SAMPLE = ["resnet18"]

@@ -12,6 +12,7 @@ import pytest
 
 from segbalance.errors import InputError
 from segbalance.legacy_keras import sm, tf
+from segbalance.model.architectures import BACKBONES
 from segbalance.model.loss_terms import LOSSES
 from segbalance.model.losses import SegmentationLoss, pixel_weights
 from segbalance.model.networks import (
@@ -23,7 +24,6 @@ from segbalance.model.networks import (
     load_weights,
     save_weights,
 )
-from segbalance.train.config import BACKBONES
 from tests.support.places import ROOT
 
 SIZE = 64

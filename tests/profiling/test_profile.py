@@ -1,6 +1,5 @@
 """The X-ray of the loader: its stages are the loader's own work, and its advice follows from the numbers."""
 
-import dataclasses
 import gc
 import itertools
 import json
@@ -46,7 +45,7 @@ def one_turn(monkeypatch):
 
 def parts(tables, **options):
     """(BatchReader, DrawStream) of a small config."""
-    config = TrainConfig(csv_dir=str(tables), batch_size=8, **{"image_size": 64} | options)
+    config = TrainConfig.of(csv_dir=str(tables), batch_size=8, **{"image_size": 64} | options)
     manifest = read_manifest(tables)
     config = run_data.resolved(config, manifest, tables)
     return run_data.training_parts(config, manifest, *run_data.checked_plan(config, manifest))
@@ -205,7 +204,7 @@ def test_the_bottleneck_is_the_slower_of_the_two(model, slower):
 
 def tried(tables, cores=4, **options):
     """What `settings_to_try` says of a config for the tables, at image_size 32."""
-    config = TrainConfig(csv_dir=str(tables), **{"image_size": 32, "num_workers": 0} | options)
+    config = TrainConfig.of(csv_dir=str(tables), **{"image_size": 32, "num_workers": 0} | options)
     manifest = read_manifest(tables)
     return settings_to_try(run_data.resolved(config, manifest, tables), manifest, cores)
 
@@ -218,9 +217,7 @@ def test_what_could_be_set_otherwise_is_tried(tables):
         "cache": "--cache ram",
         "num_workers": "--num_workers 4",
     }
-    assert attempts["num_workers"].config == dataclasses.replace(
-        attempts["cache"].config, cache="off", num_workers=4
-    )
+    assert attempts["num_workers"].config == attempts["cache"].config.replace(cache="off", num_workers=4)
     assert list(left_out) == ["working_size"]
 
 
@@ -252,7 +249,7 @@ def test_large_photos_want_a_working_size(working_size, tmp_path):
     tables = tmp_path / "csv_file"
     assert prepare.main(["--data_root", root, "--csv_dir", tables]) == DONE
     attempt = tried(tables, working_size=working_size)[0]["working_size"]
-    assert attempt.setting == "--working_size 64" and attempt.config.working_size == 64
+    assert attempt.setting == "--working_size 64" and attempt.config.loading.working_size == 64
     assert attempt.remark == "leaves 3% of the decoded pixels"  # 64 * 48 of 400 * 300
 
 

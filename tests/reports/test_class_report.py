@@ -26,7 +26,7 @@ from segbalance.reports.report import (
 )
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.sample_data.rendering import CLASSES
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from tests.reports.test_report import bounds, browser, contrast, figures_of_files, opened, styles
 from tests.support.page_parts import PageParts, check_numbers, check_readable, check_stands_alone
 
@@ -105,7 +105,7 @@ def test_the_most_frequent_confusions_stand_for_a_large_matrix(finished_classes)
     confusion = rng.integers(1, 1000, (25, 25)).tolist()
     assert len(frequent_confusions(confusion)) == MOST_CONFUSIONS
     colours = ["#123456"] * 25
-    config = dataclasses.replace(load_config(finished_classes), classes=names, class_colours=colours)
+    config = load_config(finished_classes).replace(classes=names, class_colours=colours)
     rows = [{"iou": 0.5, "recall": 0.5}] * 24 + [{"iou": None, "recall": None}]
     parts = class_parts_of_page(config, {"all": {"classes": rows, "confusion": confusion}})
     assert not parts["full_matrix"] and parts["weakest"] == 0
@@ -115,7 +115,7 @@ def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(finished_c
     stub(run_report, "training_samples", lambda *_: [])
     stub(run_report, "gallery", lambda *_: [])
     names, rng = [f"class {number}" for number in range(25)], np.random.default_rng(0)
-    config = dataclasses.replace(load_config(finished_classes), classes=names, class_colours=["#123456"] * 25)
+    config = load_config(finished_classes).replace(classes=names, class_colours=["#123456"] * 25)
     manifest = read_manifest(class_tables)
     masks = rng.integers(0, 25, (20, 1, 32, 32, 1), np.uint8)
     batches = [(None, ids, None) for ids in masks]
@@ -141,8 +141,8 @@ def labelled(finished_classes, class_tables, tmp_path_factory):
     for name in (CONFIG, "ledger.csv"):
         shutil.copy(finished_classes / name, folder / name)
     names = ["cat", "dog", "owl"]
-    config = dataclasses.replace(
-        load_config(folder), work_dir=str(folder), task="classification", decoder_filters=[], classes=names,
+    config = load_config(folder).replace(
+        work_dir=str(folder), task="classification", decoder_filters=[], classes=names,
         class_colours=["#000000", "#ff0000", "#00ff00"],
     )  # fmt: skip
     manifest = read_manifest(class_tables)
@@ -208,8 +208,8 @@ def test_the_page_of_a_classification(labelled):
 def test_names_of_classes_are_escaped(labelled, class_tables, stub):
     folder, _ = labelled
     evil = '<img src=x onerror="alert(1)">'
-    config = dataclasses.replace(
-        load_config(folder), work_dir=str(folder), task="classification", decoder_filters=[],
+    config = load_config(folder).replace(
+        work_dir=str(folder), task="classification", decoder_filters=[],
         classes=["a", "b", evil], class_colours=["#000000", "#ff0000", "#00ff00"],
     )  # fmt: skip
     stub(run_report, "training_samples", lambda *_: [])
@@ -254,7 +254,7 @@ def test_runs_are_compared_by_class(runs, tmp_path, capsys):
 
 def test_classifications_are_compared_by_balanced_accuracy(labelled, tmp_path, capsys):
     folder, _ = labelled
-    config = dataclasses.asdict(load_config(folder)) | {
+    config = load_config(folder).options() | {
         "task": "classification", "decoder_filters": [], "classes": ["cat", "dog", "owl"],
         "class_colours": ["#000000", "#ff0000", "#00ff00"],
     }  # fmt: skip

@@ -10,7 +10,7 @@ from segbalance.commands import compare as compare_runs
 from segbalance.reports.comparison import run_names
 from segbalance.reports.pages import look_up
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import CONFIG
+from segbalance.train.config_file import CONFIG
 from tests.support.page_parts import check_numbers, check_readable, check_stands_alone
 
 FILES = (CONFIG, "history.csv", "metrics.json", "evaluation_valid.json")

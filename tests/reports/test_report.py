@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import dataclasses
 import json
 import re
 import shutil
@@ -22,7 +21,7 @@ from segbalance.reports.pages import look_up, picture_source
 from segbalance.reports.pictures import LONGEST, compared, outlines, training_samples
 from segbalance.reports.report import report_notes, report_page, run_figures, share_figures
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from tests.support.data import copied_run
 from tests.support.page_parts import PageParts, check_numbers, check_readable, check_stands_alone
 
@@ -192,7 +191,7 @@ def test_the_training_samples_are_what_training_saw(finished):
     from segbalance.train.inputs import checked_plan, training_parts
 
     config = load_config(finished)
-    manifest = read_manifest(config.csv_dir)
+    manifest = read_manifest(config.data.csv_dir)
     parts = training_parts(config, manifest, *checked_plan(config, manifest))
     photos, _, subsets = next(training_batches(*parts).as_numpy_iterator())
     samples = {name: pictures for name, _, pictures in training_samples(config, manifest)}
@@ -212,7 +211,7 @@ def test_names_from_the_data_are_escaped(finished, copied, tables, predict, stub
     figures["evaluation"] = json.loads((finished / "evaluation_valid.json").read_text())
     figures["evaluation"]["subsets"][0]["subset"] = evil
     figures["evaluation"]["worst"][0]["images"] = f"{evil}.png"
-    text = report_page(dataclasses.replace(config, work_dir=str(folder)), manifest, figures, predict)
+    text = report_page(config.replace(work_dir=str(folder)), manifest, figures, predict)
     assert "<img" not in text and text.count("&lt;img src=x onerror=") >= 6
     check_stands_alone(text)
 
@@ -294,10 +293,10 @@ def test_a_folder_that_is_no_finished_run(copied, tmp_path, capsys):
 
 def test_images_only_resized_are_no_samples(finished):
     config = load_config(finished)
-    manifest = read_manifest(config.csv_dir)
-    plain = dataclasses.replace(config, augment="copies", steps_per_epoch=1)
+    manifest = read_manifest(config.data.csv_dir)
+    plain = config.replace(augment="copies", steps_per_epoch=1)
     shown = sum(len(pictures) for _, _, pictures in training_samples(plain, manifest))
-    every = dataclasses.replace(config, steps_per_epoch=1)
+    every = config.replace(steps_per_epoch=1)
     assert shown < sum(len(pictures) for _, _, pictures in training_samples(every, manifest)) == 4
 
 

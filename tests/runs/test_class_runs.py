@@ -22,7 +22,7 @@ from segbalance.exporting.exported_model import read_description
 from segbalance.prediction.predictor import RunPredictor, load_network, predict_mask
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.sample_data.rendering import CLASSES
-from segbalance.train.config import CONFIG, load_config
+from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.folder import best_epoch, read_history
 from segbalance.transforms.pipelines import apply_transform, valid_transform
 from tests.exporting.test_export import run_card
@@ -60,7 +60,7 @@ def run_folder(copied, predict, stub):
 @pytest.fixture(scope="module")
 def answers(finished_classes, predict):
     """[(subset, true, found)], uint8 (32, 32) class ids of each validation image, read with Pillow."""
-    manifest, resize = read_manifest(load_config(finished_classes).csv_dir), valid_transform(32)
+    manifest, resize = read_manifest(load_config(finished_classes).data.csv_dir), valid_transform(32)
     rows = []
     for row in manifest.valid.itertuples():
         photo, ids = (np.array(Image.open(manifest.data_root / path)) for path in (row.images, row.masks))
@@ -185,7 +185,7 @@ def test_masks_are_ids_or_their_colours(
     network = load_network(finished_classes)
     for row in table.itertuples():
         photo = np.array(Image.open(row.image))
-        expected = predict_mask(network, photo, load_config(run_folder).working_size)
+        expected = predict_mask(network, photo, load_config(run_folder).loading.working_size)
         picture = Image.open(tmp_path / "ids" / row.mask)
         mask = np.array(picture)
         assert picture.mode == "L" and mask.shape == photo.shape[:2]

@@ -33,9 +33,11 @@ from segbalance.exporting.exported_model import ExportDescription, ExportedModel
 from segbalance.files import images as image_files
 from segbalance.legacy_keras import tf
 from segbalance.runtime.command_line import DONE, FAILED, WRONG_INPUT
-from segbalance.train.config import TrainConfig, load_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, LAST
 from segbalance.train.inputs import checked_plan, loader_subsets, resolved, valid_tables
+from segbalance.train.options import BalanceOptions
 from segbalance.transforms.pipelines import build_transform, fast_train_transform, valid_transform
 from segbalance.transforms.quiet_albumentations import A
 from tests.support.data import write_image
@@ -95,7 +97,7 @@ def subsets_of(csv_dir, transform=None):
 
 
 def plan_of(sizes=None, balance="uniform", batch_size=12, **options):
-    return balance_plan(sizes or SIZES, TrainConfig(balance=balance, **options), batch_size)
+    return balance_plan(sizes or SIZES, BalanceOptions(balance, **options), batch_size)
 
 
 def training(subsets, plan=None, **options):
@@ -213,10 +215,10 @@ def test_the_fast_pipeline_makes_the_images_that_it_makes_with_masks(labelled_ta
 
 def test_a_pipeline_is_tried_with_the_image_alone():
     assert build_transform("train", SIZE, with_mask=False)
-    config = TrainConfig(transforms={"default": f"{__name__}:needs_mask"}, image_size=SIZE)
-    build_transform(config.transforms["default"], SIZE)
+    config = TrainConfig.of(transforms={"default": f"{__name__}:needs_mask"}, image_size=SIZE)
+    build_transform(config.data.transforms["default"], SIZE)
     with pytest.raises(InputError, match="needs_mask' failed on a trial image"):
-        build_transform(config.transforms["default"], SIZE, with_mask=False)
+        build_transform(config.data.transforms["default"], SIZE, with_mask=False)
 
 
 def needs_mask(image_size):
@@ -390,7 +392,11 @@ def test_a_run_leaves_its_scores(classified):
         (name, SIZES[name], VALID[name]) for name in SIZES
     ]
     config = load_config(classified)
-    assert (config.task, config.classes, config.loss) == ("classification", list(SIZES), "bce")
+    assert (config.data.task, config.filled_in.classes, config.optimisation.loss) == (
+        "classification",
+        list(SIZES),
+        "bce",
+    )
     assert read_ledger(classified)["subset"].tolist() == [*SIZES, *SIZES]
 
 
@@ -556,7 +562,9 @@ def test_a_sample_is_drawn_again(classified, labelled_tables, tmp_path, capsys):
     plan, transforms = checked_plan(resolved(config, manifest, classified), manifest)
     subsets = loader_subsets(manifest, manifest.train, transforms)
     options = {"image_size": 32, "batch_size": 6, "steps_per_epoch": 3, "seed": 0}
-    dataset = training_dataset(subsets, plan, **options, pairs=PairReader(None, config.working_size))[0]
+    dataset = training_dataset(subsets, plan, **options, pairs=PairReader(None, config.loading.working_size))[
+        0
+    ]
     images, labels, _ = take(dataset, 5)[4]
     np.testing.assert_array_equal(image, images[2])
     report = json.loads((tmp_path / "sample.json").read_text())

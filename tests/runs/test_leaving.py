@@ -113,7 +113,7 @@ LEAVES_EARLY = """
 import gc, sys, time
 sys.path[:0] = [{root!r}]
 from segbalance.balancing.plan import balance_plan
-from segbalance.train.config import TrainConfig
+from segbalance.train.options import BalanceOptions
 from segbalance.dataloader.batches import training_dataset
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.train.inputs import loader_subsets
@@ -121,7 +121,7 @@ from segbalance.transforms.pipelines import train_transform
 
 manifest = read_manifest({tables!r})
 subsets = loader_subsets(manifest, manifest.train, dict.fromkeys(manifest.train, train_transform(32)))
-plan = balance_plan({{name: len(table) for name, table in manifest.train.items()}}, TrainConfig(), 4)
+plan = balance_plan({{name: len(table) for name, table in manifest.train.items()}}, BalanceOptions(), 4)
 batches = []
 for wait in (False, True):  # before and after the processes have started
     dataset, reader, _ = training_dataset(

@@ -109,20 +109,105 @@ def test_what_the_dataclass_refuses_is_wrong_input():
         parse("--root", "d", "--count", "0")
 
 
-def test_a_config_file_gives_options_and_the_command_line_overrides_them(tmp_path):
-    config = tmp_path / "run.yaml"
-    config.write_text("root: from_file\ncount: 9\ndevice: [1]\n")
-    assert parse("--config", str(config), config=True) == Options("from_file", 9, device=[1])
-    assert parse("--config", str(config), "--count", "2", config=True).count == 2
+def test_stored_values_give_options_and_the_command_line_overrides_them():
+    stored = {"root": "from_file", "count": "9", "device": [1]}
+    assert parse(stored=stored) == Options("from_file", 9, device=[1])
+    assert parse("--count", "2", stored=stored).count == 2
 
 
-@pytest.mark.parametrize("content", [None, "count: [", "nope: 1\n"])
-def test_a_wrong_config_file_is_wrong_input(content, tmp_path):
-    config = tmp_path / "run.yaml"
-    if content is not None:
-        config.write_text(content)
-    with pytest.raises(InputError, match="See `tool --help`"):
-        parse("--config", str(config), config=True)
+@pytest.mark.parametrize(
+    "stored, message",
+    [
+        ({"root": "d", "nope": 1}, "Option 'nope' is not accepted"),
+        ({"root": "d", "count": "x"}, "--count: Expected int. Got value: x"),
+        ({"root": "d", "device": 1}, "--device: expected a list, got 1"),
+    ],
+)
+def test_wrong_stored_values_are_wrong_input(stored, message):
+    with pytest.raises(InputError) as caught:
+        parse(stored=stored)
+    assert str(caught.value) == f"{message}\nSee `tool --help` for the options."
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size: how large it is.
+
+    Args:
+        width: In pixels.
+    """
+
+    width: int = 5
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise InputError(f"width must be at least 1, got {self.width}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place: where it is.
+
+    Args:
+        floor: From 0 on.
+    """
+
+    floor: int = 0
+
+    def __post_init__(self):
+        if self.floor < 0:
+            raise InputError(f"floor must not be negative, got {self.floor}")
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room."""
+
+    size: Size = field(default_factory=Size)
+    place: Place = field(default_factory=Place)
+    found: str = field(default="", metadata={"option": False})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted.
+
+    Args:
+        name: Of the room.
+    """
+
+    room: Room
+    name: str = "hall"
+
+
+def parse_room(*words, **more):
+    return parse_options(Wanted, list(words), prog="tool", description="A tool.", **more)
+
+
+def test_groups_have_flat_names_and_headings(capsys):
+    expected = Wanted(Room(Size(7), Place(2), "yes"), "attic")
+    words = ["--name", "attic", "--width", "7", "--floor", "2"]
+    assert parse_room(*words, given={"found": "yes"}) == expected
+    assert parse_room(*words[:4], stored={"floor": 2}, given={"found": "yes"}) == expected
+    with pytest.raises(InputError, match="unrecognized arguments: --found"):
+        parse_room("--found", "yes")
+    with pytest.raises(SystemExit):
+        parse_room("--help")
+    lines = capsys.readouterr().out.splitlines()
+    size, place = lines.index("Size: how large it is:"), lines.index("Place: where it is:")
+    assert "--width" in lines[size + 1] and "--floor" in lines[place + 1]
+
+
+def test_what_several_groups_refuse_is_told_at_once():
+    with pytest.raises(InputError) as caught:
+        parse_room("--width", "0", "--floor", "-1")
+    assert str(caught.value) == "width must be at least 1, got 0\nfloor must not be negative, got -1"
+
+
+def test_examples_in_the_description_keep_their_lines(capsys):
+    with pytest.raises(SystemExit):
+        parse_options(Size, ["--help"], prog="tool", description="A tool.\n\ntool --width 3\ntool --width 4")
+    assert "A tool.\n\ntool --width 3\ntool --width 4\n" in capsys.readouterr().out
 
 
 def test_help_names_every_option_with_its_meaning_and_default(capsys):

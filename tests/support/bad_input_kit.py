@@ -75,12 +75,13 @@ def make_kit(folder):
 
 def _write_config(folder):
     from segbalance.data_processing.manifest import read_manifest
-    from segbalance.train.config import TrainConfig, save_config
+    from segbalance.train.config import TrainConfig
+    from segbalance.train.config_file import save_config
     from segbalance.train.inputs import resolved
 
     small = {"image_size": 32, "batch_size": 2, "epochs": 2, "backbone": "resnet18"}
-    config = TrainConfig(csv_dir=str(folder / "csv_file"), **small)
-    save_config(resolved(config, read_manifest(config.csv_dir), folder / "run"), folder / "run")
+    config = TrainConfig.of(csv_dir=str(folder / "csv_file"), **small)
+    save_config(resolved(config, read_manifest(config.data.csv_dir), folder / "run"), folder / "run")
 
 
 def copy_kit(kit, place):

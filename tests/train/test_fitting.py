@@ -1,6 +1,5 @@
 """Training through `main(argv)`: a tiny network, a few steps, everything that a run leaves behind."""
 
-import dataclasses
 import json
 import math
 import os
@@ -19,10 +18,11 @@ import yaml
 from segbalance.balancing.ledger import read_ledger
 from segbalance.commands import prepare, train
 from segbalance.dataloader.reading import ReadingProcesses
-from segbalance.runtime.command_line import DONE, INTERRUPTED, WRONG_INPUT, parse_options
+from segbalance.runtime.command_line import DONE, INTERRUPTED, WRONG_INPUT
 from segbalance.runtime.workers import WorkerCrew
 from segbalance.train import inputs as run_data
-from segbalance.train.config import TrainConfig, load_config, save_config
+from segbalance.train.config import TrainConfig
+from segbalance.train.config_file import load_config, parse_config, save_config
 from segbalance.train.folder import BEST, LAST
 from tests.support.data import TINY, write_data
 from tests.support.places import ROOT
@@ -93,7 +93,7 @@ def test_every_way_of_balancing_trains_on_the_sample_data(
     assert ledger.groupby("epoch")["draws"].sum().tolist() == [30, 30]
     history = pd.read_csv(tmp_path / "run/history.csv")
     assert np.isfinite(history.to_numpy()).all() and (history["loss"] > 0).all()
-    assert "effective weight" in printed and load_config(tmp_path / "run").balance in options
+    assert "effective weight" in printed and load_config(tmp_path / "run").balancing.balance in options
     if "exact" in options:
         assert (ledger["draws"] == 6).all(), "2 of 10 places for each of 5 subsets, 3 steps"
     if "shares" in options:
@@ -159,17 +159,21 @@ def test_metrics_are_those_of_the_best_epoch(finished):
 
 def test_the_saved_config_is_complete_and_reads_back(finished):
     config = load_config(finished)
-    assert config.transforms == {"c": "strong"}
-    assert (config.epochs, config.steps_per_epoch, config.mixed_precision) == (2, 3, False)
-    assert Path(config.data_root).is_dir() and Path(config.csv_dir).is_dir()
+    assert config.data.transforms == {"c": "strong"}
+    assert (config.optimisation.epochs, config.optimisation.steps_per_epoch, config.run.mixed_precision) == (
+        2,
+        3,
+        False,
+    )
+    assert Path(config.data.data_root).is_dir() and Path(config.data.csv_dir).is_dir()
 
 
 @pytest.mark.parametrize("name", ["1e3", "2E4", "10e-2", "1_0", "nan", "null", "07", "yes", "1:20", "a: b"])
 def test_names_that_look_like_numbers_come_back(name, finished, tmp_path):
-    config = dataclasses.replace(load_config(finished), work_dir=str(tmp_path))
+    config = load_config(finished).replace(work_dir=str(tmp_path))
     colours = ["#000000", "#ff0000"]
-    config = dataclasses.replace(config, classes=["background", name], class_colours=colours)
-    config = dataclasses.replace(config, transforms={name: "strong"}, balance="shares", shares={name: 1.0})
+    config = config.replace(classes=["background", name], class_colours=colours)
+    config = config.replace(transforms={name: "strong"}, balance="shares", shares={name: 1.0})
     save_config(config, tmp_path)
     assert load_config(tmp_path) == config
 
@@ -182,7 +186,7 @@ def test_the_best_weights_give_the_scores_of_the_best_epoch(finished):
     from segbalance.transforms.pipelines import valid_transform
 
     config = load_config(finished)
-    manifest = read_manifest(config.csv_dir)
+    manifest = read_manifest(config.data.csv_dir)
     held_out = run_data.valid_tables(manifest)
     subsets = run_data.loader_subsets(manifest, held_out, dict.fromkeys(held_out, valid_transform(32)))
     model = SegmentationModel(load_network(finished), held_out)
@@ -214,7 +218,11 @@ def test_another_architecture_and_loss_with_a_frozen_encoder(tables, tmp_path, c
     assert "warning: freeze_epochs keeps an encoder of random weights" in printed
     assert "epoch 2: the encoder learns too" in printed
     config, history = load_config(folder), pd.read_csv(folder / "history.csv")
-    assert (config.architecture, config.loss, config.decoder_filters) == ("pspnet", "0.5*bce+tversky", [])
+    assert (config.network.architecture, config.optimisation.loss, config.network.decoder_filters) == (
+        "pspnet",
+        "0.5*bce+tversky",
+        [],
+    )
     assert np.isfinite(history.to_numpy()).all() and (history["loss"] > 0).all()
     # Cosine decay at the last of 6 steps, with 0.0002 in the place of the learning rate.
     assert history["learning_rate"][1] == pytest.approx(0.0001 * (1 + math.cos(math.pi * 5 / 6)), rel=1e-5)
@@ -226,14 +234,16 @@ def test_another_architecture_and_loss_with_a_frozen_encoder(tables, tmp_path, c
 
 def test_a_run_from_before_there_were_architectures_is_a_unet(finished, tmp_path):
     settings = yaml.safe_load((finished / "config.yaml").read_text())
+    settings |= settings.pop("filled_in")
     new = "architecture loss freeze_epochs unfreeze_learning_rate task classes class_colours"
     for name in new.split():
         del settings[name]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     config = load_config(tmp_path)
     assert config == load_config(finished)
-    assert (config.architecture, config.loss, config.freeze_epochs) == ("unet", "dice+focal", 0)
-    assert config.decoder_filters == [16, 8, 8, 4, 4]
+    assert config.network.architecture == "unet"
+    assert (config.optimisation.loss, config.optimisation.freeze_epochs) == ("dice+focal", 0)
+    assert config.network.decoder_filters == [16, 8, 8, 4, 4]
 
 
 def weights(path):
@@ -258,7 +268,7 @@ def test_no_balancing_bfloat16_wandb_offline_and_early_stopping(
     assert run(tables, folder, *options.split()) == DONE
     assert len(pd.read_csv(folder / "history.csv")) < 6, "without progress, patience ends the run early"
     assert any(path.suffix == ".wandb" for path in (folder / "wandb").rglob("*"))
-    assert load_config(folder).mixed_precision == "bfloat16"
+    assert load_config(folder).run.mixed_precision == "bfloat16"
     printed = capsys.readouterr().out
     assert "60.0%" in printed and "no GPU found: training on the CPU" in printed
 
@@ -306,7 +316,7 @@ def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path
     for other in others:
         assert all((a == b).all() for a, b in zip(first, other, strict=True))
     assert (tmp_path / "cache/data.mdb").stat().st_size > 10 * 50 * 60 * 4
-    assert load_config(tmp_path / "disk").working_size == 64, "twice image_size, by default"
+    assert load_config(tmp_path / "disk").loading.working_size == 64, "twice image_size, by default"
 
 
 @pytest.mark.slow
@@ -327,7 +337,7 @@ def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path,
     for number in (0, 2):
         assert run(tables, tmp_path / str(number), "--num_workers", number) == DONE
         assert (len(batches) >= 2 * 3) == (number == 2) and set(batches) <= {4}
-        assert load_config(tmp_path / str(number)).num_workers == number
+        assert load_config(tmp_path / str(number)).loading.num_workers == number
     threads, processes = (weights(tmp_path / number / LAST) for number in "02")
     assert all((a == b).all() for a, b in zip(threads, processes, strict=True))
     threads, processes = (pd.read_csv(tmp_path / number / "history.csv") for number in "02")
@@ -430,7 +440,7 @@ def test_wandb_missing_is_an_error_with_the_way_out(tables, tmp_path, stub, caps
 
 
 def parse(line):
-    return parse_options(TrainConfig, line.split(), prog="train.py", description="", config=True)
+    return parse_config(TrainConfig, line.split(), prog="train.py", description="")
 
 
 def test_the_tutorials_command_line_works_as_it_stands():
@@ -438,17 +448,14 @@ def test_the_tutorials_command_line_works_as_it_stands():
         "--data_root D --work_dir W --device 0 1 --batch_size 32 --epochs 100 --mixed_precision True "
         "--log tensorboard"
     )
-    assert (config.data_root, config.work_dir, config.device) == ("D", "W", [0, 1])
-    assert (config.mixed_precision, config.log) == (True, "tensorboard")
-    assert parse("--mixed_precision False").mixed_precision is False
-    defaults = TrainConfig()
-    assert (defaults.batch_size, defaults.epochs, defaults.learning_rate, defaults.image_size) == (
-        32, 100, 0.001, 384
-    )  # fmt: skip
-    assert defaults.decoder_filters == [256, 128, 64, 32, 16]
-    assert (defaults.backbone, defaults.encoder_weights, defaults.balance) == (
-        "efficientnetb4", "imagenet", "uniform"
-    )  # fmt: skip
+    assert (config.data.data_root, config.run.work_dir, config.run.device) == ("D", "W", [0, 1])
+    assert (config.run.mixed_precision, config.run.log) == (True, "tensorboard")
+    assert parse("--mixed_precision False").run.mixed_precision is False
+    defaults = TrainConfig().options()
+    tutorial = {"batch_size": 32, "epochs": 100, "learning_rate": 0.001, "image_size": 384}
+    tutorial |= {"decoder_filters": [256, 128, 64, 32, 16], "backbone": "efficientnetb4"}
+    tutorial |= {"encoder_weights": "imagenet", "balance": "uniform"}
+    assert {name: defaults[name] for name in tutorial} == tutorial
 
 
 def test_the_command_line_wins_over_the_yaml_file(tmp_path):
@@ -457,7 +464,12 @@ def test_the_command_line_wins_over_the_yaml_file(tmp_path):
         yaml.safe_dump({"epochs": 7, "batch_size": 5, "transforms": {4: "strong"}, "device": [1]})
     )
     config = parse(f"--config {file} --epochs 9")
-    assert (config.epochs, config.batch_size, config.transforms, config.device) == (
+    assert (
+        config.optimisation.epochs,
+        config.optimisation.batch_size,
+        config.data.transforms,
+        config.run.device,
+    ) == (
         9,
         5,
         {"4": "strong"},

@@ -22,7 +22,7 @@ from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.errors import InputError
 from segbalance.model import networks as model
 from segbalance.train.checkpoints import CHECKPOINTS, Checkpoint
-from segbalance.train.config import load_config
+from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
 from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
 from tests.support.data import TINY
@@ -265,7 +265,7 @@ def test_more_epochs_begin_a_new_decay(tables, unbroken, capsys):
     expected = [0.01 * (1 + math.cos(math.pi * step / 12)) / 2 for step in (3, 7, 11)]
     assert list(history["learning_rate"][3:]) == pytest.approx(expected, rel=1e-5)
     config = load_config(unbroken)
-    assert (config.epochs, config.decay_start) == (6, 12)
+    assert (config.optimisation.epochs, config.filled_in.decay_start) == (6, 12)
 
 
 @pytest.mark.parametrize(
