@@ -244,5 +244,7 @@ def test_an_onnx_file_of_others_is_refused(copy_of, tmp_path):
 
 def test_a_missing_package_is_named(small_exports, monkeypatch):
     monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -r requirements-exp"):
+    with pytest.raises(
+        InputError, match=r"needs the package onnxruntime, .* pip install -e \"\.\[export\]\""
+    ):
         load_exported(small_exports[1]["onnx-fixed"])
