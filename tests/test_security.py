@@ -179,7 +179,7 @@ def test_every_command_refuses_rows_that_lead_out(name, manifests, secret, run_f
     message = refused(main, *words)
     assert f"traina.csv line 2: images is 'link.png', which is {secret}" in message
     monkeypatch.setattr(
-        "segbalance.data_processing.manifest.fill_paths", raise_reached
+        "segbalance.data_processing.rows.fill_paths", raise_reached
     )  # behind the options, before the work
     assert main([*words, "--allow_outside"]) == 1
 
