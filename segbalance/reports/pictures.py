@@ -5,29 +5,30 @@ import gc
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from segbalance.balancing.ledger import read_skipped
 from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
-from segbalance.data_processing.manifest import Manifest
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.reading import BatchReader, Sample
 from segbalance.dataloader.working_size import decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable
 from segbalance.reports.pages import picture_source, pointer_part
-from segbalance.train.config import TrainConfig
 from segbalance.train.inputs import checked_plan, training_parts
 from segbalance.transforms.pipelines import apply_transform, valid_transform
+
+if TYPE_CHECKING:
+    from segbalance.data_processing.manifest import Manifest
+    from segbalance.train.config import TrainConfig
 
 LONGEST = 288  # pixels of a picture's longer side
 SAMPLES = 6  # of each subset's training images
 KINDS = ("worst", "median", "best")
 BACKDROP = 254  # marks pixels that are right; no class has this id
-
 
 Part = tuple[str, str, str]  # kind, colour, SVG path data
 Example = Mapping[str, Any]  # a row of the evaluation's report
@@ -128,7 +129,7 @@ def _shown(kind: str, classes: Classes, first: int = 1) -> list[tuple[str, int, 
 
 def gallery(
     examples: Mapping[str, Mapping[str, Sequence[Example]]],
-    manifest: Manifest,
+    manifest: "Manifest",
     pairs: PairReader,
     predict: Callable[[np.ndarray], np.ndarray],
     image_size: int,
@@ -139,7 +140,7 @@ def gallery(
 
     Args:
         examples: {subset: {kind: rows}} of the evaluation's report.
-        manifest: Manifest whose images they are.
+        manifest: "Manifest" whose images they are.
         pairs: PairReader.
         predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
         threshold: of one foreground.
@@ -164,7 +165,7 @@ def gallery(
     return _sections(examples, picture)
 
 
-def thumbnail(manifest: Manifest, row: Example, pairs: PairReader, pointer: str) -> Picture:
+def thumbnail(manifest: "Manifest", row: Example, pairs: PairReader, pointer: str) -> Picture:
     """Picture of a photo alone, small; arguments as for `gallery`."""
     path = manifest.data_root / row["images"]
     photo, _ = decode_photo(read_bytes(path), path, LONGEST, pairs.max_pixels)
@@ -188,7 +189,7 @@ def _sections(
     return sections
 
 
-def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str, str, list[Picture]]]:
+def training_samples(config: "TrainConfig", manifest: "Manifest") -> list[tuple[str, str, list[Picture]]]:
     """The first augmented images of each subset, bit for bit as the run trained on them.
 
     Returns:
@@ -218,7 +219,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 
 
-def _sample(reader: BatchReader, sample: Sample, config: TrainConfig) -> Picture:
+def _sample(reader: BatchReader, sample: Sample, config: "TrainConfig") -> Picture:
     image, mask = reader.samples.read(sample)
     size = working_shape(image.shape[1::-1], LONGEST // 2)
     layers: dict[str, str] = {}
