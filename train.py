@@ -4,6 +4,7 @@ python train.py
 """
 
 import sys
+from pathlib import Path
 
 from segbalance.commands.train import main
 from segbalance.train.config import TrainConfig, load_config
@@ -12,4 +13,4 @@ from segbalance.train.fitting import train
 __all__ = ["TrainConfig", "load_config", "main", "train"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(transforms_file=Path(__file__).resolve().parent / "transforms.py"))

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 from segbalance.commands.profile import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(transforms_file=ROOT / "transforms.py"))

@@ -5,6 +5,7 @@ comes with the names that need it, pandas with those that read manifests.
 """
 
 import importlib
+from typing import Any
 
 PUBLIC = {
     "ClassBalance": "balancing.any_dataset",
@@ -34,7 +35,7 @@ PUBLIC = {
 __all__ = sorted(PUBLIC)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """The public name, from the module that it lives in (PEP 562)."""
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -43,5 +44,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *PUBLIC])

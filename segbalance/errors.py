@@ -1,6 +1,7 @@
 """Wrong input: one exception for it, and a collector that reports every finding at once."""
 
 import re
+from collections.abc import Sequence
 
 SHOWN_IN_FULL = 10
 # Control characters, which a terminal obeys, lone surrogates, and what turns the direction of writing.
@@ -14,12 +15,12 @@ class InputError(Exception):
     """
 
 
-def visible(text):
+def visible(text: object) -> str:
     """`text` with everything escaped that a name could fool the reader of a terminal with."""
     return HIDDEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), str(text))
 
 
-def listing(items, shown=SHOWN_IN_FULL):
+def listing(items: Sequence[object], shown: int = SHOWN_IN_FULL) -> str:
     """Indented lines, the first `shown` in full and the rest counted."""
     lines = [f"  {visible(item)}" for item in items[:shown]]
     if len(items) > shown:
@@ -33,27 +34,27 @@ class Findings:
     Each kind of finding has a headline, the places it was found at, and the way out.
     """
 
-    def __init__(self):
-        self._kinds = {}
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], list[str]] = {}
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._kinds)
 
-    def add(self, headline, place, advice):
+    def add(self, headline: str, place: object, advice: str) -> None:
         """Records one finding; `headline` is the sentence after the count, as in «3 images have no mask»."""
-        self._kinds.setdefault((headline, advice), []).append(place)
+        self._kinds.setdefault((headline, advice), []).append(str(place))
 
-    def kinds(self):
+    def kinds(self) -> list[tuple[str, tuple[str, ...], str]]:
         """(headline, places, advice) of each kind, in the order of their first findings."""
         return [(headline, tuple(places), advice) for (headline, advice), places in self._kinds.items()]
 
-    def message(self):
+    def message(self) -> str:
         return "\n\n".join(
             f"{headline}: {len(places)}\n{listing(places)}\n{advice}"
             for (headline, advice), places in self._kinds.items()
         )
 
-    def raise_if_any(self):
+    def raise_if_any(self) -> None:
         """Raises InputError with every finding, or returns."""
         if self._kinds:
             raise InputError(self.message())

@@ -8,16 +8,19 @@ import io
 import os
 
 from segbalance.runtime.memory import keep_freed_memory
+from segbalance.runtime.start_up_lines import without_start_up_lines
 
 keep_freed_memory()  # before TensorFlow's threads start
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["SM_FRAMEWORK"] = "tf.keras"
 # Missing GPU drivers are reported as errors and bury the progress; failures raise exceptions all the same.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Who sets a lower level sees everything, at once.
+quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import tensorflow as tf
+with without_start_up_lines() if quiet else contextlib.nullcontext():
+    import tensorflow as tf
 
 if not tf.keras.Model.__module__.startswith("tf_keras"):
     raise ImportError(

@@ -1,5 +1,6 @@
 """Shared fixtures: small data sets drawn on the fly."""
 
+import gc
 import os
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
@@ -9,15 +10,30 @@ import pytest
 from filelock import FileLock
 
 from tests.support.data import TINY, write_data
+from tests.support.places import ROOT
+from tests.support.stubs import Stubs, stubbing
 
-LONGEST = (
-    "test_architectures.py",
-    "test_resuming.py",
-    "test_fitting.py",
-    "test_classification.py",
-    "test_skipping.py",
-    "test_predict.py",
-)
+LONGEST = [
+    "model/test_architectures.py",
+    "balancing/test_any_dataset.py",
+    "train/test_fitting.py",
+    "train/test_resuming.py",
+    "runs/test_classification.py",
+    "profiling/test_profile.py",
+    "runs/test_leaving.py",
+    "dataloader/test_batches.py",
+    "model/test_networks.py",
+    "commands/test_replay.py",
+    "balancing/test_skipping.py",
+]
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Function (place, function), as `monkeypatch.setattr`; by the test's end it must have been called."""
+    stubs = Stubs(monkeypatch)
+    yield stubs
+    stubs.check()
 
 
 @pytest.fixture
@@ -69,16 +85,18 @@ def tables(made_once):
 
 
 @pytest.fixture(scope="session")
-def sample_tables(tmp_path_factory):
+def sample_tables(made_once):
     """Folder of the manifests of a small rendered sample set (subsets 0 to 4), which no test may change."""
-    from segbalance.commands import prepare
-    from segbalance.sample_data.rendering import make_sample_data
 
-    folder = tmp_path_factory.mktemp("samples")
-    make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False, workers=1)
-    options = ["--data_root", folder / "data", "--csv_dir", folder / "csv_file"]
-    assert prepare.main(options) == 0
-    return folder / "csv_file"
+    def make(folder):
+        from segbalance.commands import prepare
+        from segbalance.sample_data.rendering import make_sample_data
+
+        make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False, workers=1)
+        options = ["--data_root", folder / "data", "--csv_dir", folder / "csv_file"]
+        assert prepare.main(options) == 0
+
+    return made_once("samples", make) / "csv_file"
 
 
 @pytest.fixture
@@ -115,24 +133,26 @@ def finished(tables, made_once):
 
 
 @pytest.fixture(scope="session")
-def class_tables(tmp_path_factory):
+def class_tables(made_once):
     """Folder of the manifests of a rendered set of six classes, which no test may change.
 
     The data lies in `data` beside it. A corner of each mask is ignored.
     """
-    from segbalance.commands import prepare
-    from segbalance.sample_data.rendering import make_sample_data
 
-    folder = tmp_path_factory.mktemp("classes")
-    root = folder / "data"
-    make_sample_data(root, scale=0.001, image_size=64, progress=False, workers=1, mask_format="ids")
-    for path in root.glob("*/masks/*/*.png"):
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        mask[:12, :20] = 255
-        cv2.imwrite(str(path), mask)
-    options = ["--data_root", root, "--csv_dir", folder / "csv_file", "--classes", root / "classes.csv"]
-    assert prepare.main([*options, "--ignore_index", "255"]) == 0
-    return folder / "csv_file"
+    def make(folder):
+        from segbalance.commands import prepare
+        from segbalance.sample_data.rendering import make_sample_data
+
+        root = folder / "data"
+        make_sample_data(root, scale=0.001, image_size=64, progress=False, workers=1, mask_format="ids")
+        for path in root.glob("*/masks/*/*.png"):
+            mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            mask[:12, :20] = 255
+            cv2.imwrite(str(path), mask)
+        options = ["--data_root", root, "--csv_dir", folder / "csv_file", "--classes", root / "classes.csv"]
+        assert prepare.main([*options, "--ignore_index", "255"]) == 0
+
+    return made_once("classes", make) / "csv_file"
 
 
 @pytest.fixture(scope="session")
@@ -153,24 +173,26 @@ def two_layers():
 
 
 @pytest.fixture(scope="session")
-def finished_classes(class_tables, two_layers, tmp_path_factory):
+def finished_classes(class_tables, two_layers, made_once):
     """The folder of a finished run on `class_tables`, with `two_layers`, which no test may change."""
-    from segbalance.commands import train
-    from segbalance.prediction import predictor as prediction
 
-    folder = tmp_path_factory.mktemp("runs") / "classes"
-    options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
-    # So that rare classes are found here and there.
-    options += "--loss_weights pixel --loss bce --steps_per_epoch 15 --learning_rate 0.02".split()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segbalance.model.networks.build_network", two_layers)
-        patch.setattr(prediction, "build_network", two_layers)
-        assert train.main([*TINY, *options]) == 0
-    return folder
+    def make(folder):
+        from segbalance.commands import train
+        from segbalance.prediction import predictor as prediction
+
+        options = ["--csv_dir", class_tables, "--work_dir", folder, "--report", "true"]
+        # So that rare classes are found here and there.
+        options += "--loss_weights pixel --loss bce --steps_per_epoch 15 --learning_rate 0.02".split()
+        with stubbing() as stub:
+            stub("segbalance.model.networks.build_network", two_layers)
+            stub(prediction, "build_network", two_layers)
+            assert train.main([*TINY, *options]) == 0
+
+    return made_once("finished_classes", make)
 
 
 @pytest.fixture
-def one_convolution(monkeypatch):
+def one_convolution(stub):
     """A network of one layer, built and traced at once, for what does not depend on the architecture."""
     from segbalance.legacy_keras import tf
 
@@ -181,7 +203,7 @@ def one_convolution(monkeypatch):
             photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled)
         )
 
-    monkeypatch.setattr("segbalance.model.networks.build_network", build)
+    stub("segbalance.model.networks.build_network", build)
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +233,8 @@ def small_exports(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     """The longest modules come first, so that no worker is left alone with one of them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_report_header():
@@ -220,7 +243,7 @@ def pytest_report_header():
 
 
 @pytest.fixture
-def full_disk(monkeypatch):
+def full_disk(stub):
     """Function after which every file that is written whole finds the disk full."""
     from segbalance.files import writing as whole_files
 
@@ -229,6 +252,13 @@ def full_disk(monkeypatch):
             path.touch()
             return open("/dev/full", mode)
 
-        monkeypatch.setattr(whole_files, "open", open_full, raising=False)
+        stub(whole_files, "open", open_full, raising=False)
 
     return fill
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_stays():
+    """Or each `gc.collect()` of a test would look through all of TensorFlow, which was imported before."""
+    gc.collect()
+    gc.freeze()

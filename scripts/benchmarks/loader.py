@@ -9,7 +9,7 @@ processes as cores, which share nothing, reach together at that. `ours fast` aug
 others with the tutorial's transforms. In the race `large`, `ours` decodes to --working_size, `ours cached`
 also keeps what it decoded, and all others augment at full size.
 
-    pip install -r requirements-bench.txt
+    pip install --extra-index-url https://download.pytorch.org/whl/cpu -e ".[bench]"
     python scripts/benchmarks/loader.py --json loader.json --output loader.png
 """
 
@@ -356,7 +356,7 @@ def check_installed(options):
     }
     if missing:
         raise InputError(
-            f"not installed: {', '.join(sorted(missing))}. Run `pip install -r requirements-bench.txt`, or "
+            f'not installed: {", ".join(sorted(missing))}. Run `pip install -e ".[bench]"`, or '
             "name the --contestants to run."
         )
 

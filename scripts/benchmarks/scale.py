@@ -39,7 +39,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from segbalance.data_processing.manifest import COLUMNS, VERSION, write_tables
+from segbalance.data_processing.description import VERSION
+from segbalance.data_processing.manifest import COLUMNS, write_tables
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.errors import InputError
 from segbalance.files.images import open_strictly, read_bytes

@@ -1,4 +1,4 @@
-"""Any tf.data.Dataset of classes -> a balanced one, by the strategies of balancing.py.
+"""Any tf.data.Dataset of classes -> a balanced one, by the strategies of plan.py.
 
 Every class has a loader, the dataset filtered, in passes without end. The loaders are mixed by
 `sample_from_datasets`, or in an order of their own where a strategy promises exact numbers. What costs time,
@@ -6,7 +6,9 @@ Every class has a loader, the dataset filtered, in passes without end. The loade
 """
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import tensorflow as tf  # not legacy_keras: a tf.data.Dataset goes with either Keras
 
@@ -35,16 +37,16 @@ class ClassBalance:
 
     balance: str
     balance_alpha: float | None = None
-    shares: dict | None = None
-    oversample_only: list = field(default_factory=list)
+    shares: dict[Any, float] | None = None
+    oversample_only: list[Any] = field(default_factory=list)
     oversample_below: int | None = None
-    copies: dict | None = None
+    copies: dict[Any, float] | None = None
     oversample_limit: int | None = None
     # No options: class weights go with the elements, and any_dataset itself tells copies.
     loss_weights = "none"
     augment = "all"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("shares", "copies"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, {str(key): value for key, value in given.items()})
@@ -52,20 +54,20 @@ class ClassBalance:
 
 
 def balance_dataset(
-    dataset,
-    label_fn=None,
-    strategy="uniform",
+    dataset: tf.data.Dataset,
+    label_fn: Callable[..., Any] | None = None,
+    strategy: str = "uniform",
     *,
-    counts=None,
-    batch_size=None,
-    decode=None,
-    augment=None,
-    augment_what="all",
-    shuffle_buffer=16,
-    kept_elements=0,
-    seed=0,
-    **options,
-):
+    counts: Mapping[Any, int] | None = None,
+    batch_size: int | None = None,
+    decode: Callable[..., Any] | None = None,
+    augment: Callable[..., Any] | None = None,
+    augment_what: str = "all",
+    shuffle_buffer: int = 16,
+    kept_elements: int = 0,
+    seed: int = 0,
+    **options: Any,
+) -> tf.data.Dataset:
     """The elements of a finite dataset, each class as often as the strategy says.
 
     `uniform`: without end, drawn at random, every class with the same share. `power`, `shares`: the same with
@@ -73,7 +75,7 @@ def balance_dataset(
     repeated up to the largest; every element comes at least once, and none more than once oftener than
     another of its class. `exact`: batches without end, each with the same number of every class, or by
     `shares`. `none`: the dataset's own passes, without end. `loss`: the same, in triples (image, label,
-    weight) for Keras; the weight is that of `balancing.class_weights`, float32 ().
+    weight) for Keras; the weight is that of `plan.class_weights`, float32 ().
 
     What `dataset` does by itself (reading, decoding) it does for all its N elements once to count them,
     unless `counts` is given; and for all N again in every pass of every class, for a class's loader finds its
@@ -132,14 +134,20 @@ def balance_dataset(
     finish = _finishing(decode, augment, augment_what, weigh)
     balanced = drawn.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     # So that Keras and len() know it, which cannot be seen through the mixing.
-    length = plan.pass_lengths.sum() if strategy == "oversample" else tf.data.INFINITE_CARDINALITY
+    length = tf.data.INFINITE_CARDINALITY if plan.pass_lengths is None else plan.pass_lengths.sum()
     balanced = balanced.apply(tf.data.experimental.assert_cardinality(int(length))).with_options(in_step())
     if batch_size is None:
         return balanced
     return balanced.batch(batch_size, drop_remainder=strategy == "exact").prefetch(1)
 
 
-def _checked_options(strategy, options, batch_size, augment, augment_what):
+def _checked_options(
+    strategy: str,
+    options: dict[str, Any],
+    batch_size: int | None,
+    augment: Callable[..., Any] | None,
+    augment_what: str,
+) -> ClassBalance:
     """ClassBalance of arguments that fit each other; else InputError says all that do not."""
     if strategy not in STRATEGIES:
         raise InputError(f"strategy {strategy!r} is unknown; known: {', '.join(STRATEGIES)}")
@@ -158,7 +166,13 @@ def _checked_options(strategy, options, batch_size, augment, augment_what):
     return balance
 
 
-def _check_functions(elements, strategy, decode, augment, augment_what):
+def _check_functions(
+    elements: tf.data.Dataset,
+    strategy: str,
+    decode: Callable[..., Any] | None,
+    augment: Callable[..., Any] | None,
+    augment_what: str,
+) -> None:
     """Raises InputError where an element cannot be what is needed of it in the end."""
     if decode is not None:
         elements = elements.map(decode)
@@ -179,29 +193,35 @@ def _check_functions(elements, strategy, decode, augment, augment_what):
         )
 
 
-def _types(elements):
+def _types(elements: tf.data.Dataset) -> Any:
     return tf.nest.map_structure(lambda spec: spec.dtype, elements.element_spec)
 
 
-def _takes_seed(augment):
+def _takes_seed(augment: Callable[..., Any]) -> bool:
     return "seed" in inspect.signature(augment).parameters
 
 
-def _weighing(labelled, counts):
+def _weighing(labelled: LabelledElements, counts: Mapping[Any, int]) -> Callable[..., tf.Tensor]:
     """Function of an element's parts that gives the weight of its class, float32 ()."""
     weights = tf.constant(list(class_weights(counts).values()), tf.float32)
     place = labelled.place_function(counts)
     return lambda *element: tf.gather(weights, place(*element))
 
 
-def _finishing(decode, augment, augment_what, weigh):
+def _finishing(
+    decode: Callable[..., Any] | None,
+    augment: Callable[..., Any] | None,
+    augment_what: str,
+    weigh: Callable[..., tf.Tensor] | None,
+) -> Callable[[Any, tf.Tensor], Any]:
     """What becomes of a draw: function((bool (), element), int64 (2,) seed) -> the element delivered."""
     takes_seed = augment is not None and _takes_seed(augment)
 
-    def augmented(element, seed):
-        return _applied(augment, element, {"seed": seed} if takes_seed else {})
+    def augmented(element: Any, seed: tf.Tensor) -> Any:
+        options = {"seed": seed} if takes_seed else {}
+        return _applied(augment, element, options)  # type: ignore[arg-type]  # called where there is one
 
-    def finish(drawn, seed):
+    def finish(drawn: Any, seed: tf.Tensor) -> Any:
         copy, element = drawn
         weight = () if weigh is None else (_applied(weigh, element),)
         if decode is not None:
@@ -215,7 +235,7 @@ def _finishing(decode, augment, augment_what, weigh):
     return finish
 
 
-def _applied(function, element, options=None):
+def _applied(function: Callable[..., Any], element: Any, options: dict[str, Any] | None = None) -> Any:
     """`function` of an element's parts, as Dataset.map calls it."""
     parts = element if isinstance(element, tuple) else (element,)
     return function(*parts, **(options or {}))

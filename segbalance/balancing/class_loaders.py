@@ -5,11 +5,14 @@ ends, which ends it badly.
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf  # not legacy_keras: a tf.data.Dataset goes with either Keras
 
-from segbalance.balancing.dataset_classes import require
+from segbalance.balancing.dataset_classes import LabelledElements, require
+from segbalance.balancing.plan import BalancePlan
 
 UNSPLIT = ("none", "loss")  # strategies that leave the elements in the dataset's own shares
 
@@ -17,7 +20,9 @@ UNSPLIT = ("none", "loss")  # strategies that leave the elements in the dataset'
 plain_graph = tf.autograph.experimental.do_not_convert
 
 
-def class_loaders(labelled, counts, strategy, kept_elements):
+def class_loaders(
+    labelled: LabelledElements, counts: Mapping[Any, int], strategy: str, kept_elements: int
+) -> tuple[list[tf.data.Dataset], list[int]]:
     """One pass of each class, or one of all classes where the strategy leaves the shares as they are.
 
     Args:
@@ -40,14 +45,14 @@ def class_loaders(labelled, counts, strategy, kept_elements):
     return loaders, list(counts.values())
 
 
-def kept_classes(counts, most):
+def kept_classes(counts: Mapping[Any, int], most: int) -> set[Any]:
     """The smallest classes that have at most `most` elements together, a set."""
-    smallest_first = sorted(counts, key=counts.get)
+    smallest_first = sorted(counts, key=counts.__getitem__)
     together = itertools.accumulate(counts[name] for name in smallest_first)
     return {name for name, total in zip(smallest_first, together, strict=True) if total <= most}
 
 
-def whole_pass(elements, what, count):
+def whole_pass(elements: tf.data.Dataset, what: str, count: int) -> tf.data.Dataset:
     """The same elements, each as a tf.experimental.Optional, with an end after just `count` of them.
 
     While it is read, it fails with tf.errors.InvalidArgumentError where they are fewer or more.
@@ -56,11 +61,11 @@ def whole_pass(elements, what, count):
     complaint = f"{what}: expected {count} elements in every pass of the dataset, as counted or given; got"
 
     @plain_graph
-    def present(*parts):
+    def present(*parts: Any) -> Any:
         return optional.from_value(tf.nest.pack_sequence_as(spec, tf.nest.flatten(parts)))
 
     @plain_graph
-    def checked(place, element):
+    def checked(place: tf.Tensor, element: Any) -> tf.Tensor:
         there = element.has_value()
         require(there | (place >= count), complaint, place)
         require(~there | (place < count), complaint, "more")
@@ -70,7 +75,7 @@ def whole_pass(elements, what, count):
     return elements.map(present).concatenate(end).enumerate().filter(checked)
 
 
-def passes(elements, count, shuffle_buffer, seed):
+def passes(elements: tf.data.Dataset, count: int, shuffle_buffer: int, seed: tf.Tensor) -> tf.data.Dataset:
     """Passes over `count` elements, as `whole_pass` gives them, without end and each shuffled anew.
 
     Returns:
@@ -78,7 +83,7 @@ def passes(elements, count, shuffle_buffer, seed):
     """
 
     @plain_graph
-    def marked(place, numbered):
+    def marked(place: tf.Tensor, numbered: Any) -> tuple[tf.Tensor, Any]:
         return place >= count, numbered[1].get_value()
 
     if shuffle_buffer > 1:
@@ -87,7 +92,15 @@ def passes(elements, count, shuffle_buffer, seed):
     return elements.repeat().enumerate().map(marked)
 
 
-def draws(loaders, counts, plan, *, batch_size, shuffle_buffer, seed):
+def draws(
+    loaders: Sequence[tf.data.Dataset],
+    counts: Sequence[int],
+    plan: BalancePlan,
+    *,
+    batch_size: int | None,
+    shuffle_buffer: int,
+    seed: int,
+) -> tf.data.Dataset:
     """The loaders' elements in the order that a BalancePlan asks for; in each iteration in another one.
 
     Args:
@@ -99,7 +112,7 @@ def draws(loaders, counts, plan, *, batch_size, shuffle_buffer, seed):
     """
 
     @plain_graph
-    def iteration(seeds):
+    def iteration(seeds: tf.Tensor) -> tf.data.Dataset:
         # Of this function's graph alone: the caller's tf.random.set_seed must not change the draws.
         tf.random.set_seed(1)
         endless = [
@@ -112,18 +125,21 @@ def draws(loaders, counts, plan, *, batch_size, shuffle_buffer, seed):
     return random_seeds(seed, len(loaders) + 2).take(1).flat_map(iteration)
 
 
-def mixed(loaders, plan, batch_size, seed):
+def mixed(
+    loaders: Sequence[tf.data.Dataset], plan: BalancePlan, batch_size: int | None, seed: tf.Tensor
+) -> tf.data.Dataset:
     """Endless loaders' elements in the order that a BalancePlan asks for."""
     if plan.balance in UNSPLIT:
         return loaders[0]
     if plan.balance == "exact":
+        assert batch_size is not None, "checked with the options"
         return tf.data.Dataset.choose_from_datasets(loaders, exact_choices(plan.shares, batch_size, seed))
-    if plan.balance == "oversample":
+    if plan.pass_lengths is not None:  # of oversample
         return tf.data.Dataset.choose_from_datasets(loaders, one_pass_choices(plan.pass_lengths, seed))
     return tf.data.Dataset.sample_from_datasets(loaders, list(plan.shares), seed=seed)
 
 
-def one_pass_choices(pass_lengths, seed):
+def one_pass_choices(pass_lengths: np.ndarray, seed: tf.Tensor) -> tf.data.Dataset:
     """The classes of the draws of one pass of `oversample`: each class its number of times, shuffled.
 
     As draws.OversampledPasses; its order takes 8 bytes of memory a draw.
@@ -136,14 +152,14 @@ def one_pass_choices(pass_lengths, seed):
     """
 
     @plain_graph
-    def shuffled(seeds):
+    def shuffled(seeds: tf.Tensor) -> tf.data.Dataset:
         in_order = tf.repeat(tf.range(len(pass_lengths), dtype=tf.int64), pass_lengths)
         return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(in_order, seeds))
 
     return random_seeds(seed).take(1).flat_map(shuffled)
 
 
-def exact_choices(shares, batch_size, seed):
+def exact_choices(shares: np.ndarray, batch_size: int, seed: tf.Tensor) -> tf.data.Dataset:
     """The classes of draws without end, of which every batch has `shares * batch_size` of each, shuffled.
 
     As draws.ExactBatches: where that is no whole number, it is the whole number below or above, and the
@@ -161,7 +177,7 @@ def exact_choices(shares, batch_size, seed):
     takes_turns = due - least > 1e-9
 
     @plain_graph
-    def batch(drawn, numbered_seeds):
+    def batch(drawn: tf.Tensor, numbered_seeds: Any) -> tuple[tf.Tensor, tf.Tensor]:
         number, seeds = numbered_seeds
         behind = tf.where(takes_turns, tf.cast(number + 1, tf.float64) * due - drawn - least, -np.inf)
         furthest = tf.argsort(behind, direction="DESCENDING", stable=True)[:left_over]
@@ -173,13 +189,13 @@ def exact_choices(shares, batch_size, seed):
     return random_seeds(seed).enumerate().scan(nothing_drawn, batch).unbatch()
 
 
-def random_seeds(seed, together=2):
+def random_seeds(seed: int | tf.Tensor, together: int = 2) -> tf.data.Dataset:
     """Seeds for random operations, int64 (together,), without end; others in each iteration."""
     numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
     return numbers.batch(together, drop_remainder=True)
 
 
-def in_step():
+def in_step() -> tf.data.Options:
     """tf.data.Options under which every loader reads what is drawn from it, when it is drawn.
 
     TensorFlow would let maps read ahead otherwise: more than is needed, and in no order that repeats. And the

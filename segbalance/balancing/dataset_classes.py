@@ -1,8 +1,9 @@
 """Which class each element of a tf.data.Dataset belongs to, and how many elements there are of each."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from numbers import Integral
+from typing import Any
 
 import tensorflow as tf  # not legacy_keras: a tf.data.Dataset goes with either Keras
 
@@ -15,7 +16,9 @@ ONE_LABEL = (
 )
 
 
-def count_classes(dataset, label_fn=None):
+def count_classes(
+    dataset: tf.data.Dataset, label_fn: Callable[..., Any] | None = None
+) -> dict[int | str, int]:
     """Elements of each class, by one pass over a dataset; see LabelledElements.
 
     Returns:
@@ -42,7 +45,7 @@ class LabelledElements:
         InputError: the dataset has no end or no labels, or they are not one integer or string an element.
     """
 
-    def __init__(self, dataset, label_fn=None):
+    def __init__(self, dataset: tf.data.Dataset, label_fn: Callable[..., Any] | None = None) -> None:
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError("the dataset never ends; expected one pass over it. Leave out its repeat().")
         self.label_fn = _label_of_pair(dataset.element_spec) if label_fn is None else label_fn
@@ -53,13 +56,13 @@ class LabelledElements:
         self._labels = labels
         self.kind = str if labels.element_spec.dtype == tf.string else int
 
-    def counts(self):
+    def counts(self) -> dict[int | str, int]:
         """{class: elements} by one pass, in the order of the classes.
 
         Raises:
             InputError: there are no elements.
         """
-        counted = Counter()
+        counted: Counter[Any] = Counter()
         for labels in self._labels.batch(COUNTED_AT_ONCE).as_numpy_iterator():
             counted.update(labels.tolist())
         if not counted:
@@ -67,7 +70,7 @@ class LabelledElements:
         names = {name: name.decode() if self.kind is str else int(name) for name in counted}
         return {names[name]: counted[name] for name in sorted(counted)}
 
-    def checked_counts(self, given):
+    def checked_counts(self, given: Mapping[Any, int]) -> dict[int | str, int]:
         """`given`, {class: elements}, as far as it can be checked without a pass.
 
         Raises:
@@ -77,7 +80,7 @@ class LabelledElements:
             raise InputError("\n".join(problems))
         return {self.kind(name): int(count) for name, count in given.items()}
 
-    def _count_problems(self, given):
+    def _count_problems(self, given: Any) -> Iterator[str]:
         if not isinstance(given, Mapping) or not given:
             yield f"counts must be {{class: elements}} with at least one class, got {given!r}"
             return
@@ -93,24 +96,24 @@ class LabelledElements:
                 "have them counted."
             )
 
-    def members(self, names):
+    def members(self, names: Collection[int | str]) -> list[tf.data.Dataset]:
         """The elements of each class of `names`, one dataset for each.
 
         While they are read, they fail with tf.errors.InvalidArgumentError at a class that has no name.
         """
         place = self.place_function(names)
 
-        def own(number):
+        def own(number: int) -> tf.data.Dataset:
             return self.elements.filter(lambda *element: tf.equal(place(*element), number))
 
         return [own(number) for number in range(len(names))]
 
-    def place_function(self, names):
+    def place_function(self, names: Collection[int | str]) -> Callable[..., tf.Tensor]:
         """Function of an element's parts that gives the place of its class in `names`, int64 ()."""
         known = tf.constant(list(names), tf.string if self.kind is str else tf.int64)
         complaint = f"an element of a class that was not counted or given ({', '.join(map(str, names))}); got"
 
-        def place(*element):
+        def place(*element: Any) -> tf.Tensor:
             label = tf.cast(self.label_fn(*element), known.dtype)
             same = tf.equal(known, label)
             require(tf.reduce_any(same), complaint, label)
@@ -119,13 +122,13 @@ class LabelledElements:
         return place
 
 
-def require(condition, *complaint):
+def require(condition: tf.Tensor, *complaint: Any) -> None:
     """Fails with tf.errors.InvalidArgumentError where a dataset's function finds `condition` False."""
     # tf.debugging.Assert makes a branch of it, which takes longer than everything else in such a function.
     tf.raw_ops.Assert(condition=condition, data=complaint)
 
 
-def _label_of_pair(spec):
+def _label_of_pair(spec: Any) -> Callable[..., Any]:
     """The label_fn of pairs (image, label)."""
     if isinstance(spec, tuple) and len(spec) == 2:
         return lambda image, label: label
@@ -136,7 +139,7 @@ def _label_of_pair(spec):
     )
 
 
-def _are_batches(spec, label):
+def _are_batches(spec: Any, label: Any) -> bool:
     """Whether all parts of an element have the one axis of its labels as their first."""
     if not isinstance(label, tf.TensorSpec) or label.shape.rank != 1:
         return False
@@ -144,7 +147,7 @@ def _are_batches(spec, label):
     return all(shape.rank and shape[0] == label.shape[0] for shape in parts)
 
 
-def _check_label(spec):
+def _check_label(spec: Any) -> None:
     """Raises InputError unless `spec` is that of one integer or string."""
     known = isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0
     if not known or not (spec.dtype.is_integer or spec.dtype in (tf.bool, tf.string)):

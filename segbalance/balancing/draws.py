@@ -3,24 +3,27 @@
 A draw is one integer: `position * subsets + subset`, the position counting what that subset's loader has
 handed out. Row and sample seed follow from it, so shuffling and mixing move integers, never pixels.
 
-An order (`ExactBatches`, `OversampledPasses`, and `Mixture` in dataloader.py) tells which subset comes next.
-It finds its place again from the loaders' positions alone.
+An order (`ExactBatches`, `OversampledPasses`, and `Mixture` in dataloader/batches.py) tells which subset
+comes next. It finds its place again from the loaders' positions alone.
 """
 
 import functools
 import itertools
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from segbalance.balancing.skipping import BadFiles
+from segbalance.balancing.skipping import BadFiles, SkippedDraw
 
 PERMUTATIONS_KEPT = 4  # of each subset; batches in flight straddle at most a few passes
 # Last words of the generator's counter, which keep its streams apart.
 SAMPLE_SEEDS, ROWS, PLACES_IN_A_BATCH, PLACES_IN_A_PASS = range(4)
+Numbers = TypeVar("Numbers", int, np.ndarray)
 
 
-def random_stream(seed, subset, number, purpose):
+def random_stream(seed: int, subset: int, number: int, purpose: int) -> np.random.Generator:
     """numpy.random.Generator that is a function of its arguments, from a counter-based generator.
 
     Salmon et al. 2011, «Parallel random numbers: as easy as 1, 2, 3»; numpy.random.Philox.
@@ -41,31 +44,36 @@ class Draws:
         pass_lengths: draws of each subset in one of its passes, at least its rows; its rows by default.
     """
 
-    def __init__(self, sizes, seed, pass_lengths=None):
+    def __init__(
+        self,
+        sizes: Sequence[int] | np.ndarray,
+        seed: int,
+        pass_lengths: Sequence[int] | np.ndarray | None = None,
+    ) -> None:
         self.sizes = [int(size) for size in sizes]
         self.seed = seed
         self.pass_lengths = [int(length) for length in (sizes if pass_lengths is None else pass_lengths)]
         self._permutation = functools.lru_cache(PERMUTATIONS_KEPT * len(sizes))(self._new_permutation)
 
-    def split(self, draws):
+    def split(self, draws: Numbers) -> tuple[Numbers, Numbers]:
         """Subset and position of each draw, int64 arrays of the shape of `draws`."""
         return draws % len(self.sizes), draws // len(self.sizes)
 
-    def draw(self, subset, position):
+    def draw(self, subset: int, position: int) -> int:
         """The draw of that subset and position, an integer."""
         return position * len(self.sizes) + subset
 
-    def row(self, subset, position):
+    def row(self, subset: int, position: int) -> int:
         """Row of the subset's table."""
         number, place = self._permuted(subset, position)
         return int(self._permutation(subset, number)[place])
 
-    def sample_seed(self, subset, position):
+    def sample_seed(self, subset: int, position: int) -> int:
         """Seed of the transform, an integer below 2**64."""
         counter = [position, 0, 0, SAMPLE_SEEDS]
         return int(np.random.Philox(key=[self.seed, subset], counter=counter).random_raw())
 
-    def later_positions(self, subset, position):
+    def later_positions(self, subset: int, position: int) -> Iterator[int]:
         """Yields the positions after `position` at which other rows come, each row once."""
         seen = {self.row(subset, position)}
         while len(seen) < self.sizes[subset]:
@@ -75,7 +83,7 @@ class Draws:
                 seen.add(row)
                 yield position
 
-    def repeats(self, subset, start, stop):
+    def repeats(self, subset: int, start: int, stop: int) -> np.ndarray:
         """How often each row comes at the positions from `start` up to `stop`: int64 (rows,)."""
         size, length = self.sizes[subset], self.pass_lengths[subset]
         counts = np.zeros(size, np.int64)
@@ -89,15 +97,23 @@ class Draws:
             start += taken
         return counts
 
-    def _permuted(self, subset, position):
+    def _permuted(self, subset: int, position: int) -> tuple[int, int]:
         """Number of the permutation that a position falls into, and the place in it."""
         size, length = self.sizes[subset], self.pass_lengths[subset]
         passes, place = divmod(position, length)
         number, place = divmod(place, size)
         return passes * -(-length // size) + number, place
 
-    def _new_permutation(self, subset, number):
+    def _new_permutation(self, subset: int, number: int) -> np.ndarray:
         return random_stream(self.seed, subset, number, ROWS).permutation(np.int32(self.sizes[subset]))
+
+
+class Order(Protocol):
+    """Which subset comes next: ExactBatches, OversampledPasses, or Mixture in dataloader.py."""
+
+    def epoch_batches(
+        self, epoch: int, positions: np.ndarray, *, batch_size: int, steps: int
+    ) -> Iterator[np.ndarray]: ...
 
 
 class ExactBatches:
@@ -111,11 +127,13 @@ class ExactBatches:
         seed: of the run.
     """
 
-    def __init__(self, shares, seed):
+    def __init__(self, shares: Sequence[float] | np.ndarray, seed: int) -> None:
         self.shares = np.asarray(shares)
         self.seed = seed
 
-    def epoch_batches(self, epoch, positions, *, batch_size, steps):
+    def epoch_batches(
+        self, epoch: int, positions: np.ndarray, *, batch_size: int, steps: int
+    ) -> Iterator[np.ndarray]:
         """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch; see `Mixture`."""
         positions = positions.copy()
         due = self.shares * batch_size
@@ -140,18 +158,20 @@ class OversampledPasses:
         seed: of the run.
     """
 
-    def __init__(self, pass_lengths, seed):
+    def __init__(self, pass_lengths: Sequence[int] | np.ndarray, seed: int) -> None:
         self.pass_lengths = np.asarray(pass_lengths)
         self.seed = seed
         self._pass = functools.lru_cache(1)(self._new_pass)
 
-    def epoch_batches(self, epoch, positions, *, batch_size, steps):
+    def epoch_batches(
+        self, epoch: int, positions: np.ndarray, *, batch_size: int, steps: int
+    ) -> Iterator[np.ndarray]:
         """Yields the int64 (batch_size,) draws of the `steps` steps of an epoch; see `Mixture`."""
         positions = positions.copy()
         for _ in range(steps):
             yield numbered(self._subsets(int(positions.sum()), batch_size), positions)
 
-    def _subsets(self, start, count):
+    def _subsets(self, start: int, count: int) -> np.ndarray:
         """The subsets of `count` draws from draw number `start` on, over all subsets and passes."""
         pieces = []
         while count:
@@ -160,13 +180,13 @@ class OversampledPasses:
             start, count = start + len(pieces[-1]), count - len(pieces[-1])
         return np.concatenate(pieces)
 
-    def _new_pass(self, number):
+    def _new_pass(self, number: int) -> np.ndarray:
         subsets = np.arange(len(self.pass_lengths), dtype=np.min_scalar_type(len(self.pass_lengths)))
         in_order = np.repeat(subsets, self.pass_lengths)
         return random_stream(self.seed, 0, number, PLACES_IN_A_PASS).permutation(in_order)
 
 
-def numbered(subsets, positions):
+def numbered(subsets: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """The draws of a sequence of subsets; moves `positions`, int64 (subsets,), on in place."""
     draws = np.empty(len(subsets), np.int64)
     for subset in range(len(positions)):
@@ -180,8 +200,6 @@ class DrawStream:
     """The draws of each training step, and where the loaders stand at the start of each epoch.
 
     Args:
-        order: ExactBatches, OversampledPasses or Mixture.
-        draws: Draws.
         images: the image of each row, one sequence for each subset.
         batch_size: draws a step.
         steps_per_epoch: steps an epoch.
@@ -189,7 +207,17 @@ class DrawStream:
         bad_files: BadFiles, which knows the draws that were skipped.
     """
 
-    def __init__(self, order, draws, images, *, batch_size, steps_per_epoch, augment="all", bad_files=None):
+    def __init__(
+        self,
+        order: Order,
+        draws: Draws,
+        images: Sequence[Sequence[str]],
+        *,
+        batch_size: int,
+        steps_per_epoch: int,
+        augment: str = "all",
+        bad_files: BadFiles | None = None,
+    ) -> None:
         self.order = order
         self.draws = draws
         self._images = images
@@ -198,11 +226,11 @@ class DrawStream:
         self.positions = {0: np.zeros(len(images), np.int64)}
 
     @functools.cached_property
-    def image_numbers(self):
+    def image_numbers(self) -> list[np.ndarray]:
         """Number of each row's image, int64 (rows,) for each subset; rows of the same image share it."""
         return [pd.factorize(np.array(list(rows), object))[0] for rows in self._images]
 
-    def steps(self, first_step=0):
+    def steps(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (draws int64 (B,), plain bool (B,)) of each step from `first_step` (0 is the first) on.
 
         There is no end. A plain draw is only resized. Earlier epochs whose positions are not known yet are
@@ -225,7 +253,7 @@ class DrawStream:
                 if step >= first_step:
                     yield batch, plain
 
-    def repeats(self, epoch):
+    def repeats(self, epoch: int) -> list[np.ndarray]:
         """How often each image was delivered in a finished epoch: one int64 array for each subset."""
         bounds = zip(self.positions[epoch], self.positions[epoch + 1], self.skipped(epoch), strict=True)
         found = []
@@ -237,15 +265,15 @@ class DrawStream:
             found.append(np.bincount(self.image_numbers[subset], rows).astype(int))
         return found
 
-    def skipped(self, epoch):
+    def skipped(self, epoch: int) -> list[list[SkippedDraw]]:
         """The SkippedDraws of an epoch: one list for each subset."""
-        found = [[] for _ in self._images]
+        found: list[list[SkippedDraw]] = [[] for _ in self._images]
         for skip in self.bad_files.skips():
             if skip.step // self.steps_per_epoch == epoch:
                 found[self.draws.split(skip.draw)[0]].append(skip)
         return found
 
-    def _first_draws(self, batch, seen):
+    def _first_draws(self, batch: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
         """Which draws are an image's first since `seen` was empty; none where all are augmented."""
         first = np.zeros(len(batch), bool)
         if self.augment == "copies":

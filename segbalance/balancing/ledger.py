@@ -2,12 +2,16 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from segbalance.balancing.skipping import SkippedDraw
+from segbalance.balancing.draws import DrawStream
+from segbalance.balancing.plan import BalancePlan
+from segbalance.balancing.skipping import BadFiles, SkippedDraw
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically
 
@@ -17,7 +21,7 @@ SUSPICIOUS = 1e-6
 LEAST_EXPECTED = 5
 
 
-def p_value(counts, shares):
+def p_value(counts: Sequence[int] | np.ndarray, shares: Sequence[float] | np.ndarray) -> float:
     """How likely counts at least this far from `shares` are, by Pearson's chi-square test.
 
     Args:
@@ -37,7 +41,7 @@ def p_value(counts, shares):
     return float(chisquare(counts[drawn], counts.sum() * np.asarray(shares)[drawn]).pvalue)
 
 
-def epoch_rows(epoch, plan, stream):
+def epoch_rows(epoch: int, plan: BalancePlan, stream: DrawStream) -> list[dict[str, Any]]:
     """The rows of ledger.csv for one epoch, counted from 0, that the DrawStream `stream` has finished.
 
     Returns:
@@ -61,7 +65,7 @@ def epoch_rows(epoch, plan, stream):
     ]
 
 
-def suspicion(rows):
+def suspicion(rows: list[dict[str, Any]]) -> str | None:
     """A warning about one epoch's rows, or None."""
     draws = sum(row["draws"] for row in rows)
     expected = [row["share"] * draws for row in rows if row["share"]]
@@ -74,17 +78,17 @@ def suspicion(rows):
     )
 
 
-def write_ledger(rows, folder):
+def write_ledger(rows: list[dict[str, Any]], folder: str | Path) -> None:
     """Writes all rows of ledger.csv, whole or not at all."""
     write_atomically(Path(folder, LEDGER), pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def read_ledger(folder):
+def read_ledger(folder: str | Path) -> pd.DataFrame:
     """ledger.csv as a DataFrame; subsets are text."""
     return pd.read_csv(Path(folder, LEDGER), dtype={"subset": str})
 
 
-def write_skipped(bad_files, folder, steps_per_epoch, epochs):
+def write_skipped(bad_files: BadFiles, folder: str | Path, steps_per_epoch: int, epochs: int) -> None:
     """Writes skipped.csv, whole or not at all; nothing where nothing was skipped.
 
     Args:
@@ -102,7 +106,7 @@ def write_skipped(bad_files, folder, steps_per_epoch, epochs):
         write_atomically(Path(folder, SKIPPED), pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def read_skipped(folder):
+def read_skipped(folder: str | Path) -> list[SkippedDraw]:
     """The SkippedDraws in a run's skipped.csv, none where it has no such file.
 
     Raises:

@@ -1,6 +1,8 @@
 """How images are drawn and how they count in the loss: the strategies and what they amount to."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,30 @@ BELONGS_TO = {
 }
 
 
-def option_problems(options):
+class BalanceOptions(Protocol):
+    """The options of balancing, whoever has them."""
+
+    @property
+    def balance(self) -> str: ...
+    @property
+    def balance_alpha(self) -> float | None: ...
+    @property
+    def shares(self) -> Mapping[Any, float] | None: ...
+    @property
+    def oversample_only(self) -> Sequence[str | int]: ...
+    @property
+    def oversample_below(self) -> int | None: ...
+    @property
+    def copies(self) -> Mapping[Any, float] | None: ...
+    @property
+    def oversample_limit(self) -> int | None: ...
+    @property
+    def loss_weights(self) -> str: ...
+    @property
+    def augment(self) -> str: ...
+
+
+def option_problems(options: BalanceOptions) -> Iterator[str]:
     """Yields what is wrong with the options of balancing, whatever the data."""
     for name, strategies in BELONGS_TO.items():
         value = getattr(options, name)
@@ -74,7 +99,7 @@ class BalancePlan:
         augment: one of AUGMENT.
     """
 
-    subsets: list
+    subsets: list[str]
     sizes: np.ndarray
     shares: np.ndarray
     balance: str
@@ -83,7 +108,7 @@ class BalancePlan:
     loss_weights: np.ndarray
     augment: str
 
-    def table(self, draws_per_epoch):
+    def table(self, draws_per_epoch: float) -> pd.DataFrame:
         """The combined effect, a DataFrame with one row for each subset.
 
         `effective_weight` is what one image adds to an epoch's loss, counted in what it would add under a
@@ -103,7 +128,7 @@ class BalancePlan:
             }
         )
 
-    def notes(self, draws_per_epoch):
+    def notes(self, draws_per_epoch: float) -> Iterator[str]:
         """Lines that the user should read before training."""
         drawn = np.flatnonzero(self.shares)
         if len(drawn) == 1:
@@ -126,7 +151,7 @@ class BalancePlan:
                 )
         yield from self._same_way()
 
-    def _same_way(self):
+    def _same_way(self) -> Iterator[str]:
         """A warning where sampler and loss weights favour the same subset over the same other one."""
         drawn = np.flatnonzero(self.shares)
         often = self.shares[drawn] / self.sizes[drawn]
@@ -144,7 +169,7 @@ class BalancePlan:
             )
 
 
-def format_plan(table):
+def format_plan(table: pd.DataFrame) -> str:
     """A BalancePlan's table as text."""
     in_words = {
         "share": "{:.1%}".format,
@@ -158,12 +183,14 @@ def format_plan(table):
     return shown.to_string(index=False, formatters=formatters)
 
 
-def balance_plan(sizes, options, batch_size=None):
+def balance_plan(
+    sizes: Mapping[str, int], options: BalanceOptions, batch_size: int | None = None
+) -> BalancePlan:
     """The BalancePlan of checked options.
 
     Args:
         sizes: {subset: images}.
-        options: TrainConfig, or whatever else has its options of balancing.
+        options: as those of TrainConfig.
         batch_size: of the run, which `exact` batches must suit.
 
     Raises:
@@ -194,7 +221,7 @@ def balance_plan(sizes, options, batch_size=None):
     )
 
 
-def finite_recipe(sizes, epochs):
+def finite_recipe(sizes: Mapping[str, int], epochs: float) -> list[dict[str, Any]]:
     """What becomes of a uniform mix of loaders that end, each `repeat(epochs)`: the tutorial's recipe.
 
     `sample_from_datasets` hands the share of a loader that has ended to the others, all of them alike.
@@ -208,7 +235,9 @@ def finite_recipe(sizes, epochs):
         begins, in [0, epochs); `dry`, the subsets that ended there; `shares`, {subset: share from there on}.
     """
     left = {name: float(size * epochs) for name, size in sizes.items()}
-    total, drawn, dry, rows = sum(sizes.values()), 0.0, [], []
+    total, drawn = sum(sizes.values()), 0.0
+    dry: list[str] = []
+    rows: list[dict[str, Any]] = []
     while left:
         share = 1 / len(left)
         shares = {name: share if name in left else 0.0 for name in sizes}
@@ -220,7 +249,7 @@ def finite_recipe(sizes, epochs):
     return rows
 
 
-def _subset_problems(sizes, options):
+def _subset_problems(sizes: Mapping[str, int], options: BalanceOptions) -> Iterator[str]:
     """Yields what is wrong with the options of balancing for these subsets."""
     if not sizes:
         yield "there is no subset; expected at least one with images"
@@ -232,7 +261,7 @@ def _subset_problems(sizes, options):
         unknown = [name for name in names or () if name not in sizes and name not in default]
         if unknown:
             known = ", ".join([*sizes, *default])
-            yield f"{option} names unknown subsets {', '.join(unknown)}; known: {known}"
+            yield f"{option} names unknown subsets {', '.join(map(str, unknown))}; known: {known}"
     if options.shares and "default" not in options.shares:
         silent = [name for name in sizes if name not in options.shares]
         if silent:
@@ -242,7 +271,7 @@ def _subset_problems(sizes, options):
             )
 
 
-def _pass_lengths(sizes, options):
+def _pass_lengths(sizes: Mapping[str, int], options: BalanceOptions) -> np.ndarray:
     """Draws of each subset in one pass of `oversample`, int64 (subsets,)."""
     copies, largest = options.copies or {}, max(sizes.values())
     chosen = options.oversample_only or options.oversample_below is not None
@@ -262,7 +291,7 @@ def _pass_lengths(sizes, options):
     return np.array(lengths)
 
 
-def subset_weights(sizes, shares):
+def subset_weights(sizes: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """How much an image of each subset counts in the loss: inversely to its subset's frequency.
 
     scikit-learn's compute_class_weight("balanced"), images / (subsets * images of the subset), scaled to
@@ -280,7 +309,7 @@ def subset_weights(sizes, shares):
     return weights / (shares @ weights)
 
 
-def class_weights(counts):
+def class_weights(counts: Mapping[Any, int]) -> dict[Any, float]:
     """How much an element of each class counts in the loss, for the `class_weight` of Keras' `fit`.
 
     scikit-learn's "balanced", elements / (classes * elements of the class); mean 1 over the elements.

@@ -7,7 +7,8 @@ has become of the files since.
 """
 
 import threading
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, NoReturn
 
 from segbalance.errors import InputError, listing
 
@@ -39,7 +40,7 @@ class BadPair(NamedTuple):
     line: int
     reason: str
 
-    def describe(self):
+    def describe(self) -> str:
         """One line for people."""
         place = f"{self.csv_file} line {self.line}" if self.csv_file else f"image {self.image}"
         return f"{f'subset {self.subset}, ' if self.subset else ''}{place}: {self.reason}"
@@ -77,28 +78,28 @@ class BadFiles:
         most: distinct images that are skipped, before training stops all the same.
     """
 
-    def __init__(self, on_bad_file="stop", most=10):
+    def __init__(self, on_bad_file: str = "stop", most: int = 10) -> None:
         self.on_bad_file = on_bad_file
         self.most = most
-        self._skips = {}  # {draw: SkippedDraw}
-        self._found = {}  # {image: BadPair} in the order in which they were met
+        self._skips: dict[int, SkippedDraw] = {}  # {draw: SkippedDraw}
+        self._found: dict[str, BadPair] = {}  # {image: BadPair} in the order in which they were met
         self._lock = threading.Lock()
 
-    def position(self, draw, position):
+    def position(self, draw: int, position: int) -> int:
         """Position of the draw whose row `draw`, its own position given, stands for."""
         skip = self._skips.get(draw)
         return position if skip is None else skip.replaced_by
 
-    def skip(self, draw):
+    def skip(self, draw: int) -> SkippedDraw | None:
         """The SkippedDraw of that number, or None."""
         return self._skips.get(draw)
 
-    def skips(self):
+    def skips(self) -> list[SkippedDraw]:
         """The SkippedDraws in the order of training."""
         with self._lock:
             return sorted(self._skips.values())
 
-    def meet(self, pair):
+    def meet(self, pair: BadPair) -> None:
         """Takes note of a BadPair, and warns of each image once.
 
         Raises:
@@ -123,7 +124,7 @@ class BadFiles:
                 flush=True,
             )
 
-    def give_up(self, subset):
+    def give_up(self, subset: str) -> NoReturn:
         """Raises the InputError for a subset, by its name, of which nothing can be read."""
         with self._lock:
             own = [pair for pair in self._found.values() if pair.subset == subset]
@@ -132,29 +133,29 @@ class BadFiles:
             "Put the files back as they were, or make the manifests again without them."
         )
 
-    def _listed(self, pairs):
+    def _listed(self, pairs: Iterable[BadPair]) -> str:
         lines = [pair.describe() for pair in sorted(pairs)]
         return listing(lines, len(lines))
 
-    def record(self, skip):
+    def record(self, skip: SkippedDraw) -> None:
         """Keeps a SkippedDraw; of a draw that is skipped again, what takes its place now."""
         with self._lock:
             first = self._skips.get(skip.draw, skip)
             self._skips[skip.draw] = first._replace(replaced_by=skip.replaced_by)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """All that was met and skipped so far, in the plain types of JSON."""
         with self._lock:
             skips, found = sorted(self._skips.values()), self._found.values()
             return {"skips": [list(skip) for skip in skips], "found": [list(pair) for pair in found]}
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.replay(SkippedDraw(*values) for values in state["skips"])
         with self._lock:
             self._found = {pair.image: pair for pair in (BadPair(*values) for values in state["found"])}
 
-    def replay(self, skips):
+    def replay(self, skips: Iterable[SkippedDraw]) -> None:
         """Takes the SkippedDraws of an earlier run over: what took their place then does so again."""
         with self._lock:
             self._skips = {skip.draw: skip for skip in skips}

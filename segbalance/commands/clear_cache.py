@@ -6,6 +6,7 @@ from pathlib import Path
 from segbalance.dataloader.pair_cache import cache_folder, remove_cache
 from segbalance.errors import InputError
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ClearOptions:
 @command
 def main(argv):
     """Deletes the cache and says what it took."""
-    options = parse_options(ClearOptions, argv, prog="clear_cache.py", description=__doc__)
+    options = parse_options(ClearOptions, argv, prog=usage("clear-cache"), description=__doc__)
     folder = options.folder or cache_folder()
     if options.folder and not Path(folder).is_dir():
         raise InputError(f"--folder {folder}: there is no such folder")

@@ -14,6 +14,7 @@ from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.reports.comparison import compared_runs, comparison_page
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,14 @@ def with_option_name(argv):
     return ["--work_dirs", *argv] if argv and not argv[0].startswith("-") else argv
 
 
-def score_table(runs):
-    """The printed table."""
-    # Only where pixels have classes there is an IoU of the images.
-    main = "iou" if "image_iou" in runs[0]["all"] else "balanced_accuracy"
+def score_table(runs, kind):
+    """The printed table of runs of one task."""
+    main = kind.main
     shown = (main, f"{main}_low", f"{main}_high", "f1", "boundary_iou")
     rows = [
         {"run": run["name"], "images": run["all"]["images"]}
         | {name: run["all"][name] for name in shown if name in run["all"]}
-        | {f"iou {name}": row["iou"] for name, row in run["subsets"].items() if main == "iou"}
+        | {f"{main} {name}": row[main] for name, row in run["subsets"].items() if main in row}
         for run in runs
     ]
     table = pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))
@@ -62,7 +62,7 @@ def score_table(runs):
 def main(argv):
     """Writes the comparison."""
     options = parse_options(
-        CompareOptions, with_option_name(argv), prog="compare_runs.py", description=__doc__
+        CompareOptions, with_option_name(argv), prog=usage("compare"), description=__doc__
     )
     check_output("--output", options.output)
     if options.json:
@@ -73,6 +73,6 @@ def main(argv):
         files[Path(options.json)] = json_text(figures)
     for warning in figures["warnings"]:
         print(f"warning: {warning}")
-    print(score_table(figures["runs"]))
+    print(score_table(figures["runs"], configs[0].kind))
     write_together(files)
     print("\n".join(f"wrote {path}" for path in files))

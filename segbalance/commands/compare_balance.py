@@ -19,6 +19,7 @@ from segbalance.commands.demo import run
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, check_writable, write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.sample_data.rendering import refuse_filled
 from segbalance.train.folder import best_epoch, json_rows, read_history
 
@@ -103,7 +104,7 @@ def comparison(runs):
 @command
 def main(argv):
     """Trains the runs and prints the table."""
-    options = parse_options(CompareBalanceOptions, argv, prog="compare_balance.py", description=__doc__)
+    options = parse_options(CompareBalanceOptions, argv, prog=usage("compare-balance"), description=__doc__)
     folder = Path(options.output)
     check_writable("--output", folder.parent)
     refuse_filled(folder)
@@ -111,14 +112,14 @@ def main(argv):
         check_output("--json", options.json)
     data, tables = (shlex.quote(str(folder / name)) for name in ("data", "csv_file"))
     task = "--task classification"
-    run(make_sample_data, "scripts/make_sample_data.py", f"{task} --output {data} --scale {options.scale}")
-    run(prepare, "data_processing.py", f"{task} --data_root {data} --csv_dir {tables}")
+    run(make_sample_data, "sample-data", f"{task} --output {data} --scale {options.scale}")
+    run(prepare, "prepare", f"{task} --data_root {data} --csv_dir {tables}")
     rows = []
     for seed in range(options.seeds):
         for balance in options.balances:
             work_dir = folder / f"{balance}_{seed}"
             folders = f"--csv_dir {tables} --work_dir {shlex.quote(str(work_dir))}"
-            run(train, "train.py", f"{folders} {options.training(balance, seed)} {SETTINGS}")
+            run(train, "train", f"{folders} {options.training(balance, seed)} {SETTINGS}")
             rows.append({"balance": balance, "seed": seed} | scores_of(work_dir))
     runs = pd.DataFrame(rows)
     table = comparison(runs)

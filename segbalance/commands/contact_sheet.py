@@ -4,13 +4,17 @@ Of several classes, the photos stand above each other, tinted by their true and 
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.manifest import natural_order, read_manifest
+from segbalance.data_processing.tasks import CLASSES, FOREGROUND
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
 from segbalance.files.images import read_image
@@ -18,6 +22,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, write_atomically
 from segbalance.reports.outlines import outlined_photo
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import named, usage
 from segbalance.train.folder import check_weights, trusted_config
 
 TRUE, PREDICTED = (60, 230, 60), (255, 0, 200)  # RGB
@@ -99,6 +104,41 @@ def label(text, width):
     return strip
 
 
+class Sheet(NamedTuple):
+    """How the photos of a task are drawn.
+
+    Args:
+        tiles: that stand above each other for a photo.
+        note: behind the name of a subset.
+        legend: function of the Classes and of a width that returns a strip.
+        draw: function of photo, true and found ids, Classes and side of a tile that returns
+            uint8 (tiles * tile, tile, 3).
+    """
+
+    tiles: int
+    note: str
+    legend: Callable[[Classes | None, int], np.ndarray]
+    draw: Callable[..., np.ndarray]
+
+
+SHEETS = {
+    FOREGROUND: Sheet(
+        1,
+        "",
+        lambda classes, width: label("green: mask    magenta: prediction", width),
+        lambda image, true, found, classes, tile: outlined(image, true, found, tile),
+    ),
+    CLASSES: Sheet(
+        2,
+        ": masks above, predictions below",
+        lambda classes, width: legend(classes, width),
+        lambda image, true, found, classes, tile: np.concatenate(
+            [tinted(image, ids, classes, tile) for ids in (true, found)]
+        ),
+    ),
+}
+
+
 def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
     """Labelled rows of photos for each validation subset, one or of several classes two: uint8 (H, W, 3) RGB.
 
@@ -106,33 +146,30 @@ def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
         predict: function of a photo that returns its mask.
         max_pixels: of a file, by its header.
     """
-    width, classes = columns * tile, manifest.classes
-    rows = [legend(classes, width) if classes else label("green: mask    magenta: prediction", width)]
+    width, sheet = columns * tile, SHEETS[manifest.kind]
+    rows = [sheet.legend(manifest.classes, width)]
     for name in sorted(manifest.valid["type"].unique(), key=natural_order):
         table = manifest.valid[manifest.valid["type"] == name]
-        row = np.full((2 * tile if classes else tile, width, 3), 255, np.uint8)
+        row = np.full((sheet.tiles * tile, width, 3), 255, np.uint8)
         for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
             image = read_image(manifest.data_root / pair.images, max_pixels)
             true = manifest.encoding.read(manifest.data_root / pair.masks, max_pixels)
             found = predict(image)
-            if classes:
-                drawn = np.concatenate([tinted(image, ids, classes, tile) for ids in (true, found)])
-            else:
-                drawn = outlined(image, true, found, tile)
+            drawn = sheet.draw(image, true, found, manifest.classes, tile)
             row[:, column * tile : (column + 1) * tile] = drawn
-        rows += [label(f"subset {name}{': masks above, predictions below' if classes else ''}", width), row]
+        rows += [label(f"subset {name}{sheet.note}", width), row]
     return np.concatenate(rows)
 
 
 @command
 def main(argv):
     """Writes the contact sheet of a run's best weights."""
-    options = parse_options(SheetOptions, argv, prog="contact_sheet.py", description=__doc__)
+    options = parse_options(SheetOptions, argv, prog=usage("contact-sheet"), description=__doc__)
     config = trusted_config(options)
-    if config.is_classification:
+    if not config.kind.with_masks:
         raise InputError(
-            f"contact_sheet.py is for runs that predict masks, but --work_dir {options.work_dir} classifies "
-            "whole images. scripts/predict.py writes the label of each photo into a table."
+            f"{named('contact-sheet')} is for runs that predict masks, but --work_dir {options.work_dir} "
+            f"classifies whole images. {named('predict')} writes the label of each photo into a table."
         )
     output = Path(options.output or Path(options.work_dir, "contact_sheet.png"))
     check_output("--output", output)

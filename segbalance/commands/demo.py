@@ -14,6 +14,7 @@ from segbalance.commands import sample_data as make_sample_data
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable
 from segbalance.runtime.command_line import DONE, command, parse_options
+from segbalance.runtime.verbs import typed, usage
 from segbalance.train.config import SEEDS
 
 # A small network from random weights: what two cores learn in four minutes. The photos are small already.
@@ -43,9 +44,9 @@ class DemoOptions:
         check_writable("--output", self.output)
 
 
-def run(program, name, arguments):
+def run(program, verb, arguments):
     """Runs one command in this process, showing it as typed; leaves with its status if it fails."""
-    print(f"\n$ python {name} {arguments}", flush=True)
+    print(f"\n$ {typed(verb)} {arguments}", flush=True)
     status = program.main(shlex.split(arguments))
     if status != DONE:
         raise SystemExit(status)
@@ -54,14 +55,14 @@ def run(program, name, arguments):
 @command
 def main(argv):
     """Runs the demo."""
-    options = parse_options(DemoOptions, argv, prog="demo.py", description=__doc__)
+    options = parse_options(DemoOptions, argv, prog=usage("demo"), description=__doc__)
     started, folder = time.time(), Path(options.output)
     data, tables, work_dir = (shlex.quote(str(folder / name)) for name in ("data", "csv_file", "run"))
     if not (folder / "data").exists():
-        run(make_sample_data, "scripts/make_sample_data.py", f"--output {data}")
-    run(prepare, "data_processing.py", f"--data_root {data} --csv_dir {tables}")
+        run(make_sample_data, "sample-data", f"--output {data}")
+    run(prepare, "prepare", f"--data_root {data} --csv_dir {tables}")
     shutil.rmtree(folder / "run", ignore_errors=True)  # the demo's own earlier run
-    run(train, "train.py", f"--csv_dir {tables} --work_dir {work_dir} --seed {options.seed} {SMALL}")
-    run(contact_sheet, "scripts/contact_sheet.py", f"--work_dir {work_dir}")
+    run(train, "train", f"--csv_dir {tables} --work_dir {work_dir} --seed {options.seed} {SMALL}")
+    run(contact_sheet, "contact-sheet", f"--work_dir {work_dir}")
     took = time.time() - started
     print(f"\ndone in {took:.0f} s; look at report.html and contact_sheet.png in {folder / 'run'}")

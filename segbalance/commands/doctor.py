@@ -14,6 +14,7 @@ from segbalance.doctor.environment import examine_environment
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically, write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _data_line(rows):
 @command
 def main(argv):
     """Prints what was found; a page and JSON where asked for."""
-    options = parse_options(DoctorOptions, argv, prog="doctor.py", description=__doc__)
+    options = parse_options(DoctorOptions, argv, prog=usage("doctor"), description=__doc__)
     if options.only == "data" and not options.data_root:
         raise InputError("--data_root is missing: the folder of the data to look at")
     if options.data_root and not Path(options.data_root).is_dir():

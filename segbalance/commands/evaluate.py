@@ -7,34 +7,44 @@ Masks are compared at the model's input size, as in training. The weakest subset
 first; evaluation_<split>.json and .csv in the run folder hold everything.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.tasks import (
+    CLASSES,
+    CLASSIFICATION,
+    FOREGROUND,
+    SCORE_NAMES,
+    THRESHOLD,
+    Task,
+)
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import (
     BEST_THRESHOLD,
     chosen_threshold,
-    evaluate_table,
-    evaluation_report,
+    evaluated,
     held_out_manifest,
     output_files,
     report_files,
-    threshold_problem,
+    scoring_problems,
+    task_of_report,
 )
-from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_output, write_together
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
 
-MEANS = {
-    "iou": "mean IoU", "f1": "mean F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
-    "image_iou": "mean IoU of images",
-}  # fmt: skip
-OF_LABELS = ("f1", "accuracy", "balanced_accuracy")  # those of MEANS that say something of a classification
+WITH_BOUNDS = ("iou", "f1", "boundary_iou")  # scores printed with their intervals
+WORST_IMAGES = {
+    FOREGROUND: ["iou", "boundary_iou", "subset", "images"],
+    CLASSES: ["iou", "accuracy", "subset", "images"],
+    CLASSIFICATION: ["probability", "label", "found", "images"],
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,7 @@ class EvaluateOptions:
     csv_output: str | None = None
 
     def __post_init__(self):
-        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
-        if self.batch_size is not None and self.batch_size <= 0:
-            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        problems = list(scoring_problems(self))
         if self.csv is not None and self.split != "valid":
             problems.append("--csv takes the place of --split; give one of the two")
         if any(problems):
@@ -80,19 +88,18 @@ class EvaluateOptions:
 def score_table(rows):
     """The printed table of scores, from `all` and `subsets` of the report."""
     shown = [
-        {
-            "subset": row["subset"],
-            "images": row["images"],
-            "IoU": with_interval(row, "iou"),
-            "F1": with_interval(row, "f1"),
-            "precision": number(row["precision"]),
-            "recall": number(row["recall"]),
-            "boundary IoU": with_interval(row, "boundary_iou"),
-            "mean IoU of images": number(row["image_iou"]),
-        }
+        {"subset": row["subset"], "images": row["images"]} | score_cells(row, FOREGROUND.compared)
         for row in rows
     ]
     return pd.DataFrame(shown).to_string(index=False)
+
+
+def score_cells(row: dict, scores: Iterable[str]) -> dict[str, str]:
+    """{name: text} of some scores of a row."""
+    return {
+        SCORE_NAMES[score]: with_interval(row, score) if score in WITH_BOUNDS else number(row[score])
+        for score in scores
+    }
 
 
 def number(value):
@@ -106,74 +113,90 @@ def with_interval(row, name):
     return number(row[name]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
-def class_score_table(rows, scores):
-    """The printed table of the subsets' scores, means over the classes, from a report of several classes."""
+def class_score_table(rows, means):
+    """The printed table of the subsets' scores, means over the classes, from a report of several classes.
+
+    Args:
+        means: {score: its name}.
+    """
     shown = [
         {"subset": row["subset"], "images": row["images"]}
-        | {MEANS[name]: with_interval(row, name) for name in scores}
+        | {text: with_interval(row, name) for name, text in means.items()}
         for row in rows
     ]
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def class_table(rows, with_iou):
+def class_table(rows, scores):
     """The printed table of the classes, from `classes` of a summary in the report."""
     shown = [
         {"class": row["class"]}
-        | ({"IoU": with_interval(row, "iou")} if with_iou else {})
-        | {
-            "F1": with_interval(row, "f1"),
-            "precision": number(row["precision"]),
-            "recall": number(row["recall"]),
-            "true share": f"{row['true_share']:.2%}",
-            "found share": f"{row['found_share']:.2%}",
-        }
+        | score_cells(row, scores)
+        | {"true share": f"{row['true_share']:.2%}", "found share": f"{row['found_share']:.2%}"}
         for row in rows
     ]
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def describe_classes(report):
-    """What is printed of several classes."""
-    of_images = report["task"] == "classification"
-    yield class_table(report["all"]["classes"], not of_images)
-    everything = {"subset": "all"} | report["all"]
-    rows, scores = ([everything], OF_LABELS) if of_images else ([*report["subsets"], everything], MEANS)
-    yield f"\n{class_score_table(rows, scores)}"
-    yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
-    yield f"without a score: {report['absent_classes']}"
-    yield f"\nworst {len(report['worst'])} images"
-    columns = (
-        ["probability", "label", "found", "images"] if of_images else ["iou", "accuracy", "subset", "images"]
-    )
-    worst = pd.DataFrame(report["worst"], columns=columns)
-    yield worst.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
-
-
-def describe(report):
-    """What is printed."""
-    if "classes" in report:
-        yield from describe_classes(report)
-        return
+def describe_foreground(report: dict, kind: Task) -> Iterator[str]:
+    """What is printed of one foreground."""
     yield score_table([*report["subsets"], {"subset": "all"} | report["all"]])
-    yield f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
+    yield _intervals(report)
     yield f"empty masks: {report['empty_masks']}"
     best = report["best_threshold"]
     yield (
         f"threshold {report['threshold']:g}; the best for IoU on these images would be "
         f"{best['threshold']:g} (IoU {best['iou']:.3f})"
     )
+    yield from _worst_images(report, kind)
+
+
+def describe_classes(report: dict, kind: Task) -> Iterator[str]:
+    """What is printed of masks of several classes."""
+    yield class_table(report["all"]["classes"], kind.class_columns)
+    rows = [*report["subsets"], {"subset": "all"} | report["all"]]
+    yield f"\n{class_score_table(rows, kind.means)}"
+    yield from _after_classes(report, kind)
+
+
+def describe_labels(report: dict, kind: Task) -> Iterator[str]:
+    """What is printed of a classification, whose subsets are its classes."""
+    yield class_table(report["all"]["classes"], kind.class_columns)
+    yield f"\n{class_score_table([{'subset': 'all'} | report['all']], kind.means)}"
+    yield from _after_classes(report, kind)
+
+
+def _after_classes(report, kind):
+    yield _intervals(report)
+    yield f"without a score: {report['absent_classes']}"
+    yield from _worst_images(report, kind)
+
+
+def _intervals(report):
+    return f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
+
+
+def _worst_images(report, kind):
     yield f"\nworst {len(report['worst'])} images"
-    worst = pd.DataFrame(report["worst"])[["iou", "boundary_iou", "subset", "images"]]
-    yield worst.rename(columns={"boundary_iou": "boundary iou"}).to_string(
-        index=False, float_format="{:.3f}".format
+    worst = pd.DataFrame(report["worst"], columns=WORST_IMAGES[kind])
+    yield worst.rename(columns=lambda name: name.replace("_", " ")).to_string(
+        index=False, float_format="{:.3f}".format, na_rep="-"
     )
+
+
+DESCRIBE = {FOREGROUND: describe_foreground, CLASSES: describe_classes, CLASSIFICATION: describe_labels}
+
+
+def describe(report: dict) -> Iterator[str]:
+    """What is printed."""
+    kind = task_of_report(report)
+    return DESCRIBE[kind](report, kind)
 
 
 @command
 def main(argv):
     """Writes and prints the scores."""
-    options = parse_options(EvaluateOptions, argv, prog="evaluate.py", description=__doc__)
+    options = parse_options(EvaluateOptions, argv, prog=usage("evaluate"), description=__doc__)
     config = trusted_config(options)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)
@@ -185,9 +208,10 @@ def main(argv):
     from segbalance.prediction.predictor import RunPredictor  # TensorFlow, after the input has been checked
 
     predict = RunPredictor(options.work_dir)
-    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=options.batch_size)
     place = {"csv": options.csv} if options.csv else {"split": options.split}
-    report = evaluation_report(config, manifest, evaluation, **place)
+    evaluation, report = evaluated(
+        config, manifest, predict, threshold=threshold, batch_size=options.batch_size, **place
+    )
     print("\n".join(describe(report)))
     if options.threshold == BEST_THRESHOLD and not options.csv and options.split == "valid":
         print("note: the threshold was chosen on these very images, which flatters the scores a little")

@@ -13,13 +13,15 @@ from typing import Literal
 import pandas as pd
 
 from segbalance.data_processing.manifest import read_manifest
+from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
 from segbalance.exporting import export as exporting
 from segbalance.exporting.exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packages
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.runtime.command_line import command, parse_options
-from segbalance.train.folder import TITLES, check_weights, trusted_config
+from segbalance.runtime.verbs import usage
+from segbalance.train.folder import check_weights, trusted_config
 
 ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
@@ -98,7 +100,7 @@ class ExportOptions:
 def lines(check, description):
     """What is printed of the comparison."""
     rows = [*check["subsets"], {"subset": "all"} | check]
-    score, compared = description.score, description.compared
+    score, likeness = description.kind.main, description.kind.likeness
     columns = ["subset", "images", *(f"{score}_{kind}" for kind in ("keras", "export", "lost"))]
     table = pd.DataFrame(rows)[columns].rename(columns=lambda name: name.replace("_", " "))
     yield table.to_string(index=False, float_format="{:z.4f}".format)
@@ -106,14 +108,14 @@ def lines(check, description):
         yield f"largest difference of probabilities: {check['largest_difference']:.2g}"
     if check["largest_difference_resized"] is not None:
         yield f"  with resizing inside the model: {check['largest_difference_resized']:.2g}"
-    yield f"{compared.replace('_', ' ')} that differ: {check[f'{compared}_differing']:.3%}"
-    yield f"{TITLES[score]} lost: {check[f'{score}_lost']:z.5f}"
+    yield f"{likeness.replace('_', ' ')} that differ: {check[f'{likeness}_differing']:.3%}"
+    yield f"{SCORE_NAMES[score]} lost: {check[f'{score}_lost']:z.5f}"
 
 
 @command
 def main(argv):
     """Writes the export and prints how it compares."""
-    options = parse_options(ExportOptions, argv, prog="export_model.py", description=__doc__)
+    options = parse_options(ExportOptions, argv, prog=usage("export"), description=__doc__)
     config = trusted_config(options)
     check_weights(options.work_dir)
     if options.format == "onnx":

@@ -22,6 +22,7 @@ from segbalance.files.data_root import LEADS_OUT
 from segbalance.files.images import walk_files
 from segbalance.files.writing import check_writable, write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import named, typed, usage
 from segbalance.sample_data.rendering import refuse_filled
 
 
@@ -76,13 +77,13 @@ def fix_masks(options):
     if table and not table.is_binary:
         raise InputError(
             f"--classes {options.classes} names {len(table.classes)} classes; corrections are made for masks "
-            "of foreground and background alone. scripts/doctor.py shows what is wrong with the others."
+            f"of foreground and background alone. {named('doctor')} shows what is wrong with the others."
         )
     facts = inspect_pairs(data_root, pairs, findings)
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if not summaries:
         raise InputError(
-            f"--data_root {data_root}: no pair of image and mask can be read. scripts/doctor.py lists why."
+            f"--data_root {data_root}: no pair of image and mask can be read. {named('doctor')} lists why."
         )
     encoding = table.encoding(summaries.values()) if table else usual_encoding(summaries)[0]
     try:
@@ -147,12 +148,12 @@ def _next_step(options, written):
     suffix = f" --mask_suffix {shlex.quote(options.mask_suffix)}" if options.mask_suffix else ""
     classes = f" --classes {shlex.quote(options.classes)}" if options.classes else ""
     if options.complete:
-        return f"next: python data_processing.py --data_root {output}{suffix}{classes}"
+        return f"next: {typed('prepare')} --data_root {output}{suffix}{classes}"
     renamed = sum(row["file"] != row["replaces"] for row in written)
     hint = f"; {renamed} of them replace files of another name, which must go" if renamed else ""
     return (
         f"These are the corrected copies alone{hint}. For a data root with everything in it:\n"
-        f"next: python scripts/fix_masks.py --data_root {data} --output {output}_complete --complete"
+        f"next: {typed('fix-masks')} --data_root {data} --output {output}_complete --complete"
         f"{suffix}{classes}{f' --drawn_on {options.drawn_on}' if options.drawn_on else ''}"
     )
 
@@ -160,7 +161,7 @@ def _next_step(options, written):
 @command
 def main(argv):
     """Writes the corrected copies and prints what was changed."""
-    options = parse_options(FixOptions, argv, prog="fix_masks.py", description=__doc__)
+    options = parse_options(FixOptions, argv, prog=usage("fix-masks"), description=__doc__)
     if options.json:
         check_writable("--json", Path(options.json).parent)
     written, left = fix_masks(options)

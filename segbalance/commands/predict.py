@@ -11,13 +11,16 @@ are no masks.
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
+from segbalance.data_processing.classes import names_of
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.errors import Findings, InputError, listing
 from segbalance.evaluation.of_a_run import (
     BEST_THRESHOLD,
@@ -30,7 +33,8 @@ from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable, write_together
 from segbalance.prediction.output import MASKS, OutputChoice, outcome_columns
 from segbalance.runtime.command_line import FAILED, command, parse_options
-from segbalance.train.config import load_config
+from segbalance.runtime.verbs import usage
+from segbalance.train.config import TrainConfig, load_config
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 # Options that say nothing about labels.
@@ -120,26 +124,11 @@ class PredictOptions:
 
     def model_problems(self, model):
         """Yields what does not fit a model, of which `described_model` tells."""
-        classes = model.class_list
         if gives_masks(model):
             usual = {"threshold": OutputChoice.threshold, "probabilities": 0}
             for option in (name for name, value in usual.items() if getattr(self, name) != value):
                 yield f"{option}: for probabilities, but {self.model} was exported with --output_type mask"
-        if model.is_classification:
-            usual = {field.name: field.default for field in fields(self)}
-            foreign = [name for name in OF_MASKS if getattr(self, name) != usual[name]]
-            if foreign:
-                place = self.work_dir or self.model
-                yield f"{', '.join(foreign)}: for masks, but {place} classifies whole photos; leave them out"
-        elif classes is None:
-            if self.values == "colours":
-                yield "values colours is for several classes, but this model knows one; expected white or ids"
-        else:
-            given = {"values": "white" if self.values == "white" else None, "smooth": self.smooth or None}
-            given["threshold"] = self.threshold if self.threshold != OutputChoice.threshold else None
-            for option, value in given.items():
-                if value is not None:
-                    yield several_classes(option, value, classes.names)
+        yield from PREDICTIONS_OF[model.kind].problems(self, model)
 
     def choice(self, threshold, classes):
         """OutputChoice of these options with the threshold that was chosen, for a model of these classes."""
@@ -153,6 +142,30 @@ class PredictOptions:
             probabilities=self.probabilities,
             overlay=self.overlay,
         )
+
+
+def foreground_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+    """Yields what does not fit a model of one foreground."""
+    if options.values == "colours":
+        yield "values colours is for several classes, but this model knows one; expected white or ids"
+
+
+def class_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+    """Yields what does not fit a model of several classes."""
+    given = {"values": "white" if options.values == "white" else None, "smooth": options.smooth or None}
+    given["threshold"] = options.threshold if options.threshold != OutputChoice.threshold else None
+    for option, value in given.items():
+        if value is not None:
+            yield several_classes(option, value, model.class_list.names)
+
+
+def label_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+    """Yields what does not fit a model that classifies photos."""
+    usual = {field.name: field.default for field in fields(options)}
+    foreign = [name for name in OF_MASKS if getattr(options, name) != usual[name]]
+    if foreign:
+        place = options.work_dir or options.model
+        yield f"{', '.join(foreign)}: for masks, but {place} classifies whole photos; leave them out"
 
 
 def planned_jobs(options, choice):
@@ -309,32 +322,72 @@ def tell_masks(predictions, classes):
     if len(predictions):
         mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
         print(f"{len(predictions)} masks, mean coverage {mean:.2%}, {objects} objects")
-        for name in classes.names[1:] if classes else ():
+        for name in names_of(classes)[1:]:
             mean, objects = predictions[f"coverage_{name}"].mean(), predictions[f"objects_{name}"].sum()
             print(f"  {name}: mean coverage {mean:.2%}, {objects} objects")
+
+
+class Predicted(NamedTuple):
+    """What a call has done.
+
+    Args:
+        photos: number of them.
+        failures: DataFrame with image and reason.
+        written: names of files and folders in the output folder.
+    """
+
+    photos: int
+    failures: pd.DataFrame
+    written: list[str]
+
+
+def run_masks(options: PredictOptions, model: TrainConfig) -> Predicted:
+    """Predicts masks and prints what was found."""
+    choice = options.choice(chosen_threshold(options.threshold, options.work_dir), model.class_list)
+    jobs = planned_jobs(options, choice)
+    predictions, failures = predict_masks(options, jobs, choice, *load_predictor(options))
+    tell_masks(predictions, model.class_list)
+    return Predicted(len(jobs), failures, [*sorted(jobs[0][1]), PREDICTIONS])
+
+
+def run_labels(options: PredictOptions, model: TrainConfig) -> Predicted:
+    """Predicts labels and prints how often each was found."""
+    jobs = planned_jobs(options, None)
+    labels, failures = predict_classes(options, jobs, model, *load_predictor(options))
+    print(labels["label"].value_counts().to_string())
+    return Predicted(len(jobs), failures, [PREDICTIONS])
+
+
+class Prediction(NamedTuple):
+    """What the command does for a task.
+
+    Args:
+        problems: function of options and model that yields what does not fit.
+        run: function of options and model that predicts.
+    """
+
+    problems: Callable[[PredictOptions, TrainConfig], Iterator[str]]
+    run: Callable[[PredictOptions, TrainConfig], Predicted]
+
+
+PREDICTIONS_OF = {
+    FOREGROUND: Prediction(foreground_problems, run_masks),
+    CLASSES: Prediction(class_problems, run_masks),
+    CLASSIFICATION: Prediction(label_problems, run_labels),
+}
 
 
 @command
 def main(argv):
     """Predicts masks or labels and says what was written."""
-    options = parse_options(PredictOptions, argv, prog="predict.py", description=__doc__)
+    options = parse_options(PredictOptions, argv, prog=usage("predict"), description=__doc__)
     model = described_model(options)
     problems = list(options.model_problems(model))
     if problems:
         raise InputError("\n".join(problems))
-    classes, written = model.class_list, [PREDICTIONS]
-    if model.is_classification:
-        jobs = planned_jobs(options, None)
-        labels, failures = predict_classes(options, jobs, model, *load_predictor(options))
-        print(labels["label"].value_counts().to_string())
-    else:
-        choice = options.choice(chosen_threshold(options.threshold, options.work_dir), classes)
-        jobs = planned_jobs(options, choice)
-        predictions, failures = predict_masks(options, jobs, choice, *load_predictor(options))
-        tell_masks(predictions, classes)
-        written = [*sorted(jobs[0][1]), *written]
-    print(f"wrote {options.output}: {', '.join(written)}")
-    _report_failures(options, failures, len(jobs))
+    predicted = PREDICTIONS_OF[model.kind].run(options, model)
+    print(f"wrote {options.output}: {', '.join(predicted.written)}")
+    _report_failures(options, predicted.failures, predicted.photos)
 
 
 def _report_failures(options, failures, photos):

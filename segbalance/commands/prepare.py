@@ -7,16 +7,17 @@ python data_processing.py --data_root D --task classification
 import pandas as pd
 
 from segbalance.data_processing.class_shares import printed_class_table
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.make_csv_file import (
     ManifestOptions,
     make_csv_file,
     split_data_train,
     subset_table,
 )
-from segbalance.data_processing.manifest import read_description
 from segbalance.errors import listing
 from segbalance.files.writing import check_output, write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 def print_report(rows, options):
@@ -29,7 +30,7 @@ def print_report(rows, options):
     if description.get("class_shares"):
         print(f"\n{printed_class_table(description['class_shares'])}")
     print(f"\nsplit: {description['split']}")
-    if options.task == "classification":
+    if not options.kind.with_masks:
         print(f"classes: {', '.join(description['classes'].values())}; the subsets are the classes")
     else:
         empty = description["masks_without_foreground"]
@@ -51,7 +52,7 @@ def main(argv):
     options = parse_options(
         ManifestOptions,
         argv,
-        prog="data_processing.py",
+        prog=usage("prepare"),
         description="Folders -> manifests, every file checked.",
     )
     if options.json:

@@ -22,6 +22,7 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.runtime.command_line import command
+from segbalance.runtime.verbs import usage
 from segbalance.train.config import TrainConfig, parse_config
 
 
@@ -134,7 +135,7 @@ def draw_preview(plans, recipe, draws_per_epoch, epochs):
 @command
 def main(argv):
     """Prints and draws the preview."""
-    options = parse_config(PreviewOptions, argv, prog="preview_balance.py", description=__doc__)
+    options = parse_config(PreviewOptions, argv, prog=usage("preview"), description=__doc__)
     for option in ("output", "json"):
         if getattr(options, option):
             check_output(f"--{option}", getattr(options, option))

@@ -28,6 +28,7 @@ from segbalance.profiling.profile import (
     measure_training,
 )
 from segbalance.runtime.command_line import command
+from segbalance.runtime.verbs import usage
 from segbalance.train import fitting
 from segbalance.train import inputs as run_data
 from segbalance.train.config import TrainConfig, parse_config
@@ -185,13 +186,14 @@ def as_json(profile, weighed, advice):
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Measures and prints the tables and the advice."""
-    options = parse_config(ProfileOptions, argv, prog="profile_loader.py", description=__doc__)
+    options = parse_config(ProfileOptions, argv, prog=usage("profile"), description=__doc__)
     if options.json:
         check_output("--json", options.json)
     limits = options.allow_outside, options.max_pixels
     manifest = read_manifest(options.csv_dir, options.data_root, *limits)
+    options = run_data.with_transforms(options, transforms_file)
     config = run_data.resolved(options, manifest, Path("."))
     plan, transforms = run_data.checked_plan(config, manifest)
     strategy, config = fitting.prepare_tensorflow(config)

@@ -8,8 +8,10 @@ Of a classification there is no mask, and the CSV row tells the label.
 
 import gc
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,11 +19,14 @@ from PIL import Image
 
 from segbalance.balancing.ledger import read_skipped
 from segbalance.commands.contact_sheet import label, outlined, tinted
+from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.manifest import read_manifest
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.errors import InputError, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, check_writable, json_text, write_together
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import trusted_config
 from segbalance.train.inputs import checked_plan, training_parts
 from segbalance.transforms.fast import by_name
@@ -40,8 +45,8 @@ class ReplayOptions:
         item: Place in the step's batch, counted from 0.
         output: Folder of the pictures; <work_dir>/replay by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
-        transforms: The transforms of the run once more, where they are functions (package.module:function):
-            code is not imported on the word of a run folder, which may come from elsewhere.
+        transforms: The transforms of the run once more, where not all are built in, or the Python file that
+            they come from: code is not run on the word of a run folder, which may come from elsewhere.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         json: JSON file for what is printed as well.
@@ -52,7 +57,7 @@ class ReplayOptions:
     item: int
     output: str | None = None
     data_root: str | None = None
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     json: str | None = None
@@ -143,29 +148,53 @@ def colour_png(image):
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
-def mask_png(mask, classes=None):
-    """uint8 (H, W) of class ids as the bytes of a PNG with a palette.
+class Look(NamedTuple):
+    """How a pair of a task is shown.
 
-    It shows the colours of `classes` (Classes); without them 0 is black, 1 white.
+    Args:
+        draw: function of photo, mask, Classes and side that returns uint8 (side, side, 3).
+        palette: function of the Classes that returns the mask file's, 768 numbers of type uint8.
     """
-    grey = np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8)
+
+    draw: Callable[..., np.ndarray]
+    palette: Callable[[Classes | None], np.ndarray]
+
+
+def _plain(image, mask, classes, side):
+    """The photo alone."""
+    nothing = np.zeros(image.shape[:2], np.uint8)
+    return outlined(image, nothing, nothing, side)
+
+
+def _with_outlines(image, mask, classes, side):
+    return outlined(image, mask, np.zeros(image.shape[:2], np.uint8), side)
+
+
+def _grey(classes):
+    """0 is black, 1 white."""
+    return np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8)
+
+
+LOOKS = {
+    FOREGROUND: Look(_with_outlines, _grey),
+    CLASSES: Look(tinted, lambda classes: classes.rgb),
+    CLASSIFICATION: Look(_plain, _grey),
+}
+
+
+def mask_png(mask, palette):
+    """uint8 (H, W) of class ids as the bytes of a PNG with a palette (uint8, 768 numbers)."""
     picture = Image.fromarray(mask)
-    picture.putpalette((classes.rgb if classes else grey).tobytes())
+    picture.putpalette(palette.tobytes())
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
 
 
-def side_by_side(original, trained, classes=None):
-    """Both pairs, as far as there are masks with their outlines or `classes`' colours: uint8 (H, 2 S, 3)."""
+def side_by_side(original, trained, kind=FOREGROUND, classes=None):
+    """Both pairs of a task, with masks as far as it has such: uint8 (H, 2 S, 3)."""
     tile = max(trained[0].shape[0], 256)
-    nothing = [np.zeros(image.shape[:2], np.uint8) for image, _ in (original, trained)]
-    tiles = [
-        tinted(image, mask, classes, tile)
-        if classes and mask is not None
-        else outlined(image, empty if mask is None else mask, empty, tile)
-        for (image, mask), empty in zip((original, trained), nothing, strict=True)
-    ]
+    tiles = [LOOKS[kind].draw(image, mask, classes, tile) for image, mask in (original, trained)]
     strips = [label(text, tile) for text in ("as read", "as trained on")]
     return np.concatenate([np.concatenate(strips, axis=1), np.concatenate(tiles, axis=1)])
 
@@ -208,21 +237,21 @@ def report_of(options, config, manifest, reader, draw, applied):
     }
 
 
-def pictures(original, trained, place, classes=None):
+def pictures(original, trained, place, kind, classes):
     """{path: bytes} of the PNG files whose names begin with `place`: three, or without a mask two."""
     contents = {
         "image": colour_png(trained[0]),
-        **({} if trained[1] is None else {"mask": mask_png(trained[1], classes)}),
-        "comparison": colour_png(side_by_side(original, trained, classes)),
+        **({} if trained[1] is None else {"mask": mask_png(trained[1], LOOKS[kind].palette(classes))}),
+        "comparison": colour_png(side_by_side(original, trained, kind, classes)),
     }
     return {place.with_name(f"{place.name}_{kind}.png"): content for kind, content in contents.items()}
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Writes the pictures and prints where they come from."""
-    options = parse_options(ReplayOptions, argv, prog="replay_sample.py", description=__doc__)
-    config = trusted_config(options)
+    options = parse_options(ReplayOptions, argv, prog=usage("replay"), description=__doc__)
+    config = trusted_config(options, transforms_file)
     check_place(options, config)
     folder = options.output or Path(options.work_dir, "replay")
     check_writable("--output", folder)
@@ -244,7 +273,7 @@ def main(argv):
     report = report_of(options, config, manifest, reader, draw, applied)
     print("\n".join(map(visible, describe(report))))
     place = Path(folder, f"step{options.step}_item{options.item}")
-    files = pictures(original, trained, place, manifest.classes)
+    files = pictures(original, trained, place, manifest.kind, manifest.classes)
     if options.json:
         files[Path(options.json)] = json_text(report)
     write_together(files)

@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.tasks import SCORE_NAMES, THRESHOLD
 from segbalance.errors import InputError
-from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, threshold_problem
-from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.evaluation.of_a_run import check_classes, chosen_threshold, scoring_problems
+from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_output
 from segbalance.reports.report import REPORT, write_report
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
-
-TITLES = {
-    "iou": "IoU", "f1": "F1", "boundary_iou": "boundary IoU", "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-}  # fmt: skip
-# Scores that are printed, of a classification (True) and else, as far as there are such.
-TOLD = {True: ("balanced_accuracy", "accuracy", "f1"), False: ("iou", "f1", "boundary_iou")}
 
 
 @dataclass(frozen=True)
@@ -36,8 +30,8 @@ class ReportOptions:
             evaluation_valid.json names. Not for several classes.
         batch_size: Images at once; the run's by default.
         data_root: Folder of the data where it has moved since; the one in config.yaml by default.
-        transforms: The transforms of the run once more, where they are functions (package.module:function):
-            code is not imported on the word of a run folder, which may come from elsewhere.
+        transforms: The transforms of the run once more, where not all are built in, or the Python file that
+            they come from: code is not run on the word of a run folder, which may come from elsewhere.
         allow_outside: Read files that rows name out of the data root, by `..` or a symbolic link.
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         output: HTML file to write; <work_dir>/report.html by default.
@@ -47,24 +41,22 @@ class ReportOptions:
     threshold: float | Literal["best"] = THRESHOLD
     batch_size: int | None = None
     data_root: str | None = None
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     output: str | None = None
 
     def __post_init__(self):
-        problems = [threshold_problem(self.threshold), pixel_limit_problem(self.max_pixels)]
-        if self.batch_size is not None and self.batch_size <= 0:
-            problems.append(f"batch_size must be greater than 0, got {self.batch_size}")
+        problems = list(scoring_problems(self))
         if any(problems):
             raise InputError("\n".join(filter(None, problems)))
 
 
 @command
-def main(argv):
+def main(argv, transforms_file=None):
     """Writes the report."""
-    options = parse_options(ReportOptions, argv, prog="make_report.py", description=__doc__)
-    config = trusted_config(options)
+    options = parse_options(ReportOptions, argv, prog=usage("report"), description=__doc__)
+    config = trusted_config(options, transforms_file)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)
     check_output("--output", options.output or Path(options.work_dir, REPORT))
@@ -75,7 +67,7 @@ def main(argv):
     page, evaluation = write_report(
         config, manifest, threshold=threshold, batch_size=options.batch_size, output=options.output
     )
-    scores = {name: evaluation["all"].get(name) for name in TOLD[config.is_classification]}
-    told = [f"{TITLES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
+    scores = {name: evaluation["all"].get(name) for name in config.kind.told}
+    told = [f"{SCORE_NAMES[name]} {score:.3f}" for name, score in scores.items() if score is not None]
     print(", ".join(told))
     print(f"wrote {page}")

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
 from segbalance.errors import InputError
 from segbalance.runtime.command_line import command, parse_options
-from segbalance.sample_data.rendering import CLASS_TABLE, CLASSES, LOOKS, MASK_FORMATS, make_sample_data
+from segbalance.runtime.verbs import usage
+from segbalance.sample_data.rendering import CLASS_TABLE, LOOKS, MASK_FORMATS, make_sample_data
+from segbalance.sample_data.rendering import CLASSES as CLASS_NAMES
 from segbalance.sample_data.sample_classes import make_class_data
 
 SMALLEST_IMAGE = 64
@@ -50,25 +52,39 @@ class Options:
             raise InputError(f"seed must be 0 or greater, got {self.seed}")
         if self.image_size < SMALLEST_IMAGE:
             raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {self.image_size}; try 300")
-        if self.task == "classification" and (self.classes != 2 or self.mask_format):
+        if not self.kind.with_masks and (self.classes != 2 or self.mask_format):
             raise InputError(
                 "classes and mask_format are for masks; leave them out with --task classification"
             )
         if self.mask_format and self.classes == 2:
             raise InputError(f"mask_format {self.mask_format} is for masks of six classes; add --classes 6")
 
+    @property
+    def kind(self) -> Task:
+        """What the set is for."""
+        return task_of(self.task, self.classes > 2)
 
-@command
-def main(argv):
-    """Renders the set and prints one line for each subset."""
-    options = parse_options(Options, argv, prog="make_sample_data.py", description=__doc__)
-    if options.task == "classification":
-        counts = make_class_data(options.output, options.seed, options.scale, options.image_size)
-        print(f"{'class':<8}{'train':>6}{'valid':>7}")
-        for name, found in counts.items():
-            print(f"{name:<8}{found['train']:>6}{found['valid']:>7}")
-        return
-    mask_format = None if options.classes == 2 else options.mask_format or "ids"
+
+def render_labelled(options: Options) -> None:
+    """Renders a set for classification and prints one line for each class."""
+    counts = make_class_data(options.output, options.seed, options.scale, options.image_size)
+    print(f"{'class':<8}{'train':>6}{'valid':>7}")
+    for name, found in counts.items():
+        print(f"{name:<8}{found['train']:>6}{found['valid']:>7}")
+
+
+def render_foreground(options: Options) -> None:
+    """Renders masks of the nails and prints one line for each subset."""
+    _render_masks(options, None)
+
+
+def render_classes(options: Options) -> None:
+    """Renders masks of six classes and prints one line for each subset."""
+    _render_masks(options, options.mask_format or "ids")
+    print(f"classes {', '.join(CLASS_NAMES)}: {Path(options.output, CLASS_TABLE)}")
+
+
+def _render_masks(options, mask_format):
     written = make_sample_data(
         options.output, options.seed, options.scale, options.image_size, mask_format=mask_format
     )
@@ -76,5 +92,13 @@ def main(argv):
     for subset, found in written.items():
         look = LOOKS[subset].description
         print(f"{subset:<8}{look:<42}{found.train:>6}{found.valid:>7}{found.coverage:>10.1%}")
-    if mask_format:
-        print(f"classes {', '.join(CLASSES)}: {Path(options.output, CLASS_TABLE)}")
+
+
+RENDERERS = {FOREGROUND: render_foreground, CLASSES: render_classes, CLASSIFICATION: render_labelled}
+
+
+@command
+def main(argv):
+    """Renders the set and prints what is in it."""
+    options = parse_options(Options, argv, prog=usage("sample-data"), description=__doc__)
+    RENDERERS[options.kind](options)

@@ -12,8 +12,10 @@ from pathlib import Path
 from segbalance.errors import InputError
 from segbalance.reports.report import write_report
 from segbalance.runtime.command_line import command
+from segbalance.runtime.verbs import typed, usage
 from segbalance.train.config import CONFIG, TrainConfig, load_config, parse_config
 from segbalance.train.fitting import train
+from segbalance.train.inputs import with_transforms
 from segbalance.train.resuming import resumed_config
 from segbalance.train.trust import trusted_transforms
 
@@ -52,20 +54,20 @@ def _report(config, manifest):
     except InputError as error:
         raise InputError(
             f"{error}\nThe training itself is finished and saved; only its report is missing. Make it with: "
-            f"python scripts/make_report.py --work_dir {config.work_dir}"
+            f"{typed('report')} --work_dir {config.work_dir}"
         ) from None
 
 
 @command
-def main(argv):
-    """Trains a network on the manifests."""
+def main(argv, transforms_file=None):
+    """Trains a network on the manifests; `transforms_file` is the clone's transforms.py, if any."""
 
     def parse(words):
-        return parse_config(TrainOptions, words, prog="train.py", description=__doc__)
+        return parse_config(TrainOptions, words, prog=usage("train"), description=__doc__)
 
     options = parse(argv)
     if options.resume is None:
-        run(options.config())
+        run(with_transforms(options.config(), transforms_file))
         return
     stored = Path(options.resume, CONFIG)
     if stored.is_file() and not any(word.partition("=")[0] == "--transforms" for word in argv):
@@ -73,6 +75,7 @@ def main(argv):
     wanted = parse(["--config", str(stored), *argv]).config() if stored.is_file() else options.config()
     # The folder may come from elsewhere, and must not widen what may be read.
     wanted = dataclasses.replace(wanted, allow_outside=options.allow_outside, max_pixels=options.max_pixels)
+    wanted = with_transforms(wanted, transforms_file)
     config, resumption, warnings = resumed_config(options.resume, wanted, options.force)
     print("".join(f"{warning}\n" for warning in warnings), end="")
     run(config, resumption, options.force)

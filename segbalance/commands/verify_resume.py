@@ -27,6 +27,7 @@ from segbalance.data_processing.make_csv_file import ManifestOptions, make_csv_f
 from segbalance.errors import InputError
 from segbalance.files.writing import write_json
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 from segbalance.sample_data.rendering import make_sample_data
 from segbalance.train.checkpoints import CHECKPOINTS, HASHES, STATE
 from segbalance.train.folder import BEST, HISTORY, LAST
@@ -232,7 +233,7 @@ def kill_and_resume(run, words, moment):
 @command
 def main(argv):
     """Kills, resumes, compares, and prints a table."""
-    options = parse_options(VerifyOptions, argv, prog="verify_resume.py", description=__doc__)
+    options = parse_options(VerifyOptions, argv, prog=usage("verify-resume"), description=__doc__)
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
         rows = verify(options, Path(folder))
     table = pd.DataFrame(rows)

@@ -1,16 +1,20 @@
 """How often each class is seen: its share of the pixels of an image, of a subset, of all training images."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from segbalance.data_processing.classes import IGNORED
+from segbalance.data_processing.classes import IGNORED, Classes
+from segbalance.data_processing.mask_encoding import MaskEncoding, MaskSummary
 from segbalance.data_processing.splitting import BY_CLASS
 from segbalance.errors import InputError
 
 MOST_SUBSETS = 8  # that get a column of their own in what is printed
 
 
-def class_shares(summaries, encoding, classes):
+def class_shares(summaries: Sequence[MaskSummary], encoding: MaskEncoding, classes: Classes) -> pd.DataFrame:
     """DataFrame of a row a mask: float32 shares in [0, 1] of its pixels, ignored ones counted too.
 
     Args:
@@ -25,13 +29,13 @@ def class_shares(summaries, encoding, classes):
     return pd.DataFrame(shares, columns=[f"{BY_CLASS}{name}" for name in classes.names])
 
 
-def check_counted(rows):
+def check_counted(rows: pd.DataFrame) -> None:
     """Raises InputError where all pixels of the training or of the validation masks are ignored.
 
     Args:
         rows: as for `class_table`.
     """
-    columns = [name for name in rows if name.startswith(BY_CLASS)]
+    columns = [name for name in rows.columns if name.startswith(BY_CLASS)]
     for side in ("train", "valid") if columns else ():
         own = rows.loc[rows["split"] == side, columns].to_numpy()
         if len(own) and not own.any():
@@ -41,7 +45,7 @@ def check_counted(rows):
             )
 
 
-def class_table(rows):
+def class_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What of each class there is: a list of dicts, empty where `rows` have no shares of classes.
 
     Args:
@@ -51,7 +55,7 @@ def class_table(rows):
         `class`; `images` and `valid`, the training and validation images with it; `share` of the training
         pixels, ignored ones left out, in [0, 1]; `subsets`, {subset: that share}.
     """
-    columns = [name for name in rows if name.startswith(BY_CLASS)]
+    columns = [name for name in rows.columns if name.startswith(BY_CLASS)]
     train, valid = (rows[rows["split"] == side] for side in ("train", "valid"))
     everywhere = _pixel_shares(train, columns)
     subsets = {str(name): _pixel_shares(part, columns) for name, part in train.groupby("type", sort=False)}
@@ -67,14 +71,14 @@ def class_table(rows):
     ]
 
 
-def _pixel_shares(rows, columns):
+def _pixel_shares(rows: pd.DataFrame, columns: list[str]) -> dict[str, float]:
     """{column: share of the pixels that count}."""
     pixels = (rows["width"].to_numpy(float) * rows["height"].to_numpy(float)) @ rows[columns].to_numpy(float)
     total = pixels.sum()
     return {name: float(count / total) if total else 0.0 for name, count in zip(columns, pixels, strict=True)}
 
 
-def printed_class_table(table):
+def printed_class_table(table: list[dict[str, Any]]) -> str:
     """The text of what `class_table` gives."""
     subsets = list(table[0]["subsets"])
     shown = pd.DataFrame(table).drop(columns="subsets")

@@ -1,7 +1,9 @@
 """The classes of a data set: names and colours by id, and the id of what counts nowhere."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -21,25 +23,40 @@ class Classes:
         colours: by id, "#rrggbb".
     """
 
-    names: tuple
-    colours: tuple
+    names: tuple[str, ...]
+    colours: tuple[str, ...]
 
-    def __len__(self):
+    @classmethod
+    def named(cls, names: Sequence[str], colours: Sequence[str]) -> "Classes | None":
+        """The Classes of these names and colours; None without colours, of one foreground."""
+        return cls(tuple(names), tuple(colours)) if colours else None
+
+    def __len__(self) -> int:
         return len(self.names)
 
     @property
-    def rgb(self):
+    def rgb(self) -> np.ndarray:
         """uint8 (256, 3), the colour of each id, IGNORED_COLOUR where there is no class."""
         table = np.full((256, 3), rgb(IGNORED_COLOUR), np.uint8)
         table[: len(self)] = [rgb(colour) for colour in self.colours]
         return table
 
-    def colour_masks(self, ids):
+    def colour_masks(self, ids: np.ndarray) -> np.ndarray:
         """uint8 (..., H, W) class ids -> uint8 (..., H, W, 3) in their colours."""
         return self.rgb[ids]
 
 
-def checked_classes(names, colours, source):
+def names_of(classes: Classes | None) -> tuple[str, ...]:
+    """The names by id; none of background and foreground alone."""
+    return classes.names if classes else ()
+
+
+def colours_of(classes: Classes | None) -> tuple[str, ...]:
+    """The colours by id, as far as `names_of`."""
+    return classes.colours if classes else ()
+
+
+def checked_classes(names: Sequence[str], colours: Sequence[str], source: str | Path) -> Classes:
     """Classes of names and colours that were read from somewhere.
 
     Raises:
@@ -63,12 +80,12 @@ def checked_classes(names, colours, source):
     return Classes(tuple(names), tuple(colours))
 
 
-def rgb(colour):
+def rgb(colour: str) -> tuple[int, ...]:
     """'#ff8000' -> (255, 128, 0)."""
     return tuple(bytes.fromhex(colour[1:]))
 
 
-def usual_colour(class_id):
+def usual_colour(class_id: int) -> str:
     """The colour of a class in the PASCAL VOC development kit (its VOClabelcolormap), "#rrggbb".
 
     The three lowest bits of the id are the highest of red, green and blue, the next three the second highest,

@@ -1,6 +1,7 @@
 """Photos that are the same or look the same, found without comparing each with each."""
 
 from collections import defaultdict
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 
@@ -12,19 +13,21 @@ AT_ONCE = 4_000_000  # comparisons held in memory
 LEAST_CORRELATION = 0.97
 
 
-def groups(keys):
+def groups(keys: Iterable[Hashable]) -> list[list[int]]:
     """Lists of the positions that share a key, of two positions or more, in the order of the first.
 
     A key of None belongs to no group.
     """
-    places = defaultdict(list)
+    places: defaultdict[Hashable, list[int]] = defaultdict(list)
     for position, key in enumerate(keys):
         if key is not None:
             places[key].append(position)
     return [found for found in places.values() if len(found) > 1]
 
 
-def look_alikes(hashes, thumbnails, others):
+def look_alikes(
+    hashes: np.ndarray, thumbnails: np.ndarray, others: np.ndarray
+) -> dict[int, tuple[int, float]]:
     """For each photo of one side the one of the other side that looks the same, if there is one.
 
     Hashes that differ in at most 7 bits of 64 agree in one byte at least, so only photos that share a byte
@@ -40,7 +43,7 @@ def look_alikes(hashes, thumbnails, others):
         {position on the other side: (position on this side, correlation)}
     """
     ours, theirs = np.flatnonzero(~others), np.flatnonzero(others)
-    found = {}
+    found: dict[int, tuple[int, float]] = {}
     for mine, other in close_hashes(hashes[ours], hashes[theirs]):
         mine, other = int(ours[mine]), int(theirs[other])
         correlation = thumbnail_correlation(thumbnails[mine], thumbnails[other])
@@ -49,7 +52,7 @@ def look_alikes(hashes, thumbnails, others):
     return dict(sorted(found.items()))
 
 
-def close_hashes(first, second):
+def close_hashes(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int]]:
     """Pairs of positions (i in `first`, j in `second`) whose hashes differ in at most MOST_BITS bits.
 
     Of each j the closest few only, so that their number grows with the photos and not with their pairs.
@@ -60,7 +63,7 @@ def close_hashes(first, second):
     Returns:
         sorted list of (i, j)
     """
-    found = set()
+    found: set[tuple[int, int]] = set()
     for byte in range(first.shape[1] if len(first) and len(second) else 0):
         left, right = _by_value(first[:, byte]), _by_value(second[:, byte])
         for value in left.keys() & right.keys():
@@ -70,14 +73,16 @@ def close_hashes(first, second):
     return sorted(found)
 
 
-def _by_value(column):
+def _by_value(column: np.ndarray) -> dict[int, np.ndarray]:
     """{value: positions that hold it} of a uint8 array."""
     order = np.argsort(column, kind="stable")
     values, starts = np.unique(column[order], return_index=True)
     return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _closest(first, second, left, right):
+def _closest(
+    first: np.ndarray, second: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> set[tuple[int, int]]:
     """Set of (i, j) within MOST_BITS, i of the positions `left` and j of `right`, CLOSEST for each j."""
     bits = np.bitwise_count(_as_number(first[left])[:, None] ^ _as_number(second[right])[None])
     # One number for distance and place: of equally close ones the first.
@@ -89,11 +94,11 @@ def _closest(first, second, left, right):
     return set(zip(left[places[ranks, columns]].tolist(), right[columns].tolist(), strict=True))
 
 
-def _as_number(hashes):
+def _as_number(hashes: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
 
 
-def thumbnail_correlation(one, other):
+def thumbnail_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Correlation of the grey levels of two uint8 thumbnails of one shape, in [-1, 1]; 0 for a blank one."""
     one, other = (np.float64(thumbnail).ravel() - thumbnail.mean() for thumbnail in (one, other))
     scale = np.sqrt((one @ one) * (other @ other))

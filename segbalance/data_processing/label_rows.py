@@ -1,30 +1,45 @@
 """The rows of a classification's manifests: a label instead of a mask, filled in and checked."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.inspection import inspect_images
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
+from segbalance.data_processing.tasks import CLASSIFICATION
 from segbalance.errors import Findings, InputError, visible
+from segbalance.files.data_root import DataRoot
+from segbalance.runtime.verbs import named
 
-LABEL_COLUMNS = ["images", "label", "type", "width", "height"]
+LABEL_COLUMNS = list(CLASSIFICATION.columns)
 SIZES = ["width", "height"]
-ADVICE = "Correct the rows, or make the manifests again with data_processing.py."
+ADVICE = f"Correct the rows, or make the manifests again with {named('prepare')}."
 
 
-def complete_labels(tables, root, classes, subset_names, missing_train, max_pixels):
+def complete_labels(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> LabelEncoding:
     """Fills in what rows leave out, from the names of their files and from the images; checks all of them.
 
     Args:
         tables: {path of the CSV file: DataFrame with LABEL_COLUMNS}.
         root: DataRoot.
-        classes: Classes, as manifest.json has them; None where it has none.
+        description: content of manifest.json.
+        classes: Classes, as it has them; None where it has none.
         subset_names: {path of the CSV file: class} of those that hold one.
         missing_train: whether rows of train may name files that are not there.
         max_pixels: of a file that has to be read, by its header.
-
-    Returns:
-        LabelEncoding
 
     Raises:
         InputError: every wrong row, by file and line number.
@@ -42,7 +57,13 @@ def complete_labels(tables, root, classes, subset_names, missing_train, max_pixe
     return encoding
 
 
-def _check_rows(tables, root, encoding, subset_names, missing_train):
+def _check_rows(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    encoding: LabelEncoding,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+) -> None:
     findings = Findings()
     trained = {label for path, frame in tables.items() if path.stem != "valid" for label in frame["label"]}
     for path, frame in tables.items():
@@ -69,7 +90,15 @@ def _check_rows(tables, root, encoding, subset_names, missing_train):
     findings.raise_if_any()
 
 
-def _row_problem(root, image, label, kind, subset, encoding, missing):
+def _row_problem(
+    root: str,
+    image: str,
+    label: str,
+    kind: str,
+    subset: str | None,
+    encoding: LabelEncoding,
+    missing: set[str],
+) -> str | None:
     """What is wrong with a row, in words; None if it is only that a path leads out."""
     if not image:
         return "images is empty"
@@ -87,11 +116,12 @@ def _row_problem(root, image, label, kind, subset, encoding, missing):
     return f"label is {label!r}, expected {subset!r} as in the file's name"
 
 
-def _fill_sizes(tables, root, max_pixels):
-    findings, rows = Findings(), {}
+def _fill_sizes(tables: Mapping[Path, pd.DataFrame], root: DataRoot, max_pixels: int) -> None:
+    findings = Findings()
+    rows: dict[str, list[tuple[pd.DataFrame, Any]]] = {}
     for frame in tables.values():
         for line in frame.index[frame[SIZES].isna().any(axis=1)]:
-            rows.setdefault(frame.at[line, "images"], []).append((frame, line))
+            rows.setdefault(str(frame.at[line, "images"]), []).append((frame, line))
     facts = inspect_images(root.folder, list(rows), findings, max_pixels=max_pixels)
     findings.raise_if_any()
     for image, fact in facts.items():

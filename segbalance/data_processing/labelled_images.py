@@ -3,9 +3,10 @@
 import os
 import posixpath
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -25,6 +26,23 @@ CLASS_LAYOUT = (
 )
 TABLE_COLUMNS = ["images", "label", "split"]
 TABLE_ADVICE = "Correct the rows of the table."
+
+
+class LabelOptions(Protocol):
+    """Those of ManifestOptions that are about images with labels."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def labels(self) -> str | None: ...
+    @property
+    def unpaired(self) -> str: ...
+    @property
+    def duplicates(self) -> str: ...
+    @property
+    def allow_outside(self) -> bool: ...
+    @property
+    def max_pixels(self) -> int: ...
 
 
 class LabelledImage(NamedTuple):
@@ -48,26 +66,26 @@ class LabelSearch:
     """What was found.
 
     Args:
-        images: list of LabelledImage.
+        images: what has a label.
         unlabelled: paths of images that the table does not name.
         others: paths of files that are no images.
         findings: what cannot be used at all.
     """
 
-    images: list = field(default_factory=list)
-    unlabelled: list = field(default_factory=list)
-    others: list = field(default_factory=list)
+    images: list[LabelledImage] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
 
 
-def find_labelled(data_root, options):
+def find_labelled(data_root: str | Path, options: LabelOptions) -> LabelSearch:
     """The LabelSearch of what ManifestOptions say. Raises InputError where there is nothing to search."""
     if options.labels is not None:
         return search_table(data_root, options.labels, options.allow_outside)
     return search_folders(data_root, find_class_folders(data_root), options.allow_outside)
 
 
-def find_class_folders(data_root):
+def find_class_folders(data_root: str | Path) -> list[ClassFolder]:
     """The folders of the classes below `data_root` (list of ClassFolder), in either of the two layouts.
 
     Raises:
@@ -82,7 +100,7 @@ def find_class_folders(data_root):
             f"--data_root {data_root} holds {_shown(divided)}, as divided data does, and beside them "
             f"{_shown(others)}, which may be classes. {CLASS_LAYOUT} Move the ones or the others away."
         )
-    splits = [SPLITS[name.lower()] for name in divided] or [None]
+    splits: list[str | None] = [SPLITS[name.lower()] for name in divided] or [None]
     if not names or not {"train", None} & set(splits):
         raise InputError(
             f"--data_root {data_root}: no images to train on were found there. {CLASS_LAYOUT} "
@@ -100,18 +118,21 @@ def find_class_folders(data_root):
     return found
 
 
-def _shown(names):
+def _shown(names: Sequence[str]) -> str:
     return ", ".join(f"{name}/" for name in names[:10]) + (", ..." if len(names) > 10 else "")
 
 
-def search_folders(data_root, folders, allow_outside=False):
+def search_folders(
+    data_root: str | Path, folders: Sequence[ClassFolder], allow_outside: bool = False
+) -> LabelSearch:
     """The images in `folders` (list of ClassFolder) and below: LabelSearch.
 
     Args:
         allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
             findings, and what they lead to is left out.
     """
-    search, root, outside = LabelSearch(), DataRoot(data_root, allow_outside), {}
+    search, root = LabelSearch(), DataRoot(data_root, allow_outside)
+    outside: dict[str, str] = {}
     leads_out = link_guard(root, outside)
     for parent in sorted({posixpath.dirname(place.path) for place in folders}):
         _find_strays(search, root.folder, parent)
@@ -132,7 +153,7 @@ def search_folders(data_root, folders, allow_outside=False):
     return search
 
 
-def _find_strays(search, data_root, parent):
+def _find_strays(search: LabelSearch, data_root: str, parent: str) -> None:
     """Adds the files that lie beside the folders of the classes; an image there has no class."""
     for entry in sorted(os.scandir(Path(data_root, parent)), key=lambda entry: entry.name):
         if entry.is_dir() or image_files.is_system_name(entry.name):
@@ -145,7 +166,7 @@ def _find_strays(search, data_root, parent):
             search.others.append(path)
 
 
-def search_table(data_root, table_path, allow_outside=False):
+def search_table(data_root: str | Path, table_path: str | Path, allow_outside: bool = False) -> LabelSearch:
     """The images that the rows of a table name: LabelSearch.
 
     Its columns are `images` (path relative to the data root), `label` and `split` (train, valid or test).
@@ -158,7 +179,7 @@ def search_table(data_root, table_path, allow_outside=False):
     table = read_table(table_path, columns=TABLE_COLUMNS, needed=TABLE_COLUMNS[:2], advice=TABLE_ADVICE)
     table["images"] = [posixpath.normpath(path) if path else "" for path in table["images"]]
     missing, outside = unusable_files(root, table["images"].tolist())
-    seen = {}
+    seen: dict[str, int] = {}
     for line, path, label, split in table[TABLE_COLUMNS].itertuples(name=None):
         place = f"{table_path} line {line}"
         if path in outside:
@@ -183,7 +204,7 @@ def search_table(data_root, table_path, allow_outside=False):
     return search
 
 
-def _row_problem(data_root, path, label, split, missing):
+def _row_problem(data_root: str, path: str, label: str, split: str, missing: set[str]) -> str | None:
     """What is wrong with a row of the table, in words, or None."""
     if not path:
         return "images is empty"
@@ -201,7 +222,7 @@ def _row_problem(data_root, path, label, split, missing):
     return None
 
 
-def _find_unlabelled(search, root, named, table_path):
+def _find_unlabelled(search: LabelSearch, root: DataRoot, named: set[str], table_path: Path) -> None:
     """Adds the files of the data root that no row names."""
     # Where links lead to is nobody's concern as long as no row names it.
     for path in image_files.walk_files(root.folder, lambda link: root.outside(link) is not None):
@@ -210,7 +231,9 @@ def _find_unlabelled(search, root, named, table_path):
         (search.unlabelled if image_files.is_image_name(path) else search.others).append(path)
 
 
-def read_labelled(data_root, search, options):
+def read_labelled(
+    data_root: str | Path, search: LabelSearch, options: LabelOptions
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Checks and reads every image of a LabelSearch.
 
     Args:
@@ -268,9 +291,10 @@ def read_labelled(data_root, search, options):
     return rows, described, left_out
 
 
-def _check_classes(search, data_root):
+def _check_classes(search: LabelSearch, data_root: str | Path) -> None:
     """Adds findings about the classes as such."""
-    findings, splits = search.findings, defaultdict(set)
+    findings = search.findings
+    splits: defaultdict[str, set[str | None]] = defaultdict(set)
     for image in search.images:
         splits[image.label].add(image.split)
     trained = [label for label, found in splits.items() if found & {"train", None}]
@@ -278,9 +302,9 @@ def _check_classes(search, data_root):
         place = f"{data_root}: {', '.join(map(repr, trained)) or 'none'} to train on"
         findings.add("data with fewer than two classes", place, CLASS_LAYOUT)
     for label in sorted(splits.keys() - set(trained), key=natural_order):
-        place = f"{label}  only in {' and '.join(sorted(splits[label]))}"
+        place = f"{label}  only in {' and '.join(sorted(filter(None, splits[label])))}"
         findings.add("classes without an image to train on", place, "Add some, or leave the class out.")
-    alike = defaultdict(list)
+    alike: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(splits):
         alike[label.strip().casefold()].append(label)
     for names in alike.values():
@@ -298,7 +322,7 @@ def _check_classes(search, data_root):
         findings.add("data with too many classes", place, "Join some of them.")
 
 
-def _contradictions(rows):
+def _contradictions(rows: pd.DataFrame) -> list[list[str]]:
     """Lists of images with identical bytes and several labels."""
     copies = rows[rows["image_hash"].duplicated(keep=False)]
     labels = copies.groupby("image_hash")["label"].transform("nunique")

@@ -4,37 +4,38 @@ python data_processing.py --data_root D
 python data_processing.py --data_root D --task classification
 """
 
-import collections
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from segbalance.data_processing.class_shares import (
-    check_counted,
-    class_shares,
-    class_table,
-)
-from segbalance.data_processing.class_table import read_classes
-from segbalance.data_processing.inspection import inspect_pairs
-from segbalance.data_processing.label_rows import LABEL_COLUMNS
+from segbalance.data_processing.class_shares import check_counted, class_shares, class_table
+from segbalance.data_processing.class_table import ClassTable, read_classes
+from segbalance.data_processing.description import VERSION, described_task, read_description
+from segbalance.data_processing.inspection import PairFacts, inspect_pairs
 from segbalance.data_processing.labelled_images import find_labelled, read_labelled
 from segbalance.data_processing.manifest import (
     AGAIN,
-    COLUMNS,
-    VERSION,
     by_type,
     natural_order,
-    read_description,
     read_table,
     refuse_to_replace,
     remove_stale,
     write_tables,
 )
-from segbalance.data_processing.mask_encoding import MOST_VALUES, decide_encoding
-from segbalance.data_processing.pairs import EXPECTED_LAYOUT, find_folders, find_pairs, likely_suffix
+from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, decide_encoding
+from segbalance.data_processing.pairs import (
+    EXPECTED_LAYOUT,
+    Folders,
+    Pair,
+    Search,
+    find_folders,
+    find_pairs,
+    likely_suffix,
+)
 from segbalance.data_processing.splitting import (
     BY_CLASS,
     check_subset_names,
@@ -42,12 +43,10 @@ from segbalance.data_processing.splitting import (
     split_names,
     subset_names,
 )
-from segbalance.data_processing.tasks import TASKS
-from segbalance.errors import InputError, listing, visible
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
+from segbalance.errors import Findings, InputError, listing, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_writable
-
-MOST_UNNAMED = 100  # values that an error lists
 
 # Options that classification has nothing to do with.
 OF_MASKS = ("subset_by", "subset_bins", "mask_suffix", "classes", "ignore_index")
@@ -105,7 +104,7 @@ class ManifestOptions:
     overwrite: bool = False
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
             raise InputError(f"valid_fraction must lie between 0 and 1, got {self.valid_fraction}; try 0.2")
         if self.subset_bins < 2:
@@ -114,51 +113,58 @@ class ManifestOptions:
             raise InputError(f"seed must not be negative, got {self.seed}; try 0")
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
-        self._check_task()
+        SOURCES[self.kind].check(self)
         if self.group_by is not None:
             one_group("--group_by", self.group_by, "a regular expression")
 
-    def _check_task(self):
-        if self.task == "classification":
-            defaults = {field.name: field.default for field in fields(self)}
-            foreign = [name for name in OF_MASKS if getattr(self, name) != defaults[name]]
-            if foreign:
-                raise InputError(
-                    f"{', '.join(foreign)} means nothing with task classification, where there are no masks "
-                    "and the subset is the class. Leave it out."
-                )
-            return
-        if self.labels is not None:
-            raise InputError("labels is for task classification; add --task classification")
-        if self.ignore_index is not None:
-            if self.classes is None:
-                raise InputError("ignore_index needs --classes, the table of what the other ids mean")
-            if not 0 <= self.ignore_index <= 255:
-                raise InputError(f"ignore_index must lie between 0 and 255, got {self.ignore_index}")
-        by_class = self.subset_by.startswith(BY_CLASS)
-        if by_class and self.classes is None:
-            raise InputError(f"subset_by {self.subset_by} needs --classes, the table with the class's name")
-        if self.subset_by not in ("folder", "coverage") and not by_class:
-            one_group("--subset_by", self.subset_by, "folder, coverage, class:<name> or a regular expression")
+    @property
+    def kind(self) -> Task:
+        """The Task that the manifests are for, as far as the options tell it."""
+        return task_of(self.task, self.classes)
 
 
-def make_csv_file(options):
+def _check_mask_options(options: ManifestOptions) -> None:
+    if options.labels is not None:
+        raise InputError("labels is for task classification; add --task classification")
+    if options.ignore_index is not None:
+        if options.classes is None:
+            raise InputError("ignore_index needs --classes, the table of what the other ids mean")
+        if not 0 <= options.ignore_index <= 255:
+            raise InputError(f"ignore_index must lie between 0 and 255, got {options.ignore_index}")
+    by_class = options.subset_by.startswith(BY_CLASS)
+    if by_class and options.classes is None:
+        raise InputError(f"subset_by {options.subset_by} needs --classes, the table with the class's name")
+    if options.subset_by not in ("folder", "coverage") and not by_class:
+        one_group("--subset_by", options.subset_by, "folder, coverage, class:<name> or a regular expression")
+
+
+def _check_label_options(options: ManifestOptions) -> None:
+    defaults = {field.name: field.default for field in fields(options)}
+    foreign = [name for name in OF_MASKS if getattr(options, name) != defaults[name]]
+    if foreign:
+        raise InputError(
+            f"{', '.join(foreign)} means nothing with task classification, where there are no masks "
+            "and the subset is the class. Leave it out."
+        )
+
+
+def make_csv_file(options: ManifestOptions) -> pd.DataFrame:
     """Writes train.csv, valid.csv (test.csv) and manifest.json from the folders of `options.data_root`.
 
     Returns:
-        DataFrame of all rows, the COLUMNS, `split`, and of several classes their shares (class_shares.py);
-        of a classification, LABEL_COLUMNS and `split`.
+        DataFrame of all rows, the task's columns, `split`, and of masks of several classes their shares
+        (class_shares.py).
 
     Raises:
         InputError: everything that is wrong with the data, at once; no manifest is written then.
     """
     data_root = Path(options.data_root).resolve()
-    labelled = options.task == "classification"
-    found = find_labelled(data_root, options) if labelled else find_folders(data_root)
+    source = SOURCES[options.kind]
+    found = source.find(data_root, options)
     check_writable("--csv_dir", options.csv_dir)
     if not options.overwrite:
         refuse_to_replace(options.csv_dir, data_root)
-    rows, meaning, left_out = (read_labelled if labelled else _read_data)(data_root, found, options)
+    rows, meaning, left_out = source.read(data_root, found, options)
     rows["type"] = subset_names(rows, options)
     _check_names(rows["type"].unique())
     split = _split_described(rows, options)
@@ -172,28 +178,27 @@ def make_csv_file(options):
         **meaning,
         "split": split,
         "counts": _counts(rows),
-        **({} if labelled else {"masks_without_foreground": int((rows["coverage"] == 0).sum())}),
+        **({"masks_without_foreground": int((rows["coverage"] == 0).sum())} if "coverage" in rows else {}),
         **left_out,
         **({"class_shares": shares} if shares else {}),
         "duplicates": _duplicates(rows, options),
         "fingerprint": _fingerprint(rows),
     }
-    columns = LABEL_COLUMNS if labelled else COLUMNS
+    columns = list(options.kind.columns)
     tables = {f"{split}.csv": rows.loc[rows["split"] == split, columns] for split in description["counts"]}
     write_tables(options.csv_dir, tables, description)
     remove_stale(options.csv_dir, tables)
     return rows
 
 
-def split_data_train(csv_dir):
+def split_data_train(csv_dir: str | Path) -> dict[str, pd.DataFrame]:
     """Writes train<subset>.csv for each subset of train.csv in `csv_dir`, with the same columns.
 
     Returns:
         {subset: DataFrame}
     """
     path, description = Path(csv_dir, "train.csv"), read_description(csv_dir) or {}
-    columns = LABEL_COLUMNS if description.get("task") == "classification" else COLUMNS
-    train = read_table(path, columns=columns)
+    train = read_table(path, columns=described_task(description).columns)
     if not train["type"].all():
         raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
     check_subset_names(train["type"], f"{path}: the column type")
@@ -203,7 +208,9 @@ def split_data_train(csv_dir):
     return subsets
 
 
-def _read_data(data_root, folders, options):
+def _read_data(
+    data_root: Path, folders: list[Folders], options: ManifestOptions
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Finds and inspects all pairs; what is known of each ends here, but for its row.
 
     Returns:
@@ -223,7 +230,7 @@ def _read_data(data_root, folders, options):
     findings.raise_if_any()
     encoding, found = _encoding(options, facts, table)
     rows, names = _rows(facts, encoding), table.classes.names if table else ("background", "foreground")
-    masks = {
+    masks: dict[str, Any] = {
         "mask_encoding": encoding.to_dict(),
         "mask_encoding_found": found,
         "classes": _by_id(names),
@@ -236,11 +243,31 @@ def _read_data(data_root, folders, options):
     return rows, masks, left_out
 
 
-def _by_id(values):
+class Source(NamedTuple):
+    """Where the truth about images comes from.
+
+    Args:
+        check: function of ManifestOptions that raises InputError where they do not fit this source.
+        find: function of the data root and the options that returns what was found, no file read.
+        read: function of the data root, of what `find` returns and of the options, that returns as
+            `_read_data` does.
+    """
+
+    check: Callable[[ManifestOptions], None]
+    find: Callable
+    read: Callable
+
+
+MASKS = Source(_check_mask_options, lambda data_root, options: find_folders(data_root), _read_data)
+LABELS = Source(_check_label_options, find_labelled, read_labelled)
+SOURCES = {FOREGROUND: MASKS, CLASSES: MASKS, CLASSIFICATION: LABELS}
+
+
+def _by_id(values: Iterable[str]) -> dict[str, str]:
     return {str(class_id): value for class_id, value in enumerate(values)}
 
 
-def _report_unpaired(search, options, findings):
+def _report_unpaired(search: Search, options: ManifestOptions, findings: Findings) -> None:
     suffix = likely_suffix(search.unpaired)
     hint = f"pass --mask_suffix {suffix}, " if suffix and not options.mask_suffix else ""
     for path, expected in search.unpaired.items():
@@ -252,42 +279,18 @@ def _report_unpaired(search, options, findings):
         )
 
 
-def _encoding(options, facts, table):
+def _encoding(
+    options: ManifestOptions, facts: Mapping[Pair, PairFacts], table: ClassTable | None
+) -> tuple[MaskEncoding, str]:
     """(MaskEncoding, what was found), from the ClassTable or, without one, from the masks themselves."""
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     if table is None:
         return decide_encoding(summaries)
-    encoding = table.encoding(summaries.values())
-    strays = [path for path, summary in summaries.items() if not summary.fits(encoding)]
-    if strays:
-        raise InputError(
-            f"{len(strays)} masks hold values that --classes {options.classes} does not name:\n"
-            f"{listing([f'{path}  {_unnamed(summaries[path], encoding)}' for path in strays])}\n"
-            f"in all: {_unnamed_in_all([summaries[path] for path in strays], encoding)}\n"
-            "Add these values to the table, or correct the masks (lossy JPEG masks must be PNG)."
-        )
+    encoding = table.checked_encoding(summaries, str(options.classes))
     return encoding, encoding.describe()
 
 
-def _unnamed(summary, encoding):
-    """The values of a mask that the encoding does not name, in words."""
-    named = summary.named_values(encoding)
-    if named is None:
-        return "colours" if summary.values else "too many values for a table"
-    return ", ".join(str(value) for value in sorted(named.keys() - dict(encoding.ids).keys()))
-
-
-def _unnamed_in_all(summaries, encoding):
-    """The values that the encoding does not name, with the number of masks that hold each."""
-    found = collections.Counter()
-    for summary in summaries:
-        found.update((summary.named_values(encoding) or {}).keys() - dict(encoding.ids).keys())
-    values = [f"{value} (in {found[value]})" for value in sorted(found)]
-    more = f", and {len(values) - MOST_UNNAMED} more" if len(values) > MOST_UNNAMED else ""
-    return ", ".join(values[:MOST_UNNAMED]) + more or "none that a table could name"
-
-
-def _rows(facts, encoding):
+def _rows(facts: Mapping[Pair, PairFacts], encoding: MaskEncoding) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "images": [pair.image for pair in facts],
@@ -303,7 +306,7 @@ def _rows(facts, encoding):
     )
 
 
-def _duplicates(rows, options):
+def _duplicates(rows: pd.DataFrame, options: ManifestOptions) -> list[list[str]]:
     """Groups of identical images on several sides of the split: an error, or the list for the manifest."""
     copies = rows[rows["image_hash"].duplicated(keep=False)]
     sides = copies.groupby("image_hash")["split"].transform("nunique")
@@ -317,7 +320,7 @@ def _duplicates(rows, options):
     return groups
 
 
-def _check_names(subsets):
+def _check_names(subsets: Iterable[str]) -> None:
     """Raises InputError where names of subsets, which stand in every table, would change the terminal."""
     hidden = [name for name in subsets if visible(name) != name]
     if hidden:
@@ -327,7 +330,7 @@ def _check_names(subsets):
         )
 
 
-def _split_described(rows, options):
+def _split_described(rows: pd.DataFrame, options: ManifestOptions) -> str:
     """How the data is divided, in words; `rows` still have the split of the data's own folders."""
     if (rows["split"] == "valid").any():
         return "by the data's own folders"
@@ -335,9 +338,9 @@ def _split_described(rows, options):
     return f"{options.valid_fraction:g} of every subset held out for validation, seed {options.seed}{groups}"
 
 
-def _counts(rows):
+def _counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     """{split: {subset: images}}, the subsets in natural order."""
-    counts = rows.groupby(["split", "type"]).size().to_dict()
+    counts: dict[Any, int] = rows.groupby(["split", "type"]).size().to_dict()
     return {
         split: {name: counts[split, name] for name in sorted(names, key=natural_order)}
         for split in ("train", "valid", "test")
@@ -345,7 +348,7 @@ def _counts(rows):
     }
 
 
-def _fingerprint(rows):
+def _fingerprint(rows: pd.DataFrame) -> str:
     """Hash of the rows with the bytes of their files, whatever the order."""
     columns = ["images", "masks", "type", "split", "image_hash", "mask_hash"]
     columns = [name for name in columns if name in rows]  # images with labels have no masks
@@ -357,7 +360,7 @@ def _fingerprint(rows):
     return fingerprint.hexdigest()
 
 
-def subset_table(rows):
+def subset_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The tutorial's table: subset, images, share, mean coverage, sizes; and the validation images.
 
     Args:
@@ -367,7 +370,8 @@ def subset_table(rows):
         list of dicts, one a subset. Shares and coverages lie in [0, 1] and speak of the training images;
         images with labels have no coverage.
     """
-    table, total = [], int((rows["split"] == "train").sum())
+    table: list[dict[str, Any]] = []
+    total = int((rows["split"] == "train").sum())
     for name, subset in by_type(rows).items():
         train = subset[subset["split"] == "train"]
         table.append(
@@ -383,11 +387,11 @@ def subset_table(rows):
     return table
 
 
-def _mean_coverage(rows):
+def _mean_coverage(rows: pd.DataFrame) -> float | None:
     return float(rows["coverage"].mean()) if len(rows) else None
 
 
-def _size_range(rows):
+def _size_range(rows: pd.DataFrame) -> str:
     pixels = rows["width"] * rows["height"]
     ends = rows.loc[[pixels.idxmin(), pixels.idxmax()]]
     sizes = [f"{width}x{height}" for width, height in zip(ends["width"], ends["height"], strict=True)]

@@ -3,15 +3,22 @@
 import csv
 import hashlib
 import io
-import json
 import os
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.label_rows import LABEL_COLUMNS, complete_labels
+from segbalance.data_processing.classes import Classes
+from segbalance.data_processing.description import (
+    MANIFEST,
+    described_classes,
+    described_task,
+    read_description,
+)
+from segbalance.data_processing.label_rows import complete_labels
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.rows import (
@@ -19,49 +26,43 @@ from segbalance.data_processing.rows import (
     COLUMNS,
     NUMBERS,
     RANGES,
-    check_rows,
-    fill_numbers,
-    fill_paths,
+    complete_classes,
+    complete_foreground,
 )
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, TASKS, Task, task_of
 from segbalance.errors import Findings, InputError
 from segbalance.files.data_root import DataRoot
 from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import json_text, write_together
+from segbalance.runtime.verbs import typed
 
-MANIFEST = "manifest.json"
-VERSION = 1
-# What readers look up in manifest.json, with its type.
-DESCRIBED = {
-    "data_root": str,
-    "fingerprint": str,
-    "options": dict,
-    "files": dict,
-    "mask_encoding": dict,
-    "task": str,
-    "classes": dict,
-    "class_colours": dict,
+# What fills in and checks the rows of a task's tables, and returns how masks or labels are encoded.
+COMPLETE: dict[Task, Callable[..., MaskEncoding | LabelEncoding]] = {
+    FOREGROUND: complete_foreground,
+    CLASSES: complete_classes,
+    CLASSIFICATION: complete_labels,
 }
-KINDS = {str: "text", dict: "names with values"}
 
 
-def table_text(frame):
+def table_text(frame: pd.DataFrame) -> str:
     """A manifest as CSV text."""
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
-def subset_files(csv_dir):
+def subset_files(csv_dir: str | Path) -> dict[str, Path]:
     """{subset: path} of the train<subset>.csv files in `csv_dir`, in natural order of their names."""
     found = {path.stem.removeprefix("train"): path for path in Path(csv_dir).glob("train?*.csv")}
     return {name: found[name] for name in sorted(found, key=natural_order)}
 
 
-def natural_order(name):
+def natural_order(name: str) -> tuple[int, int, str]:
     """Sort key that puts 2 before 10."""
     return (0, int(name), "") if name.isdecimal() and len(name) < 100 else (1, 0, name)
 
 
-def write_tables(csv_dir, tables, description):
+def write_tables(
+    csv_dir: str | Path, tables: Mapping[str, pd.DataFrame], description: dict[str, Any]
+) -> None:
     """Writes `tables` ({file name: DataFrame}) and manifest.json, which remembers what each file held."""
     texts = {name: table_text(frame) for name, frame in tables.items()}
     hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
@@ -69,7 +70,7 @@ def write_tables(csv_dir, tables, description):
     write_together({Path(csv_dir, name): text for name, text in texts.items()})
 
 
-def refuse_to_replace(csv_dir, data_root):
+def refuse_to_replace(csv_dir: str | Path, data_root: str | Path) -> None:
     """Raises InputError where `csv_dir` holds what this command should not replace unasked.
 
     That is manifests of another data root, CSV files edited by hand, or CSV files that were not written here.
@@ -92,43 +93,22 @@ def refuse_to_replace(csv_dir, data_root):
         )
 
 
-def _manifest_files(csv_dir):
+def _manifest_files(csv_dir: str | Path) -> list[Path]:
     return [
         p for p in Path(csv_dir).glob("*.csv") if p.stem in ("valid", "test") or p.stem.startswith("train")
     ]
 
 
-def remove_stale(csv_dir, kept):
+def remove_stale(csv_dir: str | Path, kept: Container[str]) -> None:
     """Removes the manifests in `csv_dir` not named in `kept`: those of an earlier state of the data."""
     for path in _manifest_files(csv_dir):
         if path.name not in kept:
             path.unlink()
 
 
-def _file_hash(path):
+def _file_hash(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_description(csv_dir):
-    """The content of manifest.json, or None where there is none. Raises InputError where it is damaged."""
-    path = Path(csv_dir, MANIFEST)
-    if not path.exists():
-        return None
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
-        raise InputError(f"{path} cannot be read: {error}. {AGAIN}") from None
-    if not isinstance(description, dict) or description.get("version") != VERSION:
-        raise InputError(f"{path}: expected a manifest of version {VERSION}. {AGAIN}")
-    for name, kind in DESCRIBED.items():
-        if not isinstance(description.get(name, kind()), kind):
-            raise InputError(f"{path}: {name} is {description[name]!r}, expected {KINDS[kind]}. {AGAIN}")
-    if description.get("task", TASKS[0]) not in TASKS:
-        raise InputError(f"{path}: task is {description['task']!r}, expected {' or '.join(TASKS)}. {AGAIN}")
-    if not isinstance(description.get("options", {}).get("mask_suffix", ""), str):
-        raise InputError(f"{path}: mask_suffix among the options is no text. {AGAIN}")
-    return description
 
 
 @dataclass(frozen=True)
@@ -138,7 +118,7 @@ class Manifest:
     Args:
         data_root: folder that the paths of the tables are relative to.
         encoding: how the mask files, or labels, encode class ids.
-        train: {subset: DataFrame with COLUMNS, of a classification with LABEL_COLUMNS}.
+        train: {subset: DataFrame with the columns of `kind`}.
         valid: DataFrame with the same.
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
@@ -150,52 +130,56 @@ class Manifest:
 
     data_root: Path
     encoding: MaskEncoding | LabelEncoding
-    train: dict
+    train: dict[str, pd.DataFrame]
     valid: pd.DataFrame
     fingerprint: str
-    notes: tuple
-    lines: dict
+    notes: tuple[str, ...]
+    lines: dict[str, tuple[Path, pd.Index]]
     valid_file: Path
     valid_numbers: pd.Index
     task: str = TASKS[0]
     classes: Classes | None = None
 
-    def training_fingerprint(self):
+    @property
+    def kind(self) -> Task:
+        """What the manifests are for."""
+        return task_of(self.task, self.classes)
+
+    def training_fingerprint(self) -> str:
         """Hash of everything here that decides what a training batch holds, a person's edits included."""
         return self._fingerprint(self.train)
 
-    def valid_fingerprint(self):
+    def valid_fingerprint(self) -> str:
         """The same of the rows of `valid`, whatever the order of the subsets."""
         return self._fingerprint(by_type(self.valid))
 
-    def _fingerprint(self, tables):
+    def _fingerprint(self, tables: Mapping[str, pd.DataFrame]) -> str:
         digest = hashlib.sha256(json_text(self.encoding.to_dict()).encode())
-        second = "label" if self.task == "classification" else "masks"
         for name, table in tables.items():
-            for part in ([name], table["images"].tolist(), table[second].tolist()):
+            for part in ([name], table["images"].tolist(), table[self.kind.truth].tolist()):
                 digest.update("\n".join([*part, ""]).encode() + b"\0")
         return digest.hexdigest()
 
-    def line(self, subset, row):
+    def line(self, subset: str, row: int) -> tuple[Path, int, str]:
         """(path, line number from 1, its text) that a row of a subset stands on."""
         path, lines = self.lines[subset]
         with open(path, encoding="utf-8-sig", newline="") as file:  # whose lines are those that were counted
             text = file.readlines()[lines[row] - 1]
         return path, int(lines[row]), text.rstrip("\r\n")
 
-    def valid_lines(self, tables):
+    def valid_lines(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[Path, pd.Index]]:
         """As `lines`, for tables ({subset: DataFrame}) of rows of `valid` that keep their index."""
         return {name: (self.valid_file, self.valid_numbers[table.index]) for name, table in tables.items()}
 
 
 def read_manifest(
-    csv_dir,
-    data_root=None,
-    allow_outside=False,
-    max_pixels=MAX_PIXELS,
-    missing_train=False,
-    held_out=None,
-):
+    csv_dir: str | Path,
+    data_root: str | Path | None = None,
+    allow_outside: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    missing_train: bool = False,
+    held_out: str | Path | None = None,
+) -> Manifest:
     """Reads and checks the manifests in `csv_dir`, a person's edits included.
 
     Args:
@@ -215,28 +199,20 @@ def read_manifest(
     for path in paths:
         if not path.exists():
             raise InputError(
-                f"{path} does not exist. Make the manifests first: "
-                "python data_processing.py --data_root <folder>"
+                f"{path} does not exist. Make the manifests first: {typed('prepare')} --data_root <folder>"
             )
     description = read_description(csv_dir) or {}
     root = _data_root(csv_dir, data_root, description)
     findings = Findings()
-    classes, task = described_classes(description), description.get("task", TASKS[0])
-    columns = LABEL_COLUMNS if task == "classification" else COLUMNS
-    tables = {path: read_table(path, findings, columns) for path in paths}
+    classes, kind = described_classes(description), described_task(description)
+    tables = {path: read_table(path, findings, kind.columns) for path in paths}
     for path in (path for path, frame in tables.items() if not len(frame)):
         advice = "Expected at least one image in each; delete a train<subset>.csv to drop its subset."
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
-    if task == "classification":
-        encoding = complete_labels(tables, boundary, classes, subset_names, missing_train, max_pixels)
-    else:
-        fill_paths(tables, boundary, description, subset_names)
-        check_rows(tables, boundary, subset_names, missing_train)
-        encoding = fill_numbers(tables, boundary, description, max_pixels)
-        encoding.check_ids(len(classes) if classes else None)
+    encoding = COMPLETE[kind](tables, boundary, description, classes, subset_names, missing_train, max_pixels)
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(valid_file)
@@ -261,39 +237,23 @@ def read_manifest(
         lines,
         valid_file,
         valid_numbers,
-        task,
+        kind.name,
         classes,
     )
 
 
-def described_classes(description):
-    """The Classes of a manifest.json, None where it describes foreground and background alone.
-
-    Raises:
-        InputError: names and colours do not fit each other.
-    """
-    if "class_colours" not in description:
-        return None
-    tables = [description.get(key, {}) for key in ("classes", "class_colours")]
-    ids = [str(number) for number in range(len(tables[0]))]
-    if any(list(table) != ids or not all(isinstance(v, str) for v in table.values()) for table in tables):
-        raise InputError(f"{MANIFEST}: classes and class_colours do not name the same ids from 0 on. {AGAIN}")
-    names, colours = (tuple(table.values()) for table in tables)
-    return checked_classes(names, colours, MANIFEST)
-
-
-def _changed(path, description):
+def _changed(path: Path, description: Mapping[str, Any]) -> bool:
     stored = description.get("files", {}).get(path.name)
     return stored is not None and path.exists() and _file_hash(path) != stored
 
 
-def by_type(frame):
+def by_type(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """{subset: its rows} of a table, in natural order of the names."""
-    parts = dict(list(frame.groupby("type", sort=False)))
+    parts = {str(name): part for name, part in frame.groupby("type", sort=False)}
     return {name: parts[name].reset_index(drop=True) for name in sorted(parts, key=natural_order)}
 
 
-def _data_root(csv_dir, data_root, description):
+def _data_root(csv_dir: str | Path, data_root: str | Path | None, description: Mapping[str, Any]) -> Path:
     root = data_root or description.get("data_root")
     if not root:
         raise InputError(
@@ -305,7 +265,13 @@ def _data_root(csv_dir, data_root, description):
     return Path(root).resolve()
 
 
-def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=AGAIN):
+def read_table(
+    path: str | Path,
+    findings: Findings | None = None,
+    columns: Sequence[str] = COLUMNS,
+    needed: Sequence[str] = ("images",),
+    advice: str = AGAIN,
+) -> pd.DataFrame:
     """Reads one CSV manifest: text columns as str, `width`, `height`, `coverage` as numbers (NaN: missing).
 
     Args:
@@ -363,7 +329,7 @@ def read_table(path, findings=None, columns=COLUMNS, needed=("images",), advice=
     return frame
 
 
-def _plain_rows(content, header):
+def _plain_rows(content: bytes, header: list[str]) -> pd.DataFrame | None:
     """The rows by pandas.read_csv, several times faster than the csv module; it tells no line numbers.
 
     Args:
@@ -379,8 +345,8 @@ def _plain_rows(content, header):
     ):
         return None
 
-    def read(dtype):
-        options = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
+    def read(dtype: Any) -> pd.DataFrame:
+        options: Any = {"keep_default_na": False, "skip_blank_lines": False, "quoting": csv.QUOTE_NONE}
         return pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", dtype=dtype, **options)
 
     try:
@@ -397,7 +363,7 @@ def _plain_rows(content, header):
     return frame[(frame[text] != "").any(axis=1) | frame.drop(columns=text).notna().any(axis=1)]
 
 
-def _notes(train, description, root):
+def _notes(train: Mapping[str, pd.DataFrame], description: Mapping[str, Any], root: Path) -> list[str]:
     notes = []
     if description and description.get("data_root") != str(root):
         notes.append(f"the manifests were made for {description.get('data_root')}; reading from {root}")

@@ -6,8 +6,10 @@ at half) and black with one colour. Anything else needs a table of the classes.
 
 import re
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from segbalance.data_processing.classes import IGNORED
 from segbalance.errors import InputError, listing
 from segbalance.files.images import read_grey, read_image, read_indices
 from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.runtime.verbs import named
 
 HALF = 128
 MOST_VALUES = 16  # distinct values up to which a mask may be a table of classes
@@ -39,9 +42,14 @@ class MaskEncoding:
 
     kind: str = "threshold"
     ids: tuple = ()
+    in_files: ClassVar[bool] = True
+
+    def mask_size(self, image_size: int) -> int:
+        """Side of the masks that belong to photos of this side, in pixels."""
+        return image_size
 
     @classmethod
-    def from_dict(cls, stored):
+    def from_dict(cls, stored: dict[str, Any]) -> "MaskEncoding":
         """The inverse of `to_dict`; raises InputError where manifest.json was damaged."""
         try:
             kind, table = stored["kind"], stored.get("ids", {})
@@ -55,24 +63,23 @@ class MaskEncoding:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f"manifest.json: mask_encoding {stored!r} is not understood; expected a kind of threshold, "
-                "values, indices or colours with its ids. Make the manifests again with data_processing.py."
+                f"values, indices or colours with its ids. Make the manifests again with {named('prepare')}."
             ) from None
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """For manifest.json."""
         return {"kind": self.kind} | ({"ids": dict(self.ids)} if self.ids else {})
 
-    def check_ids(self, classes=None):
-        """Raises InputError where an id is none of so many classes; None stands for two, and none ignored."""
-        known = {0, 1} if classes is None else {*range(classes), IGNORED}
+    def check_ids(self, known: set[int]) -> None:
+        """Raises InputError where an id is not among the known ones."""
         unknown = {class_id for _, class_id in self.ids} - known
         if unknown:
             raise InputError(
                 f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are no classes. "
-                "Make the manifests again with data_processing.py."
+                f"Make the manifests again with {named('prepare')}."
             )
 
-    def describe(self):
+    def describe(self) -> str:
         """One line for people."""
         if self.kind == "threshold":
             return f"grey, class 1 at or above {HALF}"
@@ -80,7 +87,7 @@ class MaskEncoding:
             return f"{len(self.ids)} {self.kind} with an id each"
         return f"{self.kind} " + ", ".join(f"{value} -> {class_id}" for value, class_id in self.ids)
 
-    def read(self, path, max_pixels=MAX_PIXELS):
+    def read(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Reads a mask file as uint8 (H, W) of class ids.
 
         Raises:
@@ -93,32 +100,37 @@ class MaskEncoding:
             raise OSError(f"{path} holds values that are not among the classes ({self.describe()})")
         return ids
 
-    def decode(self, pixels):
+    def decode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (H, W) grey or (H, W, 3) RGB -> uint8 (H, W) of ids, UNNAMED where the table has no entry."""
         if self.kind == "threshold":
             return cv2.threshold(pixels, HALF - 1, 1, cv2.THRESH_BINARY)[1]
         if self.kind in ("values", "indices"):
             table = np.full(256, UNNAMED, np.uint8)
             for value, class_id in self.ids:
-                table[value] = class_id
+                table[int(value)] = class_id
             return cv2.LUT(pixels, table)
         packed, ids = pack_colours(pixels), np.full(pixels.shape[:2], UNNAMED, np.uint8)
         for colour, class_id in self.ids:
-            ids[packed == int(colour[1:], 16)] = class_id
+            ids[packed == int(str(colour)[1:], 16)] = class_id
         return ids
 
 
 # What reads the files of each kind.
-READERS = {"threshold": read_grey, "values": read_grey, "indices": read_indices, "colours": read_image}
+READERS: dict[str, Callable[[str | Path, int], np.ndarray]] = {
+    "threshold": read_grey,
+    "values": read_grey,
+    "indices": read_indices,
+    "colours": read_image,
+}
 
 
-def _is_entry(value, class_id):
+def _is_entry(value: int | str, class_id: int) -> bool:
     """True if a value (int) or colour (str) can have this class id."""
     right = 0 <= value <= 255 if isinstance(value, int) else re.fullmatch("#[0-9a-f]{6}", value)
     return bool(right) and (0 <= class_id < UNNAMED or class_id == IGNORED)
 
 
-def pack_colours(pixels):
+def pack_colours(pixels: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) RGB -> int32 (H, W), 0xrrggbb."""
     red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
     return red << 16 | green << 8 | blue
@@ -136,12 +148,12 @@ class MaskSummary(NamedTuple):
     """
 
     kind: str
-    values: tuple | None
+    values: tuple[tuple[int, int], ...] | None
     pixels: int
     bright: int = 0
-    indices: tuple | None = None
+    indices: tuple[tuple[int, int], ...] | None = None
 
-    def named_values(self, encoding):
+    def named_values(self, encoding: MaskEncoding) -> dict[int | str, int] | None:
         """{value as `encoding` names it: pixels}; None if there are too many values, or none of its kind."""
         if encoding.kind == "indices":
             return None if self.indices is None else dict(self.indices)
@@ -152,14 +164,14 @@ class MaskSummary(NamedTuple):
         as_colour = 1 if self.kind == "colours" else 0x010101  # grey v is #vvvvvv
         return {f"#{value * as_colour:06x}": count for value, count in self.values}
 
-    def fits(self, encoding):
+    def fits(self, encoding: MaskEncoding) -> bool:
         """True if `encoding` gives every pixel a class id."""
         if encoding.kind == "threshold":
             return self.kind != "colours"
         named = self.named_values(encoding)
         return named is not None and set(named) <= set(dict(encoding.ids))
 
-    def coverage(self, encoding):
+    def coverage(self, encoding: MaskEncoding) -> float:
         """Fraction of pixels in [0, 1] that are not background under `encoding`, which must fit.
 
         Ignored pixels are left out; 0 where all are.
@@ -170,15 +182,18 @@ class MaskSummary(NamedTuple):
         counted = self.pixels - counts.pop(IGNORED, 0)
         return sum(count for class_id, count in counts.items() if class_id) / max(counted, 1)
 
-    def class_pixels(self, encoding):
+    def class_pixels(self, encoding: MaskEncoding) -> dict[int, int]:
         """{class id: pixels} under an `encoding` with a table, which must fit."""
-        ids, counts = dict(encoding.ids), defaultdict(int)
-        for value, count in self.named_values(encoding).items():
+        ids = dict(encoding.ids)
+        counts: defaultdict[int, int] = defaultdict(int)
+        named = self.named_values(encoding)
+        assert named is not None, "the encoding does not fit"
+        for value, count in named.items():
             counts[ids[value]] += count
         return counts
 
 
-def is_grey(pixels, lossy):
+def is_grey(pixels: np.ndarray, lossy: bool) -> bool:
     """True if uint8 (H, W, 3) holds a grey picture; `lossy` allows for what JPEG does to the chroma."""
     spread = pixels.max(axis=-1) - pixels.min(axis=-1)
     if not lossy:
@@ -187,7 +202,7 @@ def is_grey(pixels, lossy):
     return (spread[visible] > GREY_SPREAD).mean() < 0.2 if visible.any() else True
 
 
-def summarise_colours(pixels, most_values=MOST_VALUES):
+def summarise_colours(pixels: np.ndarray, most_values: int = MOST_VALUES) -> MaskSummary:
     """Summary of a colour mask, uint8 (H, W, 3) RGB."""
     values, counts = np.unique(pack_colours(pixels), return_counts=True)
     few = len(values) <= most_values
@@ -195,7 +210,7 @@ def summarise_colours(pixels, most_values=MOST_VALUES):
     return MaskSummary("colours", kept, pixels.shape[0] * pixels.shape[1])
 
 
-def summarise_grey(pixels, lossy=False, most_values=MOST_VALUES):
+def summarise_grey(pixels: np.ndarray, lossy: bool = False, most_values: int = MOST_VALUES) -> MaskSummary:
     """Summary of a grey mask, uint8 (H, W); a `lossy` (JPEG) file is never taken for 0/1 or {0, v}."""
     histogram = grey_histogram(pixels)
     values = np.flatnonzero(histogram).tolist()
@@ -206,14 +221,14 @@ def summarise_grey(pixels, lossy=False, most_values=MOST_VALUES):
     return MaskSummary(kind, kept, pixels.size, bright)
 
 
-def grey_histogram(pixels):
+def grey_histogram(pixels: np.ndarray) -> np.ndarray:
     """Pixels of each grey level, int64 (256,), of uint8 (H, W)."""
     if pixels.size > LARGEST_EXACT_COUNT:
         return np.bincount(pixels.ravel(), minlength=256)
-    return cv2.calcHist([pixels], [0], None, [256], [0, 256])[:, 0].astype(np.int64)
+    return cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
-def _grey_kind(pixels, histogram, values, lossy):
+def _grey_kind(pixels: np.ndarray, histogram: np.ndarray, values: list[int], lossy: bool) -> str:
     foreground = values[1:] if values[0] == 0 else values
     if not foreground:
         return "blank"
@@ -224,7 +239,7 @@ def _grey_kind(pixels, histogram, values, lossy):
     return "levels" if _has_plateau(pixels, histogram, lossy) else "fringed"
 
 
-def _has_plateau(pixels, histogram, lossy):
+def _has_plateau(pixels: np.ndarray, histogram: np.ndarray, lossy: bool) -> bool:
     """True if a middle grey fills 3x3 pixels somewhere: a class of its own, not the fringe of an edge."""
     margin = 8 if lossy else 0
     middle = np.where((np.arange(256) >= 32) & (np.arange(256) < NEAR_WHITE), histogram, 0)
@@ -236,7 +251,7 @@ def _has_plateau(pixels, histogram, lossy):
     return False
 
 
-def decide_encoding(summaries):
+def decide_encoding(summaries: Mapping[str, MaskSummary]) -> tuple[MaskEncoding, str]:
     """The one encoding of all masks.
 
     Args:
@@ -264,7 +279,7 @@ def decide_encoding(summaries):
     return _plain_encoding(family, summaries, paths)
 
 
-def usual_encoding(summaries):
+def usual_encoding(summaries: Mapping[str, MaskSummary]) -> tuple[MaskEncoding, dict[str, str]]:
     """The encoding that most masks share, where some contradict it.
 
     Args:
@@ -276,7 +291,8 @@ def usual_encoding(summaries):
     Raises:
         InputError: what `decide_encoding` says of the masks that are left.
     """
-    usual, strangers = dict(summaries), {}
+    usual = dict(summaries)
+    strangers: dict[str, str] = {}
     # More than once: without the strangers, a faint toe may no longer pass as one.
     while len(families := mask_families(usual)[0]) > 1:
         most = max(families, key=lambda name: len(families[name]))
@@ -287,21 +303,22 @@ def usual_encoding(summaries):
     return decide_encoding(usual)[0], strangers
 
 
-def has_fringes(summaries):
+def has_fringes(summaries: Mapping[str, MaskSummary]) -> bool:
     """True if any of the masks has grey fringes, so that faint ones may be the toe of such a fringe."""
     return any(summary.kind == "fringed" for summary in summaries.values())
 
 
-def mask_families(summaries):
+def mask_families(summaries: Mapping[str, MaskSummary]) -> tuple[dict[str, list[str]], list[str]]:
     """({family: paths that vote for it}, paths that fit every encoding)."""
-    families, fringed = defaultdict(list), has_fringes(summaries)
+    fringed = has_fringes(summaries)
+    families: defaultdict[str, list[str]] = defaultdict(list)
     for path, summary in summaries.items():
         families[mask_family(summary, fringed)].append(path)
     silent = families.pop("", [])
     return families, silent
 
 
-def mask_family(summary, fringed):
+def mask_family(summary: MaskSummary, fringed: bool) -> str:
     """What a mask votes for, as in 0/255, 0/1, colours; empty where it fits every encoding.
 
     Args:
@@ -309,7 +326,7 @@ def mask_family(summary, fringed):
     """
     if summary.kind == "blank" or (summary.kind == "toe" and fringed):
         return ""
-    if summary.kind == "binary":
+    if summary.kind == "binary" and summary.values:
         value, count = summary.values[-1]
         if fringed and not summary.bright and count < TOE_SHARE * summary.pixels:
             return ""  # the toe of a fringe whose object lies outside the picture
@@ -317,7 +334,7 @@ def mask_family(summary, fringed):
     return {"fringed": "0/255", "colours": "colours"}.get(summary.kind, SEVERAL)
 
 
-def _contradiction(families):
+def _contradiction(families: Mapping[str, list[str]]) -> str:
     lines = [f"{name}  {len(paths)} of the masks, for example {paths[0]}" for name, paths in families.items()]
     return (
         f"masks of one data set encode the foreground in different ways:\n{listing(lines)}\n"
@@ -326,7 +343,9 @@ def _contradiction(families):
     )
 
 
-def _plain_encoding(family, summaries, paths):
+def _plain_encoding(
+    family: str, summaries: Mapping[str, MaskSummary], paths: list[str]
+) -> tuple[MaskEncoding, str]:
     if family == "0/255":
         fringed = sum(summaries[path].kind == "fringed" for path in paths)
         return MaskEncoding(), f"0/255, {fringed} of {len(summaries)} grey-fringed" if fringed else "0/255"
@@ -336,7 +355,7 @@ def _plain_encoding(family, summaries, paths):
     return _black_and_one_colour(summaries, paths)
 
 
-def _black_and_one_colour(summaries, paths):
+def _black_and_one_colour(summaries: Mapping[str, MaskSummary], paths: list[str]) -> tuple[MaskEncoding, str]:
     counts, countless = _count_values(summaries, paths)
     foreground = sorted(set(counts) - {0})
     if len(foreground) == 1 and 0 in counts and not countless:
@@ -345,16 +364,18 @@ def _black_and_one_colour(summaries, paths):
     raise InputError(_mapping_needed("colours", summaries, paths, paths))
 
 
-def _count_values(summaries, paths):
+def _count_values(summaries: Mapping[str, MaskSummary], paths: list[str]) -> tuple[dict[int, int], list[str]]:
     """({value: pixels}, paths with too many values to count)."""
-    counts = defaultdict(int)
+    counts: defaultdict[int, int] = defaultdict(int)
     for path in paths:
         for value, count in summaries[path].values or ():
             counts[value] += count
     return counts, [path for path in paths if summaries[path].values is None]
 
 
-def _mapping_needed(family, summaries, paths, examples):
+def _mapping_needed(
+    family: str, summaries: Mapping[str, MaskSummary], paths: list[str], examples: list[str]
+) -> str:
     name = "#{:06x}".format if family == "colours" else str
     counts, countless = _count_values(summaries, paths)
     total = sum(counts.values())

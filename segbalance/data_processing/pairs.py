@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from segbalance.errors import Findings, InputError
 from segbalance.files import images as image_files
 from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE, DataRoot
+from segbalance.runtime.verbs import named
 
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 EXPECTED_LAYOUT = (
@@ -35,7 +37,7 @@ class Pair(NamedTuple):
     mask: str
 
 
-def find_folders(data_root):
+def find_folders(data_root: str | Path) -> list[Folders]:
     """The images and masks folders below `data_root` (list of Folders), in either of the two layouts.
 
     Raises:
@@ -43,7 +45,7 @@ def find_folders(data_root):
     """
     check_data_root(data_root)
     flat = _images_and_masks(data_root, "", None)
-    divided = []
+    divided: list[Folders] = []
     for name in folder_names(data_root):
         if name.lower() in SPLITS:
             divided += _images_and_masks(data_root, name, SPLITS[name.lower()])
@@ -69,7 +71,7 @@ def find_folders(data_root):
     return divided
 
 
-def check_data_root(data_root):
+def check_data_root(data_root: str | Path) -> None:
     """Raises InputError where there is no such folder, or where its name cannot stand in a manifest."""
     if not os.path.isdir(data_root):
         raise InputError(f"--data_root {data_root}: there is no such folder")
@@ -78,7 +80,7 @@ def check_data_root(data_root):
         raise InputError(f"--data_root {ascii(str(data_root))}: the name is not UTF-8. {advice}")
 
 
-def _classification_hint(data_root):
+def _classification_hint(data_root: str | Path) -> str:
     """A sentence about --task where images lie as a folder for each class, else nothing."""
     training = [name for name in folder_names(data_root) if SPLITS.get(name.lower()) == "train"]
     parent = Path(data_root, *training[:1])
@@ -88,18 +90,18 @@ def _classification_hint(data_root):
     shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
     return (
         f" If the folders are classes of images ({shown}), make manifests of a classification: "
-        "data_processing.py --task classification."
+        f"{named('prepare')} --task classification."
     )
 
 
-def _images_directly_in(folder):
+def _images_directly_in(folder: str | Path) -> list[str]:
     try:
         return [name for name in os.listdir(folder) if image_files.is_image_name(name)]
     except OSError:  # a hint is not worth an error
         return []
 
 
-def folder_names(folder):
+def folder_names(folder: str | Path) -> list[str]:
     """The folders in a folder, sorted; those of operating systems are passed over."""
     return sorted(
         entry.name
@@ -108,7 +110,7 @@ def folder_names(folder):
     )
 
 
-def _images_and_masks(data_root, parent, split):
+def _images_and_masks(data_root: str | Path, parent: str, split: str | None) -> list[Folders]:
     names = {name.lower(): name for name in folder_names(Path(data_root, parent))}
     for name in folder_names(Path(data_root, parent)):
         if name.lower() in ("images", "masks") and names[name.lower()] != name:
@@ -122,7 +124,7 @@ def _images_and_masks(data_root, parent, split):
     return [Folders(split, images, Path(parent, names["masks"]).as_posix())]
 
 
-def subset_folder(relative):
+def subset_folder(relative: str) -> str:
     """The first folder of a path below the images folder, `all` for images that lie directly in it."""
     first, slash, _ = relative.partition("/")
     return first if slash else "all"
@@ -133,7 +135,7 @@ class Search:
     """What `find_pairs` found.
 
     Args:
-        pairs: list of Pair.
+        pairs: what has both.
         images: number of images seen.
         unpaired: {path: what was expected} of images and masks without partner.
         others: paths of files that are no images.
@@ -141,24 +143,23 @@ class Search:
         findings: what cannot be paired at all.
     """
 
-    pairs: list = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     images: int = 0
-    unpaired: dict = field(default_factory=dict)
-    others: list = field(default_factory=list)
-    outside: dict = field(default_factory=dict)
+    unpaired: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    outside: dict[str, str] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
 
-def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
+def find_pairs(
+    data_root: str | Path, folders: Sequence[Folders], mask_suffix: str = "", allow_outside: bool = False
+) -> Search:
     """Pairs the files of `folders` (list of Folders) by relative path without extension.
 
     Args:
         mask_suffix: what the masks' names have behind the images', as `_mask` in photo_mask.png.
         allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
             findings, and their pairs are left out.
-
-    Returns:
-        Search
     """
     search, root = Search(), DataRoot(data_root, allow_outside)
     leads_out = link_guard(root, search.outside)
@@ -188,14 +189,14 @@ def find_pairs(data_root, folders, mask_suffix="", allow_outside=False):
     return search
 
 
-def link_guard(root, outside):
-    """The `leads_out` of image_files.walk_files: True for a link out of the DataRoot.
+def link_guard(root: DataRoot, outside: dict[str, str]) -> Callable[[str | Path], bool]:
+    """The `leads_out` of walk_files: True for a link out of the DataRoot.
 
     Args:
         outside: dict that gets {path of the link, relative to the root: where it leads}.
     """
 
-    def leads_out(link):
+    def leads_out(link: str | Path) -> bool:
         real = root.outside(link)
         if real is not None:
             outside[Path(link).relative_to(root.folder).as_posix()] = real
@@ -204,13 +205,15 @@ def link_guard(root, outside):
     return leads_out
 
 
-def _other_type(path):
+def _other_type(path: str | None) -> str:
     return f"; {path} is of no type that is read" if path else ""
 
 
-def _by_stem(search, data_root, folder, suffix, leads_out):
+def _by_stem(
+    search: Search, data_root: str, folder: str, suffix: str, leads_out: Callable[[str | Path], bool]
+) -> dict[str, str]:
     """{relative path without extension and suffix: path from the data root} of the images in `folder`."""
-    found = {}
+    found: dict[str, str] = {}
     for relative in image_files.walk_files(Path(data_root, folder), leads_out):
         path = f"{folder}/{relative}"
         stem = relative.rpartition(".")[0]
@@ -229,7 +232,7 @@ def _by_stem(search, data_root, folder, suffix, leads_out):
     return found
 
 
-def has_bad_name(path, findings):
+def has_bad_name(path: str, findings: Findings) -> bool:
     """Whether a path cannot stand in a manifest, which is then added to `findings`."""
     if not _is_utf8(path):
         advice = "Rename the files; manifests are UTF-8."
@@ -242,7 +245,7 @@ def has_bad_name(path, findings):
     return True
 
 
-def likely_suffix(unpaired):
+def likely_suffix(unpaired: Iterable[str]) -> str | None:
     """The most frequent ending that, taken off unpaired masks, gives unpaired images' names; or None."""
     stems = [Path(path).stem for path in unpaired]
     known = set(stems)
@@ -250,7 +253,7 @@ def likely_suffix(unpaired):
     return endings.most_common(1)[0][0] if endings else None
 
 
-def _is_utf8(text):
+def _is_utf8(text: str) -> bool:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -2,20 +2,89 @@
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from segbalance.data_processing.classes import IGNORED, Classes, names_of
 from segbalance.data_processing.inspection import inspect_pairs
 from segbalance.data_processing.mask_encoding import MaskEncoding, decide_encoding
 from segbalance.data_processing.pairs import Pair, find_folders, find_pairs
+from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.errors import Findings, InputError, visible
-from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE
+from segbalance.files.data_root import LEADS_OUT, STAY_INSIDE, DataRoot
+from segbalance.runtime.verbs import named, typed
 
-COLUMNS = ["images", "masks", "type", "width", "height", "coverage"]
+COLUMNS = list(FOREGROUND.columns)
 RANGES = {"width": (1, 10**6), "height": (1, 10**6), "coverage": (0, 1)}  # of a row's numbers
 NUMBERS = list(RANGES)
-AGAIN = "Make the manifests again: python data_processing.py --data_root <folder> --overwrite"
+AGAIN = f"Make the manifests again: {typed('prepare')} --data_root <folder> --overwrite"
 
 
-def fill_paths(tables, root, description, subset_names):
+def complete_foreground(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    """Fills in what rows leave out, from the folders and files; checks all of them.
+
+    Args:
+        tables: {path of the CSV file: DataFrame with COLUMNS}.
+        root: DataRoot.
+        description: content of manifest.json.
+        classes: Classes, as it has them; None for one foreground.
+        subset_names: {path of the CSV file: subset} of those that hold one.
+        missing_train: whether rows of train may name files that are not there.
+        max_pixels: of a file that has to be read, by its header.
+
+    Raises:
+        InputError: every wrong row, by file and line number.
+    """
+    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
+    encoding.check_ids({0, 1})
+    return encoding
+
+
+def complete_classes(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    classes: Classes | None,
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    """As `complete_foreground`, of masks of several classes."""
+    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
+    encoding.check_ids({*range(len(names_of(classes))), IGNORED})
+    return encoding
+
+
+def _complete(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    subset_names: Mapping[Path, str],
+    missing_train: bool,
+    max_pixels: int,
+) -> MaskEncoding:
+    fill_paths(tables, root, description, subset_names)
+    check_rows(tables, root, subset_names, missing_train)
+    return fill_numbers(tables, root, description, max_pixels)
+
+
+def fill_paths(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    description: Mapping[str, Any],
+    subset_names: Mapping[Path, str],
+) -> None:
     """Fills in the paths and subsets that rows leave out, from the folders; no file is read.
 
     Args:
@@ -24,7 +93,7 @@ def fill_paths(tables, root, description, subset_names):
         description: content of manifest.json.
         subset_names: {path of the CSV file: subset} of those that hold one.
     """
-    paired = None
+    paired: dict[tuple[str | None, str], Pair] | None = None
     by_folder = description.get("options", {}).get("subset_by", "folder") == "folder"
     for path, frame in tables.items():
         if path in subset_names:
@@ -36,7 +105,9 @@ def fill_paths(tables, root, description, subset_names):
             _fill_paths(frame, missing, paired, split, by_folder)
 
 
-def fill_numbers(tables, root, description, max_pixels):
+def fill_numbers(
+    tables: Mapping[Path, pd.DataFrame], root: DataRoot, description: Mapping[str, Any], max_pixels: int
+) -> MaskEncoding:
     """Fills in sizes and coverages, from files that `check_rows` has passed; returns the masks' encoding.
 
     Raises:
@@ -47,12 +118,12 @@ def fill_numbers(tables, root, description, max_pixels):
     incomplete = {
         path: frame[NUMBERS].isna().any(axis=1) | (encoding is None) for path, frame in tables.items()
     }
-    if not any(mask.any() for mask in incomplete.values()):
+    if encoding is not None and not any(mask.any() for mask in incomplete.values()):
         return encoding
     return _inspect_rows(tables, root, incomplete, encoding, max_pixels)
 
 
-def _pairs_by_image(root, description):
+def _pairs_by_image(root: DataRoot, description: Mapping[str, Any]) -> dict[tuple[str | None, str], Pair]:
     """{(split, image path): Pair}, the image also by the tutorial's path below its images folder."""
     try:
         folders = find_folders(root.folder)
@@ -60,7 +131,7 @@ def _pairs_by_image(root, description):
         return {}  # then the rows themselves must say where their masks are
     suffix = description.get("options", {}).get("mask_suffix", "")
     own_split = any(place.split == "valid" for place in folders)
-    found = {}
+    found: dict[tuple[str | None, str], Pair] = {}
     for place in folders:
         short_for = [place.split] if own_split or place.split == "test" else ["train", "valid"]
         for pair in find_pairs(root.folder, [place], suffix, root.allow_outside).pairs:
@@ -71,21 +142,34 @@ def _pairs_by_image(root, description):
     return found
 
 
-def _fill_paths(frame, missing, paired, split, by_folder):
+def _fill_paths(
+    frame: pd.DataFrame,
+    missing: pd.Series,
+    paired: Mapping[tuple[str | None, str], Pair],
+    split: str,
+    by_folder: bool,
+) -> None:
     for line in frame.index[missing]:
-        pair = paired.get((split, frame.at[line, "images"]))
+        pair = paired.get((split, str(frame.at[line, "images"])))
         if pair:
             frame.at[line, "images"] = pair.image
-            frame.at[line, "masks"] = frame.at[line, "masks"] or pair.mask
+            frame.at[line, "masks"] = str(frame.at[line, "masks"]) or pair.mask
             if by_folder:
-                frame.at[line, "type"] = frame.at[line, "type"] or pair.folder
+                frame.at[line, "type"] = str(frame.at[line, "type"]) or pair.folder
 
 
-def _inspect_rows(tables, root, incomplete, encoding, max_pixels):
-    findings, rows = Findings(), {}
+def _inspect_rows(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    incomplete: Mapping[Path, pd.Series],
+    encoding: MaskEncoding | None,
+    max_pixels: int,
+) -> MaskEncoding:
+    findings = Findings()
+    rows: dict[Pair, list[tuple[pd.DataFrame, Any]]] = {}
     for path, frame in tables.items():
         for line in frame.index[incomplete[path]]:
-            pair = Pair(None, "", frame.at[line, "images"], frame.at[line, "masks"])
+            pair = Pair(None, "", str(frame.at[line, "images"]), str(frame.at[line, "masks"]))
             rows.setdefault(pair, []).append((frame, line))
     facts = inspect_pairs(root.folder, list(rows), findings, max_pixels=max_pixels)
     findings.raise_if_any()
@@ -102,7 +186,12 @@ def _inspect_rows(tables, root, incomplete, encoding, max_pixels):
     return encoding
 
 
-def check_rows(tables, root, subset_names, missing_train=False):
+def check_rows(
+    tables: Mapping[Path, pd.DataFrame],
+    root: DataRoot,
+    subset_names: Mapping[Path, str],
+    missing_train: bool = False,
+) -> None:
     """Raises InputError with every row that is wrong, by file and line number.
 
     Args:
@@ -127,13 +216,13 @@ def check_rows(tables, root, subset_names, missing_train=False):
             add_outside(findings, f"{path} line {line}", {"images": image, "masks": mask}, outside)
             problem = _row_problem(root.folder, image, mask, kind, subset, missing)
             if problem:
-                advice = "Correct the rows, or make the manifests again with data_processing.py."
+                advice = f"Correct the rows, or make the manifests again with {named('prepare')}."
                 findings.add("rows that are wrong", f"{path} line {line}: {problem}", advice)
     find_shared(tables, findings)
     findings.raise_if_any()
 
 
-def find_shared(tables, findings):
+def find_shared(tables: Mapping[Path, pd.DataFrame], findings: Findings) -> None:
     """Adds a finding for each row of train that stands in valid.csv too."""
     held_out = {image for path, frame in tables.items() if path.stem == "valid" for image in frame["images"]}
     for path, frame in tables.items():
@@ -145,14 +234,14 @@ def find_shared(tables, findings):
                 )
 
 
-def add_outside(findings, row, cells, outside):
+def add_outside(findings: Findings, row: str, cells: Mapping[str, str], outside: Mapping[str, str]) -> None:
     """Adds a finding for each cell of a row, {column: path}, that is among `outside` of `unusable_files`."""
     for column, path in cells.items():
         if path in outside:
             findings.add(LEADS_OUT, f"{row}: {column} is {path!r}, which is {outside[path]}", STAY_INSIDE)
 
 
-def unusable_files(root, paths):
+def unusable_files(root: DataRoot, paths: Iterable[str]) -> tuple[set[str], dict[str, str]]:
     """Which of `paths`, relative to a DataRoot, are no files that may be read.
 
     Folders are listed, for asking for each file takes several times as long.
@@ -161,7 +250,9 @@ def unusable_files(root, paths):
         (set of those that are no files, {path: where it really leads} of those out of the root)
     """
     listing = functools.cache(functools.partial(_plain_files, root))
-    folder, names, others = None, set(), set()
+    folder: str | None = None
+    names: set[str] = set()
+    others: set[str] = set()
     for path in paths:
         start = path.rfind("/") + 1
         if path[:start] != folder:
@@ -177,7 +268,7 @@ def unusable_files(root, paths):
     return missing - outside.keys(), outside
 
 
-def _plain_files(root, folder):
+def _plain_files(root: DataRoot, folder: str) -> set[str]:
     """Names of the files in a folder, without links unless they may lead anywhere; none if it leads out."""
     try:
         with os.scandir(os.path.join(root.folder, folder)) as entries:
@@ -187,7 +278,9 @@ def _plain_files(root, folder):
     return names if root.outside(folder) is None else set()
 
 
-def _row_problem(root, image, mask, kind, subset, missing):
+def _row_problem(
+    root: str, image: str, mask: str, kind: str, subset: str | None, missing: set[str]
+) -> str | None:
     """What is wrong with a row, in words; None if it is only that a path leads out."""
     if not image:
         return "images is empty"

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,22 @@ BY_CLASS = "class:"  # begins --subset_by class:<name>, and the column of a clas
 LONGEST_NAME = 200  # bytes of a subset; train<subset>.csv has a longer temporary name, and 255 is the end
 
 
-def one_group(option, pattern, expected="a regular expression"):
+class SplitOptions(Protocol):
+    """Those of ManifestOptions that say which subset and which side an image belongs to."""
+
+    @property
+    def subset_by(self) -> str: ...
+    @property
+    def subset_bins(self) -> int: ...
+    @property
+    def valid_fraction(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def group_by(self) -> str | None: ...
+
+
+def one_group(option: str, pattern: str, expected: str = "a regular expression") -> re.Pattern[str]:
     """Compiles a regular expression that must have one group."""
     try:
         compiled = re.compile(pattern)
@@ -30,7 +47,7 @@ def one_group(option, pattern, expected="a regular expression"):
     )
 
 
-def subset_names(rows, options):
+def subset_names(rows: pd.DataFrame, options: SplitOptions) -> pd.Series:
     """The subset of each row, by folder, coverage, class or regular expression."""
     if options.subset_by == "folder":
         check_subset_names(rows["type"], "--subset_by folder")
@@ -45,7 +62,7 @@ def subset_names(rows, options):
     return names
 
 
-def _subsets_by_class(rows, column):
+def _subsets_by_class(rows: pd.DataFrame, column: str) -> pd.Series:
     """`<name>` and `no_<name>`: the subsets of images with and without a class.
 
     Args:
@@ -55,7 +72,7 @@ def _subsets_by_class(rows, column):
     Raises:
         InputError: there is no such class, or all images are on one side.
     """
-    known = [name for name in rows if name.startswith(BY_CLASS)]
+    known = [name for name in rows.columns if name.startswith(BY_CLASS)]
     name = column.removeprefix(BY_CLASS)
     if column not in known:
         names = ", ".join(name.removeprefix(BY_CLASS) for name in known) or "none, as there are only two"
@@ -70,7 +87,7 @@ def _subsets_by_class(rows, column):
     return subsets
 
 
-def check_subset_names(names, source):
+def check_subset_names(names: Iterable[str], source: str) -> None:
     """Raises InputError where one of the names, given by `source`, cannot stand in train<subset>.csv."""
     unusable = {n for n in names if not n or "/" in n or len(n.encode()) > LONGEST_NAME}
     if unusable:
@@ -81,7 +98,7 @@ def check_subset_names(names, source):
         )
 
 
-def matches(option, pattern, paths):
+def matches(option: str, pattern: str, paths: pd.Series) -> pd.Series:
     """What the one group of `pattern` finds in each path; InputError lists the paths without a match."""
     compiled = one_group(option, pattern)
     found = [compiled.search(path) for path in paths]
@@ -91,10 +108,10 @@ def matches(option, pattern, paths):
             f"{option} {pattern!r} does not match {len(missed)} of {len(found)} images:\n{listing(missed)}\n"
             "Expected a match in every path, which is relative to the data root. Widen the expression."
         )
-    return pd.Series([match[1] for match in found], index=paths.index)
+    return pd.Series([match[1] for match in found if match], index=paths.index)
 
 
-def split_names(rows, options):
+def split_names(rows: pd.DataFrame, options: SplitOptions) -> pd.Series:
     """The split of each row: the data's own folders, else a stratified one that keeps groups together."""
     if (rows["split"] == "valid").any():
         if options.group_by is not None:
@@ -119,7 +136,7 @@ def split_names(rows, options):
     return splits
 
 
-def connected(keys):
+def connected(keys: Sequence[pd.Series]) -> np.ndarray:
     """Group number of each row, where rows that share a value of any key belong together.
 
     Args:
@@ -134,13 +151,13 @@ def connected(keys):
     return connected_components(coo_array((np.ones(len(edges[0])), edges), shape=(count, count)))[1]
 
 
-def _first_rows(key):
+def _first_rows(key: pd.Series) -> np.ndarray:
     """int array (rows,): for each row the first with its value."""
     codes, _ = pd.factorize(key)
     return np.unique(codes, return_index=True)[1][codes]
 
 
-def held_out_rows(subsets, groups, fraction, seed):
+def held_out_rows(subsets: pd.Series, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Chooses whole groups for validation, so that each subset gives about `fraction` of its images.
 
     A subset of two images or more has at least one on each side where its groups allow it; a single image
@@ -162,17 +179,19 @@ def held_out_rows(subsets, groups, fraction, seed):
     return np.isin(groups, chosen)
 
 
-def _images_by_group(groups, codes):
+def _images_by_group(groups: np.ndarray, codes: np.ndarray) -> list[list[tuple[int, int]]]:
     """For each group the list of (subset, its images in the group); both are numbered from 0."""
     keys, counts = np.unique(groups * (codes.max() + 1) + codes, return_counts=True)
-    images = [[] for _ in range(groups.max() + 1)]
+    images: list[list[tuple[int, int]]] = [[] for _ in range(groups.max() + 1)]
     columns = [column.tolist() for column in (*np.divmod(keys, codes.max() + 1), counts)]
     for group, subset, count in zip(*columns, strict=True):
         images[group].append((subset, count))
     return images
 
 
-def _choose_groups(images, order, sizes, goals):
+def _choose_groups(
+    images: list[list[tuple[int, int]]], order: list[int], sizes: list[int], goals: list[float]
+) -> list[int]:
     """Numbers of the groups for validation: those that bring us nearer to the goals, tried in `order`.
 
     Args:
@@ -180,9 +199,10 @@ def _choose_groups(images, order, sizes, goals):
         sizes: images of each subset.
         goals: images of each subset that validation should have.
     """
-    taken, chosen = [0] * len(sizes), []
+    taken = [0] * len(sizes)
+    chosen: list[int] = []
 
-    def step(group):
+    def step(group: int) -> float:
         """Change of the distance to the goals by this group; infinite if a subset lost its last image."""
         if any(taken[subset] + count >= sizes[subset] for subset, count in images[group]):
             return math.inf
@@ -191,7 +211,7 @@ def _choose_groups(images, order, sizes, goals):
             for subset, count in images[group]
         )
 
-    def choose(group):
+    def choose(group: int) -> None:
         chosen.append(group)
         for subset, count in images[group]:
             taken[subset] += count
@@ -201,7 +221,7 @@ def _choose_groups(images, order, sizes, goals):
             choose(group)
     # A subset whose groups are all larger than its goal: the nearest, if any leaves some behind.
     without = {subset for subset, size in enumerate(sizes) if size > 1 and not taken[subset]}
-    candidates = {subset: [] for subset in sorted(without)}
+    candidates: dict[int, list[int]] = {subset: [] for subset in sorted(without)}
     for group in order:
         for subset in without.intersection(subset for subset, _ in images[group]):
             candidates[subset].append(group)

@@ -19,6 +19,7 @@ from segbalance.dataloader.ram_cache import Kept, RamCache, key_digest
 from segbalance.dataloader.working_size import Size, read_pair, read_photo, working_shape
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import MAX_PIXELS
+from segbalance.runtime.verbs import named
 
 KINDS = ("off", "ram", "disk")
 GB = 10**9
@@ -64,7 +65,7 @@ class DiskCache:
             self._file.set_mapsize(max(int(limit), SMALLEST_MAP))
         except (OSError, lmdb.Error) as error:
             raise InputError(
-                f"the cache in {folder} cannot be used: {error}. Remove it with scripts/clear_cache.py, or "
+                f"the cache in {folder} cannot be used: {error}. Remove it with {named('clear-cache')}, or "
                 "choose another --cache."
             ) from None
 
@@ -174,7 +175,7 @@ class PairReader:
         Args:
             mask_path: of a LabelEncoding, the label; the mask is then that of its class, uint8 (1, 1).
         """
-        if encoding.kind == "labels":
+        if not encoding.in_files:
             return self._read_photo(image_path, size), encoding.read(mask_path)
         assert isinstance(encoding, MaskEncoding), "labels have been read"
         if isinstance(self.cache, NoCache):

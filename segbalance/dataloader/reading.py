@@ -27,6 +27,7 @@ from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.working_size import Size
 from segbalance.runtime.workers import SharedMemory, WorkerCrew
+from segbalance.transforms.own_file import own_file_again
 from segbalance.transforms.pipelines import apply_transform, check_sample, reseed, valid_transform
 from segbalance.transforms.quiet_albumentations import A
 
@@ -142,7 +143,7 @@ class SampleReader:
         self.names = names
         self.encodings = encodings
         self.image_size = image_size
-        self.mask_size = 1 if encodings[0].kind == "labels" else image_size
+        self.mask_size = encodings[0].mask_size(image_size)
         self.pairs = pairs
         self._transforms = [*transforms, valid_transform(image_size)]  # the last at PLAIN
         self._own = threading.local()
@@ -173,7 +174,7 @@ class SampleReader:
         image, mask = self.pair(sample)
         transform = self._own_transform(PLAIN if sample.plain else sample.subset)
         reseed(transform, sample.seed)
-        labelled = self.encodings[sample.subset].kind == "labels"
+        labelled = not self.encodings[sample.subset].in_files
         image, moved = apply_transform(transform, image, None if labelled else mask)
         check_sample(f"of subset {self.names[sample.subset]}", image, moved, self.image_size)
         return image, mask if moved is None else moved
@@ -218,7 +219,7 @@ class BatchReader:
         self.subsets = subsets
         self.draws = draws
         self.image_size = image_size
-        self.mask_size = 1 if subsets[0].encoding.kind == "labels" else image_size
+        self.mask_size = subsets[0].encoding.mask_size(image_size)
         self.bad_files = bad_files or BadFiles()
         self.failure: Exception | None = None
         self.samples = SampleReader(
@@ -396,7 +397,7 @@ class ReadingProcesses:
         with self._lock:
             if self._crew is None:
                 state = self._samples, self._memory.shared
-                self._crew = WorkerCrew(self._count, fill_batch, state)
+                self._crew = WorkerCrew(self._count, fill_batch, state, own_file_again())
         return self._crew.ready()
 
     def read(self, samples: Sequence[Sample]) -> Filled:

@@ -1,10 +1,13 @@
 """What photo and mask look like: a second reading, of what it takes to compare pairs with one another."""
 
+import contextlib
 import functools
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import cv2
 import imagehash
@@ -13,10 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from segbalance.data_processing.inspection import AT_ONCE, CHUNK, usual_workers
+from segbalance.data_processing.mask_encoding import MaskEncoding
+from segbalance.data_processing.pairs import Pair
 from segbalance.files import images as image_files
 from segbalance.runtime.workers import worker_pool
 
 THUMBNAIL = 32  # pixels; the side that the perceptual hash works on
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Appearance(NamedTuple):
@@ -41,7 +48,9 @@ class Appearance(NamedTuple):
     border: float = float("nan")
 
 
-def look_at_pairs(data_root, encodings):
+def look_at_pairs(
+    data_root: str | Path, encodings: Mapping[Pair, MaskEncoding | None]
+) -> dict[Pair, Appearance | OSError]:
     """Reads every pair once more, in parallel.
 
     Args:
@@ -55,9 +64,12 @@ def look_at_pairs(data_root, encodings):
     return dict(zip(encodings, seen, strict=True))
 
 
-def read_in_parallel(function, items, description):
+def read_in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str
+) -> Iterator[Result]:
     """Yields function(item) of each of the list `items`, in their order, computed on all cores."""
     workers = usual_workers(len(items))
+    pool: contextlib.AbstractContextManager[Executor]
     pool = worker_pool(workers) if workers else ThreadPoolExecutor(os.cpu_count())
     with tqdm(total=len(items), desc=description, unit="pair", delay=2) as progress, pool as executor:
         for start in range(0, len(items), AT_ONCE):
@@ -66,7 +78,7 @@ def read_in_parallel(function, items, description):
                 yield result
 
 
-def _look(data_root, item):
+def _look(data_root: str, item: tuple[Pair, MaskEncoding | None]) -> Appearance | OSError:
     pair, encoding = item
     try:
         content = image_files.read_bytes(os.path.join(data_root, pair.image))
@@ -84,7 +96,7 @@ def _look(data_root, item):
     )
 
 
-def look_at_photo(photo):
+def look_at_photo(photo: np.ndarray) -> Appearance:
     """Appearance of a photo, uint8 (H, W, 3) RGB, without its mask.
 
     The perceptual hash is pHash: the signs of the 8x8 lowest frequencies of the cosine transform against
@@ -97,5 +109,5 @@ def look_at_photo(photo):
     return Appearance(_pixel_hash(photo), np.packbits(bits), thumbnail, contrast)
 
 
-def _pixel_hash(pixels):
+def _pixel_hash(pixels: np.ndarray) -> bytes:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()

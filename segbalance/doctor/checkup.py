@@ -1,16 +1,20 @@
 """A data folder -> everything that is wrong or odd in it: the checks of make_csv_file, and comparisons."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.class_table import read_classes
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.duplicates import groups
-from segbalance.data_processing.inspection import inspect_pairs
+from segbalance.data_processing.inspection import PairFacts, inspect_pairs
+from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.make_csv_file import ManifestOptions
-from segbalance.data_processing.manifest import read_description, read_manifest
+from segbalance.data_processing.manifest import Manifest, read_manifest
 from segbalance.data_processing.mask_encoding import (
     MOST_VALUES,
     SEVERAL,
@@ -19,11 +23,14 @@ from segbalance.data_processing.mask_encoding import (
     mask_families,
     usual_encoding,
 )
-from segbalance.data_processing.pairs import find_folders, find_pairs, likely_suffix
+from segbalance.data_processing.pairs import Folders, Pair, Search, find_folders, find_pairs, likely_suffix
 from segbalance.data_processing.splitting import BY_CLASS, split_names, subset_names
-from segbalance.doctor.appearance import look_at_pairs
+from segbalance.doctor.appearance import Appearance, look_at_pairs
+from segbalance.doctor.diagnosis import Diagnosis
+from segbalance.doctor.examined import Examined
 from segbalance.doctor.look_alikes import check_copies, check_masks, check_sizes
 from segbalance.errors import InputError
+from segbalance.runtime.verbs import named
 
 STRANGERS = {SEVERAL: "mask_with_several_values", "colours": "mask_with_colours"}
 
@@ -52,40 +59,14 @@ class CheckupOptions:
     smallest: int = 32  # the network's encoder halves five times
     largest: float = 50.0  # 150 MB decoded, for each photo that is read at the same time
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("smallest", "largest"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
 
 
-@dataclass
-class Examined:
-    """What was looked at, for those who show it.
-
-    Args:
-        data_root: Path.
-        pairs: {path of an image or a mask: Pair}.
-        rows: DataFrame, one row a pair without a fault of its files: images, masks, type, split, width,
-            height, image_hash, coverage, kind (of the mask's summary).
-        encoding: MaskEncoding of most masks, None if that is not plain.
-        strangers: paths of the masks that do not follow it.
-        fringed: True if any mask has grey fringes.
-    """
-
-    data_root: Path
-    pairs: dict = field(default_factory=dict)
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    encoding: MaskEncoding | None = None
-    strangers: set = field(default_factory=set)
-    fringed: bool = False
-
-
-def examine_data(options, diagnosis):
-    """Checks the data and records all findings in `diagnosis`; nothing is written.
-
-    Returns:
-        Examined
-    """
+def examine_data(options: CheckupOptions, diagnosis: Diagnosis) -> Examined:
+    """Checks the data and records all findings in `diagnosis`; nothing is written."""
     examined = Examined(Path(options.data_root).resolve())
     manifest, stored = _read_manifests(options, examined.data_root, diagnosis)
     try:
@@ -95,16 +76,18 @@ def examine_data(options, diagnosis):
         return examined
     search = _search(options, stored, examined, folders, diagnosis)
     table = read_classes(options.classes, options.ignore_index) if options.classes else None
+    stored_encoding = manifest.encoding if manifest else None
+    assert not isinstance(stored_encoding, LabelEncoding), "classifications are refused"
     most_values = (
-        table.most_values if table else max(MOST_VALUES, len(manifest.encoding.ids) if manifest else 0)
+        table.most_values if table else max(MOST_VALUES, len(stored_encoding.ids) if stored_encoding else 0)
     )
     facts = inspect_pairs(examined.data_root, search.pairs, search.findings, most_values=most_values)
     diagnosis.take(search.findings, examined.pairs.keys() | search.unpaired.keys())
     if not facts:
         return examined
-    given = table and table.encoding([fact.mask for fact in facts.values()])
-    if given is None and manifest is not None and stored.get("classes"):
-        given = manifest.encoding
+    given = table.encoding([fact.mask for fact in facts.values()]) if table else None
+    if given is None and stored.get("classes"):
+        given = stored_encoding
     _find_encoding(given, facts, examined, diagnosis)
     examined.rows = _rows(facts, examined)
     _divide(examined, manifest, stored, diagnosis)
@@ -115,13 +98,15 @@ def examine_data(options, diagnosis):
     return examined
 
 
-def _read_manifests(options, data_root, diagnosis):
+def _read_manifests(
+    options: CheckupOptions, data_root: Path, diagnosis: Diagnosis
+) -> tuple[Manifest | None, dict[str, Any]]:
     """(Manifest or None, {option of data_processing.py: value} that they were made with)."""
     if options.csv_dir is None:
         return None, {}
     if not list(Path(options.csv_dir).glob("train*.csv")):
         raise InputError(
-            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with data_processing.py, or "
+            f"--csv_dir {options.csv_dir} holds no manifests. Make them first with {named('prepare')}, or "
             "leave the option out."
         )
     try:
@@ -130,15 +115,21 @@ def _read_manifests(options, data_root, diagnosis):
     except InputError as error:
         diagnosis.add("manifest_refused", str(error))
         return None, {}
-    if manifest.task == "classification":
+    if not manifest.kind.with_masks:
         raise InputError(
             f"--csv_dir {options.csv_dir} is of a classification, and the doctor looks at images with masks. "
-            "data_processing.py --task classification checks every image."
+            f"{named('prepare')} --task classification checks every image."
         )
     return manifest, stored
 
 
-def _search(options, stored, examined, folders, diagnosis):
+def _search(
+    options: CheckupOptions,
+    stored: Mapping[str, Any],
+    examined: Examined,
+    folders: Sequence[Folders],
+    diagnosis: Diagnosis,
+) -> Search:
     """pairs.Search of the folders; what has no partner and what is no image is recorded."""
     suffix = stored.get("mask_suffix", "") if options.mask_suffix is None else options.mask_suffix
     search = find_pairs(examined.data_root, folders, suffix)
@@ -157,14 +148,16 @@ def _search(options, stored, examined, folders, diagnosis):
     return search
 
 
-def _check_names(paths, diagnosis):
+def _check_names(paths: Iterable[str], diagnosis: Diagnosis) -> None:
     paths = sorted(paths)
     for found in groups([path.casefold() for path in paths]):
         alike = [paths[position] for position in found]
         diagnosis.add("names_differ_in_case", " = ".join(alike), *alike)
 
 
-def _find_encoding(given, facts, examined, diagnosis):
+def _find_encoding(
+    given: MaskEncoding | None, facts: Mapping[Pair, PairFacts], examined: Examined, diagnosis: Diagnosis
+) -> None:
     """Sets the encoding, the one `given` by a table or that of most masks; the other masks are recorded."""
     summaries = {pair.mask: fact.mask for pair, fact in facts.items()}
     examined.fringed = has_fringes(summaries)
@@ -184,12 +177,13 @@ def _find_encoding(given, facts, examined, diagnosis):
         diagnosis.add(STRANGERS.get(family, "mask_encoding_differs"), f"{path}  {family}", path)
 
 
-def _rows(facts, examined):
+def _rows(facts: Mapping[Pair, PairFacts], examined: Examined) -> pd.DataFrame:
     encoding = examined.encoding
 
-    def coverage(pair, fact):
-        known = encoding is not None and pair.mask not in examined.strangers and fact.mask.fits(encoding)
-        return fact.mask.coverage(encoding) if known else float("nan")
+    def coverage(pair: Pair, fact: PairFacts) -> float:
+        if encoding is None or pair.mask in examined.strangers or not fact.mask.fits(encoding):
+            return float("nan")
+        return fact.mask.coverage(encoding)
 
     return pd.DataFrame(
         {
@@ -206,7 +200,9 @@ def _rows(facts, examined):
     )
 
 
-def _divide(examined, manifest, stored, diagnosis):
+def _divide(
+    examined: Examined, manifest: Manifest | None, stored: Mapping[str, Any], diagnosis: Diagnosis
+) -> None:
     """Gives every row its subset and split: the manifests' own, or those that make_csv_file would give."""
     rows = examined.rows
     if manifest is not None:
@@ -216,10 +212,12 @@ def _divide(examined, manifest, stored, diagnosis):
             for table, side in tables
             for image, kind in zip(table["images"], table["type"], strict=True)
         }
-        rows["type"] = [places.get(row.images, (row.type,))[0] for row in rows.itertuples()]
-        kept = [row.split if row.split == "test" else "" for row in rows.itertuples()]
+        rows["type"] = [
+            places.get(image, (kind, ""))[0] for image, kind in zip(rows["images"], rows["type"], strict=True)
+        ]
+        kept = ["test" if split == "test" else "" for split in rows["split"]]
         rows["split"] = [
-            places.get(image, (0, side))[1] for image, side in zip(rows["images"], kept, strict=True)
+            places.get(image, ("", side))[1] for image, side in zip(rows["images"], kept, strict=True)
         ]
         for image in rows["images"][rows["split"] == ""]:
             diagnosis.add("not_in_manifests", image, image)
@@ -236,7 +234,7 @@ def _divide(examined, manifest, stored, diagnosis):
             diagnosis.add("subset_without_validation", f"subset {name}  {len(subset)} photos")
 
 
-def _of_split(stored):
+def _of_split(stored: Mapping[str, Any]) -> dict[str, Any]:
     names = ("subset_by", "subset_bins", "valid_fraction", "seed", "group_by")
     options = {name: stored[name] for name in names if name in stored}
     if options.get("subset_by", "").startswith(BY_CLASS):  # the rows here know no classes
@@ -244,7 +242,7 @@ def _of_split(stored):
     return options
 
 
-def _look(facts, examined, diagnosis):
+def _look(facts: Mapping[Pair, PairFacts], examined: Examined, diagnosis: Diagnosis) -> list[Appearance]:
     """The Appearance of each row, in their order; rows that cannot be decoded after all are dropped."""
     rows = examined.rows
     known = dict(zip(rows["masks"], rows["coverage"].notna(), strict=True))
@@ -255,7 +253,7 @@ def _look(facts, examined, diagnosis):
         image = rows["images"].iloc[position]
         diagnosis.add("damaged_file", f"{image}  {seen[position]}", image)
     examined.rows = rows[~damaged].reset_index(drop=True)
-    seen = [appearance for appearance, bad in zip(seen, damaged, strict=True) if not bad]
-    examined.rows["border"] = [appearance.border for appearance in seen]
-    examined.rows["contrast"] = [appearance.contrast for appearance in seen]
-    return seen
+    kept = [appearance for appearance in seen if not isinstance(appearance, OSError)]
+    examined.rows["border"] = [appearance.border for appearance in kept]
+    examined.rows["contrast"] = [appearance.contrast for appearance in kept]
+    return kept

@@ -1,10 +1,12 @@
 """What the doctor found: each kind with its severity and way out, as text and as rows for JSON."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 from segbalance.data_processing.pairs import EXPECTED_LAYOUT
-from segbalance.errors import listing
+from segbalance.errors import Findings, listing
+from segbalance.runtime.verbs import named
 
 SEVERITIES = {
     "error": "make_csv_file or training would refuse",
@@ -25,7 +27,7 @@ class Finding(NamedTuple):
     """One finding: where, in words, and the files that it is about, relative to the data root."""
 
     place: str
-    paths: tuple = ()
+    paths: tuple[str, ...] = ()
 
 
 # What make_csv_file says of the files: its headlines, under names that stay. Its advice comes with them.
@@ -40,23 +42,23 @@ CHECKED = {
     "masks with transparent pixels": "transparent_mask",
     "masks that are a copy of their image": "mask_is_image",
 }
-FIX = "scripts/fix_masks.py writes corrected copies."
+FIX = f"{named('fix-masks')} writes corrected copies."
 KINDS = {name: Kind("error", headline) for headline, name in CHECKED.items()} | {
     "layout": Kind("error", "folders that are not understood", EXPECTED_LAYOUT),
     "manifest_refused": Kind(
         "error",
         "manifests that training would refuse",
-        "Correct the rows, or make the manifests again with data_processing.py --overwrite.",
+        f"Correct the rows, or make the manifests again with {named('prepare')} --overwrite.",
     ),
     "image_without_mask": Kind(
         "error",
         "images without mask",
-        "Add the masks, or pass --unpaired skip to data_processing.py to leave the images out.",
+        f"Add the masks, or pass --unpaired skip to {named('prepare')} to leave the images out.",
     ),
     "mask_without_image": Kind(
         "error",
         "masks without image",
-        "Add the images, or pass --unpaired skip to data_processing.py to leave the masks out.",
+        f"Add the images, or pass --unpaired skip to {named('prepare')} to leave the masks out.",
     ),
     "no_pairs": Kind("error", "data without a single pair to train on", EXPECTED_LAYOUT),
     "no_validation": Kind("error", "data that cannot be divided", "Add images, or a valid folder."),
@@ -181,14 +183,15 @@ KINDS = {name: Kind("error", headline) for headline, name in CHECKED.items()} | 
 class Diagnosis:
     """Collects findings by kind; the kinds are sorted by severity, then in the order of KINDS."""
 
-    def __init__(self):
-        self._kinds, self._found = dict(KINDS), {}
+    def __init__(self) -> None:
+        self._kinds = dict(KINDS)
+        self._found: dict[str, list[Finding]] = {}
 
-    def add(self, name, place, *paths):
+    def add(self, name: str, place: str, *paths: str) -> None:
         """Records a finding of the kind `name`; `paths` are the files that it is about."""
         self._found.setdefault(name, []).append(Finding(place, paths))
 
-    def take(self, findings, paths):
+    def take(self, findings: Findings, paths: Collection[str]) -> None:
         """Records what make_csv_file's own checks found.
 
         Args:
@@ -201,7 +204,7 @@ class Diagnosis:
             for place in places:
                 self.add(name, place, *leading_path(place, paths))
 
-    def kinds(self):
+    def kinds(self) -> dict[str, tuple[Kind, list[Finding]]]:
         """{name: (Kind, list of Finding)} of what was found, the worst first."""
         severities, names = list(SEVERITIES), list(self._kinds)
         order = sorted(
@@ -209,16 +212,16 @@ class Diagnosis:
         )
         return {name: (self._kinds[name], self._found[name]) for name in order}
 
-    def count(self, severity):
+    def count(self, severity: str) -> int:
         """Number of findings of this severity."""
         return sum(len(found) for kind, found in self.kinds().values() if kind.severity == severity)
 
-    def summary(self):
+    def summary(self) -> str:
         """As in «2 errors, 0 warnings, 1 note»."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
         return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
 
-    def text(self):
+    def text(self) -> str:
         """All kinds for people, the first ten places of each in full."""
         return "\n\n".join(
             f"{kind.severity}: {kind.headline}: {len(found)}  [{name}]\n"
@@ -226,7 +229,7 @@ class Diagnosis:
             for name, (kind, found) in self.kinds().items()
         )
 
-    def rows(self):
+    def rows(self) -> list[dict[str, Any]]:
         """list of dicts, one a finding."""
         return [
             {
@@ -241,7 +244,7 @@ class Diagnosis:
         ]
 
 
-def leading_path(place, paths):
+def leading_path(place: str, paths: Collection[str]) -> tuple[str, ...]:
     """The longest of `paths` that `place` begins with, as a tuple; empty if there is none."""
     ends = (place[:end] for end in range(len(place), 0, -1))
     return next(((start,) for start in ends if start in paths), ())

@@ -8,9 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from segbalance.dataloader.pair_cache import cache_folder
+from segbalance.doctor.diagnosis import Diagnosis
+from segbalance.runtime.verbs import CLONE, COMMAND
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPENCV = (
@@ -37,7 +40,7 @@ print(json.dumps({
 """
 
 
-def examine_environment(places, diagnosis):
+def examine_environment(places: Iterable[str | Path], diagnosis: Diagnosis) -> dict[str, str]:
     """Looks at Python, its packages, TensorFlow, memory and disk, and records what is wrong.
 
     Args:
@@ -59,7 +62,7 @@ def examine_environment(places, diagnosis):
     return facts
 
 
-def installed_version(package):
+def installed_version(package: str) -> str | None:
     """The version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
@@ -67,9 +70,28 @@ def installed_version(package):
         return None
 
 
-def _check_packages(diagnosis):
-    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    for package, tested in re.findall(r"^([\w.-]+)==(\S+)", requirements, re.MULTILINE):
+def tested_versions() -> dict[str, str]:
+    """{package: version} of what the package needs itself.
+
+    In a clone requirements.txt tells, which may be newer than what was installed; elsewhere the metadata of
+    the installed package.
+    """
+    # An extra's have a marker behind the version: onnx==1.23.2; extra == "export"
+    pinned = [re.fullmatch(r"([\w.-]+)==([^\s;]+)", line) for line in _requirements()]
+    return {found[1]: found[2] for found in pinned if found}
+
+
+def _requirements() -> list[str]:
+    if CLONE:
+        return (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    try:
+        return importlib.metadata.requires(COMMAND) or []
+    except importlib.metadata.PackageNotFoundError:  # a copy of the folder alone
+        return []
+
+
+def _check_packages(diagnosis: Diagnosis) -> None:
+    for package, tested in tested_versions().items():
         found = installed_version(package)
         if found is None and package not in OPENCV:
             diagnosis.add("package_missing", f"{package} {tested}")
@@ -77,7 +99,7 @@ def _check_packages(diagnosis):
             diagnosis.add("package_version", f"{package} {found}, tested with {tested}")
 
 
-def _opencv(diagnosis):
+def _opencv(diagnosis: Diagnosis) -> str:
     found = {package: version for package in OPENCV if (version := installed_version(package))}
     named = ", ".join(f"{package} {version}" for package, version in found.items())
     if not found:
@@ -87,11 +109,13 @@ def _opencv(diagnosis):
     return named or "none"
 
 
-def _tensorflow(diagnosis):
+def _tensorflow(diagnosis: Diagnosis) -> dict[str, str]:
+    shown = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}  # errors at once, for it may end the process
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
-        )
+            [sys.executable, "-c", PROBE],
+            cwd=ROOT, env=shown, capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         else:
@@ -105,7 +129,7 @@ def _tensorflow(diagnosis):
     return {"tensorflow": f"cannot be used: {reason}"}
 
 
-def _memory(diagnosis):
+def _memory(diagnosis: Diagnosis) -> dict[str, str]:
     limit = memory_limit()
     if limit is None:
         return {"memory": "unknown"}
@@ -114,7 +138,7 @@ def _memory(diagnosis):
     return {"memory": f"{limit:.1f} GB"}
 
 
-def memory_limit():
+def memory_limit() -> float | None:
     """GB (2**30 bytes) that this process may take: the machine's, or its container's; None if not known."""
     try:
         found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
@@ -129,7 +153,7 @@ def memory_limit():
     return min(found) / 2**30
 
 
-def _disk(place, diagnosis):
+def _disk(place: Path, diagnosis: Diagnosis) -> str:
     nearest = next(folder for folder in [place, *place.absolute().parents] if folder.exists())
     free = shutil.disk_usage(nearest).free / 2**30
     if free < LEAST_DISK:

@@ -1,11 +1,14 @@
 """The doctor's findings as one HTML page with pictures, which needs no network and runs no script."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from segbalance.doctor.diagnosis import SEVERITIES
+from segbalance.data_processing.pairs import Pair
+from segbalance.doctor.diagnosis import SEVERITIES, Diagnosis, Finding
+from segbalance.doctor.examined import Examined
 from segbalance.doctor.mask_fixes import NotFixable, changed_places, fixed_pair
 from segbalance.files import images as image_files
 from segbalance.reports.outlines import outlined_photo
@@ -29,7 +32,7 @@ class Picture(NamedTuple):
     height: int = LONGEST
 
 
-def gallery_page(diagnosis, examined, facts, most):
+def gallery_page(diagnosis: Diagnosis, examined: Examined | None, facts: Mapping[str, str], most: int) -> str:
     """The page as text.
 
     Args:
@@ -61,14 +64,16 @@ def gallery_page(diagnosis, examined, facts, most):
     )
 
 
-def figures(name, found, examined, most):
+def figures(
+    name: str, found: Sequence[Finding], examined: Examined, most: int
+) -> list[tuple[str, list[Picture]]]:
     """[(finding's place, list of Picture)] of the first `most` findings about files."""
     shown = [finding for finding in found if finding.paths][:most]
     return [(finding.place, _pictures(name, finding, examined)) for finding in shown]
 
 
-def _pictures(name, finding, examined):
-    pictures = []
+def _pictures(name: str, finding: Finding, examined: Examined) -> list[Picture]:
+    pictures: list[Picture] = []
     for path in finding.paths[:PICTURES_OF_ONE]:
         pair = examined.pairs.get(path)
         if pair and name in FIXED_KINDS and examined.encoding is not None:
@@ -78,7 +83,7 @@ def _pictures(name, finding, examined):
     return pictures
 
 
-def _photo_with_outline(path, pair, examined):
+def _photo_with_outline(path: str, pair: Pair | None, examined: Examined) -> Picture:
     """The photo with the outline of its mask, as far as both can be read."""
     try:
         photo = image_files.read_image(examined.data_root / (pair.image if pair else path))
@@ -92,7 +97,7 @@ def _photo_with_outline(path, pair, examined):
     )
 
 
-def _known_mask(pair, photo, examined):
+def _known_mask(pair: Pair | None, photo: np.ndarray, examined: Examined) -> np.ndarray | None:
     """bool (H, W) of the pair's mask, None where it cannot be read or does not lie on the photo."""
     if pair is None or examined.encoding is None or pair.mask in examined.strangers:
         return None
@@ -103,9 +108,10 @@ def _known_mask(pair, photo, examined):
     return mask if mask.shape == photo.shape[:2] else None
 
 
-def before_and_after(pair, examined):
+def before_and_after(pair: Pair, examined: Examined) -> list[Picture]:
     """Pictures of a pair as it is, and as scripts/fix_masks.py would make it (both ways if that is open)."""
-    pictures = []
+    assert examined.encoding is not None, "there is nothing to correct them by"
+    pictures: list[Picture] = []
     for drawn_on in (None, "stored", "displayed"):
         try:
             fix = fixed_pair(examined.data_root, pair, examined.encoding, examined.fringed, drawn_on=drawn_on)
@@ -128,10 +134,11 @@ def before_and_after(pair, examined):
     return pictures or [Picture(None, f"{pair.mask}: {reason}", f"{pair.mask} cannot be corrected: {reason}")]
 
 
-def _on_photo(pair, mask, name, examined):
+def _on_photo(pair: Pair, mask: np.ndarray, name: str, examined: Examined) -> Picture:
     """The displayed photo with the mask's outline; the mask beside it, were it not of the photo's size."""
     photo = image_files.read_image(examined.data_root / pair.image)
     grey = mask if mask.ndim == 2 else mask.max(axis=-1)
+    assert examined.encoding is not None, "there is nothing to correct them by"
     least = 128 if examined.encoding.kind == "threshold" else 1
     text = f"{pair.image} with the outline of its mask, {name}"
     if grey.shape != photo.shape[:2]:
@@ -140,12 +147,12 @@ def _on_photo(pair, mask, name, examined):
     return _picture(outlined_photo(photo, [(grey >= least, OUTLINE)], LONGEST), f"{name}: {pair.image}", text)
 
 
-def close_ups(pair, before, after):
+def close_ups(pair: Pair, before: np.ndarray, after: np.ndarray) -> list[Picture]:
     """The part of the mask where most pixels change, before and after, each pixel magnified."""
-    changed = np.float32(changed_places(before, after))
+    changed = changed_places(before, after).astype(np.float32)
     near = cv2.boxFilter(changed, -1, (CROP, CROP), normalize=False, borderType=cv2.BORDER_CONSTANT)
     row, column = np.unravel_index(near.argmax(), near.shape)
-    top, left = max(row - CROP // 2, 0), max(column - CROP // 2, 0)
+    top, left = max(int(row) - CROP // 2, 0), max(int(column) - CROP // 2, 0)
     count = int(changed.sum())
     pictures = []
     for name, mask in (("before", before), ("after", after)):
@@ -158,7 +165,7 @@ def close_ups(pair, before, after):
     return pictures
 
 
-def _picture(pixels, caption, description, exact=False):
+def _picture(pixels: np.ndarray, caption: str, description: str, exact: bool = False) -> Picture:
     """Picture of uint8 (H, W, 3) RGB."""
     source = picture_source(pixels, exact)
     return Picture(source, caption, description, pixels.shape[1], pixels.shape[0])

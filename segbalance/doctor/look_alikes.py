@@ -1,6 +1,10 @@
 """Pairs compared with what is usual and with one another: odd photos, odd masks, copies."""
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import numpy as np
+import pandas as pd
 
 from segbalance.data_processing.duplicates import (
     LEAST_CORRELATION,
@@ -8,6 +12,9 @@ from segbalance.data_processing.duplicates import (
     look_alikes,
     thumbnail_correlation,
 )
+from segbalance.doctor.appearance import Appearance
+from segbalance.doctor.diagnosis import Diagnosis
+from segbalance.doctor.examined import Examined
 from segbalance.doctor.mask_outliers import far_coverage, inverted
 
 LEAST_CONTRAST = 1.0  # standard deviation in grey levels: less than one step of 255 is no visible structure
@@ -18,8 +25,18 @@ FEWEST_PIXELS = 16  # of foreground and of background; smaller shapes may be ali
 SAME_MASK = 0.95
 
 
-def check_sizes(rows, options, diagnosis):
+class SizeLimits(Protocol):
+    """Those of CheckupOptions that say which photos count as very small or very large."""
+
+    @property
+    def smallest(self) -> int: ...
+    @property
+    def largest(self) -> float: ...
+
+
+def check_sizes(rows: pd.DataFrame, options: SizeLimits, diagnosis: Diagnosis) -> None:
     """Records very small, very large, very long and blank photos."""
+    row: Any
     for row in rows.itertuples():
         shorter, longer = sorted((row.width, row.height))
         megapixels = row.width * row.height / 1e6
@@ -35,12 +52,13 @@ def check_sizes(rows, options, diagnosis):
             diagnosis.add("blank_image", place, row.images)
 
 
-def check_masks(rows, diagnosis):
+def check_masks(rows: pd.DataFrame, diagnosis: Diagnosis) -> None:
     """Records empty, full, fringed, inverted masks, and such as cover far more or less than is usual."""
     pixels = rows["width"] * rows["height"]
     upside_down = inverted(rows["coverage"], rows["border"], rows["type"])
     usual = rows["coverage"].where(~upside_down)
     far = far_coverage(usual, pixels, rows["type"])
+    row: Any
     medians = usual.groupby(rows["type"]).transform("median")
     for row, odd, reach, median in zip(rows.itertuples(), upside_down, far, medians, strict=True):
         place = f"{row.masks}  {row.coverage:.2%} of the photo"
@@ -57,7 +75,7 @@ def check_masks(rows, diagnosis):
             diagnosis.add("coverage_outlier", f"{place}, {usually}", row.masks)
 
 
-def check_copies(examined, seen, diagnosis):
+def check_copies(examined: Examined, seen: Sequence[Appearance], diagnosis: Diagnosis) -> None:
     """Records photos and masks that stand there more than once, or nearly.
 
     Args:
@@ -68,7 +86,7 @@ def check_copies(examined, seen, diagnosis):
     _check_look_alikes(examined.rows, seen, diagnosis)
 
 
-def _check_same_photos(examined, seen, diagnosis):
+def _check_same_photos(examined: Examined, seen: Sequence[Appearance], diagnosis: Diagnosis) -> None:
     rows = examined.rows
     for found in groups([appearance.photo for appearance in seen]):
         same = rows.iloc[found]
@@ -87,33 +105,34 @@ def _check_same_photos(examined, seen, diagnosis):
             diagnosis.add("duplicate_within_split", " = ".join(images), *images)
 
 
-def _sides(rows):
+def _sides(rows: pd.DataFrame) -> int:
     return _number_of_sides(rows["split"])
 
 
-def _number_of_sides(splits):
+def _number_of_sides(splits: pd.Series) -> int:
     return splits[splits != ""].nunique()
 
 
-def _with_other_masks(examined, same, hashes):
+def _with_other_masks(examined: Examined, same: pd.DataFrame, hashes: Sequence[bytes | None]) -> list[str]:
     """The masks of one photo's copies where they differ, the first one foremost; else none."""
     masks = dict(zip(same["masks"], hashes, strict=True))
     known = {path: key for path, key in masks.items() if key is not None}
     if len(set(known.values())) < 2:
         return []
+    assert examined.encoding is not None, "no mask has a hash without it"
     first, *rest = known
     read = {path: examined.encoding.read(examined.data_root / path) > 0 for path in known}
     different = [path for path in rest if _overlap(read[first], read[path]) < SAME_MASK]
     return [first, *different] if different else []
 
 
-def _overlap(one, other):
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     """Intersection over union of two bool masks of one shape; 1 where both are empty."""
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
-def _check_same_masks(rows, seen, diagnosis):
+def _check_same_masks(rows: pd.DataFrame, seen: Sequence[Appearance], diagnosis: Diagnosis) -> None:
     """Records masks that serve several photos which do not look the same."""
     pixels = rows["width"] * rows["height"]
     smaller = np.minimum(rows["coverage"], 1 - rows["coverage"]) * pixels
@@ -128,7 +147,7 @@ def _check_same_masks(rows, seen, diagnosis):
             diagnosis.add("mask_reused", " = ".join(masks), *masks)
 
 
-def _check_look_alikes(rows, seen, diagnosis):
+def _check_look_alikes(rows: pd.DataFrame, seen: Sequence[Appearance], diagnosis: Diagnosis) -> None:
     """Records photos held out that look like one to train on, those that are the same apart."""
     clear = np.flatnonzero(
         (rows["contrast"] >= LEAST_CONTRAST) & rows["split"].isin(["train", "valid", "test"])
@@ -137,8 +156,8 @@ def _check_look_alikes(rows, seen, diagnosis):
         return
     held_out = (rows["split"].iloc[clear] != "train").to_numpy()
     trained_on = {seen[position].photo for position in clear[~held_out]}
-    hashes = np.stack([seen[position].perceptual_hash for position in clear])
-    thumbnails = np.stack([seen[position].thumbnail for position in clear])
+    hashes = np.stack([seen[position].perceptual_hash for position in clear.tolist()])
+    thumbnails = np.stack([seen[position].thumbnail for position in clear.tolist()])
     for other, (ours, correlation) in look_alikes(hashes, thumbnails, held_out).items():
         if seen[clear[other]].photo not in trained_on:
             one, two = rows["images"].iloc[clear[other]], rows["images"].iloc[clear[ours]]

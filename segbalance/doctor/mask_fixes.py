@@ -3,28 +3,32 @@
 import functools
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
-from segbalance.data_processing.inspection import EIGHT_BIT_MODES, decoded_mask
+from segbalance.data_processing.inspection import EIGHT_BIT_MODES, PairFacts, decoded_mask
 from segbalance.data_processing.mask_encoding import (
     SEVERAL,
     MaskEncoding,
+    MaskSummary,
     mask_family,
     summarise_colours,
     summarise_grey,
 )
+from segbalance.data_processing.pairs import Pair
 from segbalance.doctor.appearance import read_in_parallel
 from segbalance.doctor.diagnosis import CHECKED, leading_path
+from segbalance.errors import Findings
 from segbalance.files import images as image_files
 
 # The EXIF orientation that takes back what another does; the rest take themselves back.
 INVERSE = {6: 8, 8: 6}
-SAVED_AS = {
+SAVED_AS: dict[str | None, dict[str, Any]] = {
     "JPEG": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "MPO": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "WEBP": {"format": "WEBP", "lossless": True},
@@ -46,14 +50,16 @@ class Fix(NamedTuple):
         photo: bytes of the photo upright and without its EXIF tag, None if it stays.
     """
 
-    rules: tuple
+    rules: tuple[str, ...]
     before: np.ndarray
     after: np.ndarray
     changed: int
     photo: bytes | None = None
 
 
-def fixed_pair(data_root, pair, encoding, fringed, drawn_on=None):
+def fixed_pair(
+    data_root: str | Path, pair: Pair, encoding: MaskEncoding, fringed: bool, drawn_on: str | None = None
+) -> Fix | None:
     """What is to be changed about a pair, or None if nothing is.
 
     Args:
@@ -61,9 +67,6 @@ def fixed_pair(data_root, pair, encoding, fringed, drawn_on=None):
         fringed: True if any mask of the data has grey fringes.
         drawn_on: where neither tags nor sizes tell it: whether the mask was drawn on the photo as `stored` or
             as `displayed`.
-
-    Returns:
-        Fix or None
 
     Raises:
         NotFixable: it takes a person.
@@ -86,7 +89,9 @@ def fixed_pair(data_root, pair, encoding, fringed, drawn_on=None):
     return Fix(rules, before, after, changed, _upright_photo(photo) if _must_turn(photo) else None)
 
 
-def suspects(pairs, facts, findings, encoding):
+def suspects(
+    pairs: Sequence[Pair], facts: Mapping[Pair, PairFacts], findings: Findings, encoding: MaskEncoding
+) -> list[Pair]:
     """Those of `pairs` that a correction may help: masks not as `encode` writes them, EXIF on one side only.
 
     Args:
@@ -107,7 +112,7 @@ def suspects(pairs, facts, findings, encoding):
     ]
 
 
-def is_clean(summary, encoding):
+def is_clean(summary: MaskSummary, encoding: MaskEncoding) -> bool:
     """True if a mask holds nothing but the values that `encode` writes."""
     if encoding.kind == "threshold":
         values = {value for value, _ in summary.values or ((None, 0),)}
@@ -116,7 +121,7 @@ def is_clean(summary, encoding):
     return named is not None and named.keys() <= set(_written_values(encoding).values())
 
 
-def _agree(photo, mask):
+def _agree(photo: Image.Image, mask: Image.Image) -> bool:
     """True if photo and mask, PIL images, are displayed the same way up beyond doubt."""
     upright = image_files.upright_size(photo)
     return image_files.orientation(photo) == image_files.orientation(mask) or (
@@ -124,7 +129,9 @@ def _agree(photo, mask):
     )
 
 
-def _upright_mask(pixels, photo, mask, drawn_on):
+def _upright_mask(
+    pixels: np.ndarray, photo: Image.Image, mask: Image.Image, drawn_on: str | None
+) -> np.ndarray:
     """The mask as it lies on the displayed photo.
 
     Args:
@@ -149,7 +156,7 @@ def _upright_mask(pixels, photo, mask, drawn_on):
     return ways[drawn_on]
 
 
-def turned(pixels, orientation):
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """An array (H, W, ...) as an EXIF orientation from 1 to 8 wants it displayed."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -160,19 +167,21 @@ def turned(pixels, orientation):
     return np.ascontiguousarray(pixels)
 
 
-def _must_turn(photo):
+def _must_turn(photo: Image.Image) -> bool:
     """True if beside a mask without EXIF tag nobody could tell which way up the photo is meant."""
     return image_files.orientation(photo) != 1 and image_files.upright_size(photo) == photo.size
 
 
-def _upright_photo(photo):
+def _upright_photo(photo: Image.Image) -> bytes:
     content, icc = io.BytesIO(), photo.info.get("icc_profile")
     way = SAVED_AS.get(photo.format, {"format": photo.format})
     ImageOps.exif_transpose(photo).save(content, icc_profile=icc, exif=b"", **way)
     return content.getvalue()
 
 
-def _encoded(pixels, lossy, encoding, fringed):
+def _encoded(
+    pixels: np.ndarray, lossy: bool, encoding: MaskEncoding, fringed: bool
+) -> tuple[np.ndarray, str]:
     """(the mask's pixels under `encoding`, the rule that takes them there)."""
     grey = pixels.ndim == 2
     summary = summarise_grey(pixels, lossy) if grey else summarise_colours(pixels)
@@ -187,35 +196,36 @@ def _encoded(pixels, lossy, encoding, fringed):
     elif family == "colours":
         ids = _of_one_colour(pixels, summary)
     else:
-        ids = np.uint8(pixels == int(family[2:])) if family else np.zeros(pixels.shape[:2], np.uint8)
+        marked = pixels == int(family[2:]) if family else np.zeros(pixels.shape[:2], bool)
+        ids = marked.astype(np.uint8)
     rule = "threshold" if family in ("", "0/255") and encoding.kind == "threshold" else "values"
     return encode(ids, encoding), rule if grey else "palette"
 
 
-def _of_one_colour(pixels, summary):
+def _of_one_colour(pixels: np.ndarray, summary: MaskSummary) -> np.ndarray:
     colours = {value for value, _ in summary.values or ()}
     if len(colours) != 2 or 0 not in colours:
         raise NotFixable("several colours; a table of the --classes is needed")
-    return np.uint8(pixels.any(axis=-1))
+    return np.asarray(pixels.any(axis=-1), np.uint8)
 
 
-def encode(ids, encoding):
+def encode(ids: np.ndarray, encoding: MaskEncoding) -> np.ndarray:
     """The inverse of `MaskEncoding.decode`: uint8 (H, W) of 0 and 1 -> grey (H, W) or RGB (H, W, 3)."""
     if encoding.kind == "threshold":
         return ids * np.uint8(255)
     first = _written_values(encoding)
     if encoding.kind == "values":
         return np.where(ids > 0, first[1], first[0]).astype(np.uint8)
-    colours = [[int(first[number][start : start + 2], 16) for start in (1, 3, 5)] for number in (0, 1)]
+    colours = [[int(str(first[number])[start : start + 2], 16) for start in (1, 3, 5)] for number in (0, 1)]
     return np.array(colours, np.uint8)[ids]
 
 
-def _written_values(encoding):
+def _written_values(encoding: MaskEncoding) -> dict[int, int | str]:
     """{class id: the first of its values}"""
     return {class_id: value for value, class_id in reversed(encoding.ids)}
 
 
-def changed_places(before, after):
+def changed_places(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """bool (H, W), where two masks differ, grey or RGB; everywhere if their sizes do."""
     if before.shape[:2] != after.shape[:2]:
         return np.ones(after.shape[:2], bool)
@@ -223,7 +233,14 @@ def changed_places(before, after):
     return (before != after).any(axis=-1)
 
 
-def write_fixes(data_root, pairs, output, encoding, fringed, drawn_on=None):
+def write_fixes(
+    data_root: str | Path,
+    pairs: Sequence[Pair],
+    output: str | Path,
+    encoding: MaskEncoding,
+    fringed: bool,
+    drawn_on: str | None = None,
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Writes the corrected copies below the folder `output`, under their own paths (masks as .png).
 
     Returns:
@@ -238,7 +255,9 @@ def write_fixes(data_root, pairs, output, encoding, fringed, drawn_on=None):
     return written, left
 
 
-def _write_fix(data_root, output, encoding, fringed, drawn_on, pair):
+def _write_fix(
+    data_root: str, output: str, encoding: MaskEncoding, fringed: bool, drawn_on: str | None, pair: Pair
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     try:
         fix = fixed_pair(data_root, pair, encoding, fringed, drawn_on)
     except (NotFixable, OSError) as error:
@@ -259,6 +278,6 @@ def _write_fix(data_root, output, encoding, fringed, drawn_on, pair):
     return rows, []
 
 
-def _write(path, content):
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -1,8 +1,10 @@
 """Masks that differ from the rest of their subset so much that something is probably wrong with them."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 # Masks of a subset, below which nothing is said to be unusual in it.
 FEWEST = 10
@@ -13,9 +15,10 @@ FENCE = 3
 # more: at a small coverage, an object seen from nearly three times the distance.
 LEAST_RANGE = math.log(2)
 MOSTLY, HARDLY = 0.75, 0.25  # shares of the border
+Values = np.ndarray | pd.Series
 
 
-def log_odds(coverage, pixels):
+def log_odds(coverage: Values, pixels: Values) -> np.ndarray:
     """log(foreground / background), finite for empty and full masks too (half a pixel more of each).
 
     Args:
@@ -26,7 +29,7 @@ def log_odds(coverage, pixels):
     return np.log((coverage * pixels + 0.5) / ((1 - coverage) * pixels + 0.5))
 
 
-def far_coverage(coverage, pixels, subsets):
+def far_coverage(coverage: Values, pixels: Values, subsets: Values) -> np.ndarray:
     """Which masks cover far more or far less than the rest of their subset. Empty masks are left out.
 
     Args:
@@ -46,7 +49,7 @@ def far_coverage(coverage, pixels, subsets):
     return far
 
 
-def inverted(coverage, border, subsets):
+def inverted(coverage: Values, border: Values, subsets: Values) -> np.ndarray:
     """Which masks mark most of their border and more than half of the photo, where the subset does neither.
 
     Full masks are left out: their complement shows nothing.
@@ -67,7 +70,7 @@ def inverted(coverage, border, subsets):
     return found
 
 
-def _large_groups(subsets, known):
+def _large_groups(subsets: Values, known: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """(name, positions) of the subsets with at least FEWEST positions that are `known` (bool array)."""
     subsets = np.asarray(subsets)
     for name in np.unique(subsets[known]):

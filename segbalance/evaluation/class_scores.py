@@ -5,13 +5,15 @@ The class found is the most probable one; IGNORED pixels count nowhere.
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.classes import IGNORED, Classes
-from segbalance.data_processing.tasks import CLASSIFICATION, POOLED
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, POOLED, Task
 from segbalance.evaluation.scores import CONFIDENCE, RESAMPLED_AT_ONCE, RESAMPLES, WORST, spread_examples
 from segbalance.model.metrics import scores_of_sums
 
@@ -88,43 +90,31 @@ def _bounds(parts):
 
 @dataclass(frozen=True)
 class ClassEvaluation:
-    """What was counted.
+    """What was counted of masks of several classes.
 
     Args:
         classes: Classes.
-        task: `segmentation` or `classification`.
         subsets: names, of subsets without images too.
-        images: DataFrame, a row an image. Of segmentation: images, masks, subset, OF_CLASSES (means over the
-            image's classes), accuracy and iou_<class>; of classification: images, subset, label, found,
-            probability (of the label) and correct.
+        images: DataFrame, a row an image: images, masks, subset, OF_CLASSES (means over the image's classes),
+            accuracy and iou_<class>.
         counts: int64 (images, 3, C), `marginals` of each.
         confusions: {subset: int64 (C, C)}.
     """
 
+    kind: ClassVar[Task] = CLASSES
     classes: Classes
-    task: str
     subsets: list
     images: pd.DataFrame
     counts: np.ndarray
     confusions: dict
-
-    @property
-    def score(self):
-        """The column by which images are put in order."""
-        return "probability" if self.task == CLASSIFICATION else "iou"
-
-    @property
-    def main_score(self):
-        """The score by which subsets are put in order; in classification a subset has images of one class."""
-        return "accuracy" if self.task == CLASSIFICATION else "iou"
 
     def examples(self, subset):
         """The worst, median and best images of a subset, none of them twice: {kind: list of dict}.
 
         Those without a score, of which all is ignored, are none of these.
         """
-        own = self.images[(self.images["subset"] == subset) & self.images[self.score].notna()]
-        return spread_examples(own.sort_values(self.score, kind="stable"))
+        own = self.images[(self.images["subset"] == subset) & self.images[self.kind.example_order].notna()]
+        return spread_examples(own.sort_values(self.kind.example_order, kind="stable"))
 
     def summary(self, rows, confusion):
         """Scores of some images, a dict of plain types: each with `_low` and `_high`, None where it has none.
@@ -134,11 +124,9 @@ class ClassEvaluation:
             confusion: int64 (C, C) of these.
         """
         counts = self.counts[rows]
-        figures = self.images[self.score].to_numpy(np.float64)[rows]
+        figures = self.images[self.kind.example_order].to_numpy(np.float64)[rows]
         scores, bounds = scores_of(marginals(confusion)), intervals(counts, figures)
-        together = {name: scores[name] for name in OF_ALL}
-        if self.task != CLASSIFICATION:
-            together |= {"image_iou": mean_of_known(figures)}
+        together = {name: scores[name] for name in OF_ALL} | self._means_of_images(figures)
         there, found = marginals(confusion)[1:] / max(confusion.sum(), 1)
         classes = [
             {"class": name, "true_share": float(there[number]), "found_share": float(found[number])}
@@ -156,37 +144,60 @@ class ClassEvaluation:
             }
         )
 
-    def _accuracy(self, rows):
-        right = self.images["correct"][rows]
-        return {"images": len(right), "accuracy": number(right.astype(float).mean())}
+    def _means_of_images(self, figures: np.ndarray) -> dict[str, float]:
+        """Scores that are means over the images' own, float64 (images,)."""
+        return {"image_iou": mean_of_known(figures)}
+
+    def _no_confusion(self) -> np.ndarray:
+        return np.zeros((len(self.classes),) * 2, np.int64)
+
+    def of_subset(self, name: str) -> dict:
+        """What the report has of a subset."""
+        rows = (self.images["subset"] == name).to_numpy()
+        return self.summary(rows, self.confusions.get(name, self._no_confusion()))
 
     def report(self):
         """All scores in plain types, the weakest subset first: what is written as JSON."""
-        names, empty = self.images["subset"], np.zeros((len(self.classes),) * 2, np.int64)
-        if self.task == CLASSIFICATION:  # a subset is a class, of which `all` tells the rest
-            rows = [{"subset": name} | self._accuracy(names == name) for name in self.subsets]
-        else:
-            rows = [
-                {"subset": name} | self.summary((names == name).to_numpy(), self.confusions.get(name, empty))
-                for name in self.subsets
-            ]
-        everything = self.summary(np.full(len(names), True), sum(self.confusions.values(), empty))
-        worst = self.images.sort_values(self.score, kind="stable").head(WORST)
+        rows = [{"subset": name} | self.of_subset(name) for name in self.subsets]
+        everything = self.summary(
+            np.full(len(self.images), True), sum(self.confusions.values(), self._no_confusion())
+        )
+        worst = self.images.sort_values(self.kind.example_order, kind="stable").head(WORST)
         return {
-            "task": self.task,
+            "task": self.kind.name,
             "classes": list(self.classes.names),
             "class_colours": list(self.classes.colours),
             "confidence": CONFIDENCE,
             "resamples": RESAMPLES,
             "absent_classes": ABSENT_RULE,
             "all": everything,
-            "subsets": sorted(rows, key=lambda row: _known(row[self.main_score])),
+            "subsets": sorted(rows, key=lambda row: _known(row[self.kind.subset_order])),
             "worst": plain(worst.to_dict("records")),
             "examples": {
                 name: {kind: plain(chosen) for kind, chosen in self.examples(name).items()}
                 for name in self.subsets
             },
         }
+
+
+@dataclass(frozen=True)
+class LabelEvaluation(ClassEvaluation):
+    """What was counted of images that have a class as a whole.
+
+    Args:
+        classes, subsets, counts, confusions: as of a ClassEvaluation.
+        images: DataFrame, a row an image: images, subset, label, found, probability (of the label), correct.
+    """
+
+    kind: ClassVar[Task] = CLASSIFICATION
+
+    def _means_of_images(self, figures: np.ndarray) -> dict[str, float]:
+        return {}
+
+    def of_subset(self, name: str) -> dict:
+        """The accuracy alone: a subset is a class, of which `all` tells the rest."""
+        right = self.images["correct"][self.images["subset"] == name]
+        return {"images": len(right), "accuracy": number(right.astype(float).mean())}
 
 
 def _known(score):
@@ -222,39 +233,67 @@ def plain(records):
     ]
 
 
-def evaluate_classes(predict, batches, tables, classes, task):
+def evaluate_classes(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[tuple],
+    tables: dict[str, pd.DataFrame],
+    classes: Classes,
+) -> ClassEvaluation:
     """Counts every image of some tables; memory grows by a few numbers for each image and class.
 
     Args:
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 probabilities (B, S, S, C), or
-            (B, 1, 1, C) in classification.
-        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 class ids (B, S, S, 1) or (B, 1, 1, 1), numbers
-            of the subsets), in the order of the tables and their rows.
-        tables: {subset: DataFrame with the column images, and masks in segmentation}.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the
+            subsets), in the order of the tables and their rows.
+        tables: {subset: DataFrame with the columns images and masks}.
         classes: Classes.
-        task: `segmentation` or `classification`.
-
-    Returns:
-        ClassEvaluation
     """
-    names = pd.concat([table.assign(subset=name) for name, table in tables.items()]).reset_index(drop=True)
-    confusions, counts, labels = {}, [], []
+    names, counts, confusions = _count(_answers(predict, batches), tables, classes)
+    images = pd.concat([names[["images", "masks", "subset"]], _mask_table(counts, classes)], axis=1)
+    return ClassEvaluation(classes, list(tables), images, counts, confusions)
+
+
+def evaluate_labels(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[tuple],
+    tables: dict[str, pd.DataFrame],
+    classes: Classes,
+) -> LabelEvaluation:
+    """As `evaluate_classes`, of images that have a class as a whole: H and W of ids and answers are 1."""
+    labels = []
+
+    def remembered():
+        for answer in _answers(predict, batches):
+            labels.append(_label_row(*answer, classes))
+            yield answer
+
+    names, counts, confusions = _count(remembered(), tables, classes)
+    figures = pd.DataFrame(labels, columns=list(LABEL_COLUMNS))
+    images = pd.concat([names[["images", "subset"]], figures], axis=1)
+    return LabelEvaluation(classes, list(tables), images, counts, confusions)
+
+
+def _answers(
+    predict: Callable[[np.ndarray], np.ndarray], batches: Iterable[tuple]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields of each image the uint8 (H, W) ids that are true and found, and the float32 (H, W, C)."""
     for photos, ids, _ in batches:
         for true, probability in zip(ids, predict(photos), strict=True):
-            true, found = true[..., 0], probability.argmax(axis=-1).astype(np.uint8)
-            confusion = confusion_matrix(true, found, len(classes))
-            subset = names["subset"][len(counts)]
-            confusions[subset] = confusions.get(subset, 0) + confusion
-            counts.append(marginals(confusion))
-            if task == CLASSIFICATION:
-                labels.append(_label_row(true, found, probability, classes))
-    counts = np.stack(counts) if counts else np.empty((0, 3, len(classes)), np.int64)
-    if task == CLASSIFICATION:
-        places, figures = ["images", "subset"], pd.DataFrame(labels, columns=list(LABEL_COLUMNS))
-    else:
-        places, figures = ["images", "masks", "subset"], _mask_table(counts, classes)
-    images = pd.concat([names[places], figures], axis=1)
-    return ClassEvaluation(classes, task, list(tables), images, counts, confusions)
+            yield true[..., 0], probability.argmax(axis=-1).astype(np.uint8), probability
+
+
+def _count(
+    answers: Iterable[tuple], tables: dict[str, pd.DataFrame], classes: Classes
+) -> tuple[pd.DataFrame, np.ndarray, dict[str, np.ndarray]]:
+    """(rows of the tables with their subset, int64 (images, 3, C), {subset: int64 (C, C)})."""
+    names = pd.concat([table.assign(subset=name) for name, table in tables.items()]).reset_index(drop=True)
+    confusions, counts = {}, []
+    for true, found, _ in answers:
+        confusion = confusion_matrix(true, found, len(classes))
+        subset = names["subset"][len(counts)]
+        confusions[subset] = confusions.get(subset, 0) + confusion
+        counts.append(marginals(confusion))
+    return names, np.stack(counts) if counts else np.empty((0, 3, len(classes)), np.int64), confusions
 
 
 def _mask_table(counts, classes):

@@ -2,23 +2,33 @@
 
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from segbalance.balancing.skipping import SKIP_ADVICE
-from segbalance.data_processing.manifest import MANIFEST, natural_order, read_manifest, subset_files
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.classes import names_of
+from segbalance.data_processing.description import MANIFEST
+from segbalance.data_processing.manifest import natural_order, read_manifest, subset_files
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, THRESHOLD, Task, task_of
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
+from segbalance.files.pixel_limit import pixel_limit_problem
 from segbalance.files.writing import json_text
+from segbalance.runtime.verbs import named, typed
 from segbalance.train.config import load_config
 from segbalance.train.inputs import loader_subsets, valid_tables
 from segbalance.transforms.pipelines import valid_transform
 
 BEST_THRESHOLD = "best"  # the one that evaluation_valid.json names
-NEEDED = ("threshold", "fingerprint", "all", "subsets")  # by those who read evaluation_valid.json
-NEEDED_OF_CLASSES = ("classes", "task", "fingerprint", "all", "subsets")
+OF_CLASSES = ("classes", "task", "fingerprint", "all", "subsets")
+# By those who read evaluation_valid.json.
+NEEDED = {
+    FOREGROUND: ("threshold", "fingerprint", "all", "subsets"),
+    CLASSES: OF_CLASSES,
+    CLASSIFICATION: OF_CLASSES,
+}
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
@@ -32,19 +42,24 @@ def output_files(work_dir, split, csv=None):
 def read_evaluation(work_dir):
     """Content of evaluation_valid.json. Raises InputError where it is missing or damaged."""
     path, _ = output_files(work_dir, "valid")
-    way_out = f"python scripts/evaluate.py --work_dir {work_dir}"
+    way_out = f"{typed('evaluate')} --work_dir {work_dir}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        needed = NEEDED_OF_CLASSES if "classes" in content else NEEDED
-        if needed == NEEDED:
+        kind = task_of_report(content)
+        if kind.with_threshold:
             float(content["best_threshold"]["threshold"])
-        if missing := [name for name in needed if name not in content]:
+        if missing := [name for name in NEEDED[kind] if name not in content]:
             raise ValueError(f"it has no {', '.join(missing)}")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Make it first: {way_out}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read: {error}. Make it again: {way_out}") from None
     return content
+
+
+def task_of_report(report: dict) -> Task:
+    """The Task of what stands in an evaluation's JSON file."""
+    return task_of(report.get("task"), report.get("classes"))
 
 
 def chosen_threshold(threshold, work_dir):
@@ -53,9 +68,10 @@ def chosen_threshold(threshold, work_dir):
     Raises:
         InputError: the run has several classes, of which the most probable one is taken.
     """
-    classes = load_config(work_dir).classes if work_dir is not None else []
-    if classes and threshold != THRESHOLD:
-        raise InputError(several_classes("threshold", threshold, classes))
+    if work_dir is not None and threshold != THRESHOLD:
+        config = load_config(work_dir)
+        if not config.kind.with_threshold:
+            raise InputError(several_classes("threshold", threshold, config.classes))
     if threshold == BEST_THRESHOLD:
         return float(read_evaluation(work_dir)["best_threshold"]["threshold"])
     return float(threshold)
@@ -74,6 +90,14 @@ def threshold_problem(threshold):
     if threshold == BEST_THRESHOLD or 0 <= threshold < 1:
         return None
     return f"threshold must be {BEST_THRESHOLD}, or from 0 up to but not including 1; got {threshold}"
+
+
+def scoring_problems(options) -> Iterator[str]:
+    """Yields what is wrong with the options that all commands have which score images."""
+    yield threshold_problem(options.threshold)
+    yield pixel_limit_problem(options.max_pixels)
+    if options.batch_size is not None and options.batch_size <= 0:
+        yield f"batch_size must be greater than 0, got {options.batch_size}"
 
 
 def held_out_manifest(config, split, csv=None, data_root=None):
@@ -104,12 +128,12 @@ def held_out_manifest(config, split, csv=None, data_root=None):
 
 def check_classes(config, manifest):
     """Raises InputError where the manifests are for other classes than the run."""
-    names = list(manifest.classes.names) if manifest.classes else []
+    names = list(names_of(manifest.classes))
     if names != config.classes:
         found, expected = (", ".join(one) or "background and foreground" for one in (names, config.classes))
         raise InputError(
             f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
-            "manifests with the classes of the run (data_processing.py --classes)."
+            f"manifests with the classes of the run ({named('prepare')} --classes)."
         )
 
 
@@ -123,7 +147,7 @@ def scored_tables(config, manifest):
 def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     """Evaluation of the images of `manifest.valid`, read as the validation of the run reads them.
 
-    Of a run with several classes it is a ClassEvaluation.
+    Of a run with several classes it is a ClassEvaluation, of a classification a LabelEvaluation.
 
     Args:
         config: TrainConfig of the run.
@@ -137,8 +161,7 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     from tqdm import tqdm
 
     from segbalance.dataloader.batches import validation_dataset
-    from segbalance.evaluation.class_scores import evaluate_classes
-    from segbalance.evaluation.scores import evaluate
+    from segbalance.evaluation.evaluators import EVALUATORS
     from segbalance.legacy_keras import tf
 
     tables, batch_size = scored_tables(config, manifest), batch_size or config.batch_size
@@ -151,9 +174,7 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
     steps = int(np.ceil(len(manifest.valid) / batch_size))
     try:
         batches = tqdm(dataset.as_numpy_iterator(), desc="evaluating", unit="batch", total=steps, delay=2)
-        if config.classes:
-            return evaluate_classes(predict, batches, tables, config.class_list, config.task)
-        return evaluate(predict, batches, tables, threshold)
+        return EVALUATORS[config.kind](predict, batches, tables, config.class_list, threshold)
     except tf.errors.OpError:
         if reader.failure is None:
             raise
@@ -163,13 +184,15 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
         gc.collect()  # the iterator must not live until the process ends
 
 
-def evaluation_report(config, manifest, evaluation, **place):
-    """What is written as JSON: where the images come from, and the scores.
+def evaluated(config, manifest, predict, *, threshold, batch_size=None, **place):
+    """(what `evaluate_table` returns, what is written of it as JSON).
 
     Args:
-        place: `split` or `csv`.
+        config, manifest, predict, threshold, batch_size: as for `evaluate_table`.
+        place: `split` or `csv`, where the images come from.
     """
-    return (
+    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
+    report = (
         {name: str(value) for name, value in place.items()}
         | {
             "data_root": str(manifest.data_root),
@@ -178,6 +201,7 @@ def evaluation_report(config, manifest, evaluation, **place):
         }
         | evaluation.report()
     )
+    return evaluation, report
 
 
 def report_files(report, evaluation, json_path, csv_path):

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.manifest import by_type
-from segbalance.data_processing.tasks import CLASSIFICATION, TASKS
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.working_size import shrink_photo, working_shape
 from segbalance.errors import InputError
@@ -50,7 +49,7 @@ def describe(config, *, format, size, output_type, quantize):
         classes=tuple(config.classes) or CLASSES,
         backbone=config.backbone,
         class_colours=tuple(config.class_colours),
-        task=config.task or TASKS[0],
+        task=config.kind.name,
     )
 
 
@@ -101,8 +100,8 @@ def drawn_pairs(manifest, tables, count, seed, working_size=0, max_pixels=MAX_PI
     reader = PairReader(working_size=working_size, max_pixels=max_pixels)
     for name, row in drawn_evenly(tables, count, seed):
         table = tables[name]
-        labelled = manifest.task == CLASSIFICATION
-        truth = table["label"][row] if labelled else manifest.data_root / table["masks"][row]
+        truth = table[manifest.kind.truth][row]
+        truth = manifest.data_root / truth if manifest.encoding.in_files else truth
         try:
             photo, ids = reader.read(manifest.data_root / table["images"][row], truth, manifest.encoding)
         except OSError as error:
@@ -121,7 +120,7 @@ def compare(network, exported, pairs):
     """How far an export is from the network that it was made of.
 
     Args:
-        network: what `prediction.load_network` returns.
+        network: what `predictor.load_network` returns.
         exported: ExportedModel.
         pairs: what `drawn_pairs` yields, photos at their own size.
 
@@ -142,17 +141,12 @@ def compare(network, exported, pairs):
         row = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
         if description.size == "dynamic":
             found = exported(photo[None])[0]
-        if not description.is_classification:
+        if description.kind.with_masks:
             expected, mask = at_one_size(expected, mask, found.shape[1::-1])
-        masks = [answered_mask(answer, description) for answer in (expected, found)]
+        masks = [answered_ids(answer, description) for answer in (expected, found)]
         row |= {"resized": np.abs(expected - found).max(), "pixels": mask.size}
         row |= {"differing": (masks[0] != masks[1]).sum()}
-        classes = len(description.classes)
-        if not description.class_colours:
-            counts = np.array([confusion(mask > 0, answer > 0) for answer in masks])
-        else:
-            counts = np.stack([confusion_matrix(mask, answer, classes) for answer in masks])
-        rows.append(row | {"counts": counts})
+        rows.append(row | {"counts": np.stack([counted(mask, answer, description) for answer in masks])})
     return summary(pd.DataFrame(rows), description)
 
 
@@ -164,16 +158,23 @@ def at_one_size(probability, mask, size):
     return probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def answered_mask(probability, description):
+def answered_ids(probability: np.ndarray, description: ExportDescription) -> np.ndarray:
     """float32 (H, W, C) probabilities -> uint8 (H, W) class ids."""
-    if description.class_colours:
-        return probability.argmax(axis=-1).astype(np.uint8)
-    return (probability[..., 0] > description.threshold).astype(np.uint8)
+    if description.kind.with_threshold:
+        return (probability[..., 0] > description.threshold).astype(np.uint8)
+    return probability.argmax(axis=-1).astype(np.uint8)
+
+
+def counted(true: np.ndarray, found: np.ndarray, description: ExportDescription) -> np.ndarray:
+    """uint8 class ids of a photo, true and found -> what `both_scores` adds up, int64 (3,) or (C, C)."""
+    if description.kind.with_threshold:
+        return np.array(confusion(true > 0, found > 0))
+    return confusion_matrix(true, found, len(description.classes))
 
 
 def summary(rows, description):
     """What `compare` returns, from a DataFrame of one row for each photo."""
-    probabilities, score = description.output_type == "probability", description.score
+    probabilities, score = description.output_type == "probability", description.kind.main
     resized = probabilities and description.size == "dynamic"
     subsets = rows.groupby("subset", sort=False)["counts"]
     return {
@@ -181,7 +182,7 @@ def summary(rows, description):
         "largest_difference": float(rows["largest"].max()) if probabilities else None,
         "mean_difference": float(rows["mean"].mean()) if probabilities else None,
         "largest_difference_resized": float(rows["resized"].max()) if resized else None,
-        f"{description.compared}_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
+        f"{description.kind.likeness}_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
         **both_scores(rows["counts"].sum(), score),
         "subsets": [
             {"subset": name, "images": len(own)} | both_scores(own.sum(), score) for name, own in subsets
@@ -210,12 +211,12 @@ def both_scores(counts, score):
 def check_likeness(check, description, most_lost):
     """Raises InputError where the comparison says that the export is not like the run's network."""
     differing = MOST_DIFFERING[description.quantize]
-    if description.is_classification:
+    if not description.kind.with_masks:
         differing = max(differing, 1 / check["images"])
     limits = {
         "largest_difference": LARGEST_DIFFERENCE.get(description.quantize, 1),
-        f"{description.compared}_differing": differing,
-        f"{description.score}_lost": most_lost,
+        f"{description.kind.likeness}_differing": differing,
+        f"{description.kind.main}_lost": most_lost,
     }
     wrong = [
         f"  {name.replace('_', ' ')} {check[name]:.3g}, expected at most {limit:.3g}"

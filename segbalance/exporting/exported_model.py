@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import TASKS, Task, task_of
 from segbalance.errors import InputError
 from segbalance.model.architectures import COMMON_STEP, LEAST_STEP
+from segbalance.runtime.verbs import extra, named
 from segbalance.train.config import BACKBONES
 
 DESCRIPTION = "export.json"
@@ -89,7 +90,7 @@ class ExportDescription:
         names = self.classes
         if self.task not in TASKS:
             yield f"task must be one of {', '.join(TASKS)}, got {self.task!r}"
-        if self.class_colours:
+        if not self.kind.with_threshold:
             yield from _class_problems(names, self.class_colours)
         elif type(names) is not tuple or len(names) != 2 or not all(type(name) is str for name in names):
             yield f"classes must be the names of two classes, got {names!r}"
@@ -97,22 +98,12 @@ class ExportDescription:
     @property
     def class_list(self):
         """Classes, or None for background and foreground alone."""
-        return Classes(self.classes, self.class_colours) if self.class_colours else None
+        return Classes.named(self.classes, self.class_colours)
 
     @property
-    def is_classification(self):
-        """Whether the model tells whole photos apart, instead of their pixels."""
-        return self.task == "classification"
-
-    @property
-    def compared(self):
-        """What is compared with the network's answers: `mask_pixels` or `labels`."""
-        return "labels" if self.is_classification else "mask_pixels"
-
-    @property
-    def score(self):
-        """The score that must not be lost: `iou` or `balanced_accuracy`."""
-        return "balanced_accuracy" if self.is_classification else "iou"
+    def kind(self) -> Task:
+        """What the model is for, with all in which the tasks differ."""
+        return task_of(self.task, self.class_colours)
 
     @classmethod
     def from_json(cls, text, place):
@@ -128,7 +119,7 @@ class ExportDescription:
             found = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
             raise InputError(
                 f"{place}: expected the entries version, {', '.join(names)}; got {found}. "
-                "Export the model again with scripts/export_model.py."
+                f"Export the model again with {named('export')}."
             )
         if stored["version"] != VERSION:
             raise InputError(
@@ -201,7 +192,7 @@ class ExportedModel:
                 f"expected photos of type uint8 and shape {wanted}, got {photos.dtype} {photos.shape}"
             )
         answer = self._run(photos)
-        if self.description.class_colours and self.description.output_type == "mask":
+        if not self.description.kind.with_threshold and self.description.output_type == "mask":
             return np.eye(len(self.description.classes), dtype=np.float32)[answer[..., 0].astype(np.uint8)]
         return answer
 
@@ -235,7 +226,7 @@ def find_description(path):
         description, model = _description_inside(path), path
     else:
         raise InputError(
-            f"{path} has no {DESCRIPTION} in or beside it; expected what scripts/export_model.py wrote"
+            f"{path} has no {DESCRIPTION} in or beside it; expected what {named('export')} wrote"
         )
     if not model.exists():
         raise InputError(f"{model} does not exist, though {folder / DESCRIPTION} describes it")
@@ -261,7 +252,7 @@ def require_packages(names):
     if missing:
         raise InputError(
             f"the format onnx needs the package {', '.join(missing)}, which is not installed: "
-            "pip install -r requirements-export.txt"
+            f"pip install {extra('export')}"
         )
 
 

@@ -67,7 +67,7 @@ def serving_function(
     C is 1 but for probabilities of several classes; in classification H and W of the answer are 1.
 
     Args:
-        network: what `prediction.load_network` returns.
+        network: what `predictor.load_network` returns.
         dtype: of the photo; float32 for the conversion to integers, which sets the type itself.
     """
     dynamic = description.size == "dynamic"
@@ -78,7 +78,7 @@ def serving_function(
         answer = network_input(photo, description) if dynamic else photo
         for layer in network.layers[1:]:  # the model itself would cast to uint8
             answer = layer(answer, training=False) if isinstance(layer, tf.keras.Model) else layer(answer)
-        if dynamic and not description.is_classification:
+        if dynamic and description.kind.with_masks:
             answer = tf.image.resize(answer, tf.shape(photo)[1:3], "bilinear")
         if description.output_type == "mask":
             answer = found_ids(answer, description)
@@ -89,9 +89,9 @@ def serving_function(
 
 def found_ids(probability: tf.Tensor, description: ExportDescription) -> tf.Tensor:
     """float32 (B, H, W, C) -> uint8 (B, H, W, 1) class ids, the most probable of several classes."""
-    if description.class_colours:
-        return tf.cast(tf.argmax(probability, axis=-1, output_type=tf.int32)[..., None], tf.uint8)
-    return tf.cast(probability > description.threshold, tf.uint8)
+    if description.kind.with_threshold:
+        return tf.cast(probability > description.threshold, tf.uint8)
+    return tf.cast(tf.argmax(probability, axis=-1, output_type=tf.int32)[..., None], tf.uint8)
 
 
 def write_savedmodel(

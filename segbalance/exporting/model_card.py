@@ -11,15 +11,22 @@ from pathlib import Path
 import yaml
 
 from segbalance.data_processing.manifest import by_type
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES
 from segbalance.errors import InputError
 from segbalance.exporting.exported_model import MODEL_NAMES
 from segbalance.model.architectures import ARCHITECTURES
-from segbalance.train.folder import BEST, METRICS, TITLES, part_scores
+from segbalance.runtime.verbs import named
+from segbalance.train.folder import BEST, METRICS
 
 EVALUATION = "evaluation_valid.json"
 PLACES = ("data_root", "csv_dir", "work_dir", "encoder_weights")  # of one machine; a card is passed on
 WEAK = 0.05  # of IoU, or recall, below all subsets together
-HEADS = TITLES | {"iou_low": "from", "iou_high": "to", "f1_low": "from", "f1_high": "to"}
+HEADS = SCORE_NAMES | {"iou_low": "from", "iou_high": "to", "f1_low": "from", "f1_high": "to"}
+LIMITS = {
+    FOREGROUND: "Two classes, background and one foreground; touching objects come out as one.",
+    CLASSES: "{classes} classes; touching objects of one class come out as one.",
+    CLASSIFICATION: "{classes} classes; a photo of anything else gets one of them too.",
+}
 
 
 def model_card(config, manifest, description, check):
@@ -28,14 +35,14 @@ def model_card(config, manifest, description, check):
     Args:
         config: TrainConfig of the run, with its work_dir.
         description: ExportDescription.
-        check: what `exporting.export` returns.
+        check: what `export.export` returns.
 
     Raises:
         InputError: a JSON file of the run is damaged.
     """
     run = Path(config.work_dir)
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
-    head = "with a pooling head" if config.is_classification else ARCHITECTURES[config.architecture]
+    head = config.kind.card_network.format(architecture=ARCHITECTURES[config.architecture])
     parts = {
         f"{description.task.capitalize()} model, {description.backbone} {head}": _summary(
             run, description, check
@@ -43,7 +50,8 @@ def model_card(config, manifest, description, check):
         "Use": f"```python\n{usage(description)}```\n\n{_notes(description)}",
         "Data": _data(config, manifest),
         "Scores": "\n\n".join(
-            [_best_epoch(metrics)] + ([_evaluation(evaluation, config)] if evaluation else [])
+            [_best_epoch(metrics, config.kind)]
+            + ([_evaluation(evaluation, config.kind)] if evaluation else [])
         ),
         "Compared with the trained network": _comparison(check, description),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(config, metrics, description)),
@@ -91,11 +99,11 @@ def usage(description):
         seen = "shrunk"
     taken = f"cv2.resize({seen}, ({size}, {size}))[None]" if fixed else "photo[None]"
     level = " / 256" if description.quantize == "int8" and key == "probability" else ""
-    if description.is_classification:
+    if not description.kind.with_masks:
         lines += [f"{key} = {run.replace('PHOTO', taken)}[0, 0, 0]{level}"]
         found = f"{key}[0]" if key == "mask" else f"{key}.argmax()"
         return "\n".join([*lines, f"print({list(description.classes)!r}[{found}])"]) + "\n"
-    several = bool(description.class_colours) and key == "probability"
+    several = not description.kind.with_threshold and key == "probability"
     lines += [f"{key} = {run.replace('PHOTO', taken)}[0{'' if several else ', ..., 0'}]{level}"]
     if fixed:
         nearest = ", interpolation=cv2.INTER_NEAREST_EXACT" if key == "mask" else ""
@@ -103,7 +111,7 @@ def usage(description):
     mask = "mask" if key == "mask" else f'(probability > {description.threshold:g}).astype("uint8")'
     if several:
         mask = 'probability.argmax(axis=-1).astype("uint8")'
-    lines += [f'cv2.imwrite("mask.png", {mask}{"" if description.class_colours else " * 255"})']
+    lines += [f'cv2.imwrite("mask.png", {mask}{" * 255" if description.kind.with_threshold else ""})']
     return "\n".join(lines) + "\n"
 
 
@@ -118,14 +126,14 @@ def _summary(run, description, check):
     elif description.quantize == "int8":
         answer = "uint8, 256 times the probability of foreground"
     classes = ", ".join(f"{number} {cell(name)}" for number, name in enumerate(description.classes))
-    if description.class_colours:
+    if not description.kind.with_threshold:
         pairs = zip(description.classes, description.class_colours, strict=True)
         classes = ", ".join(f"{number} {cell(name)} {colour}" for number, (name, colour) in enumerate(pairs))
         answer = answer.replace("of foreground", "of each class")
-        sides_out = "1, 1" if description.is_classification else sides
+        sides_out = sides if description.kind.with_masks else "1, 1"
         channels = 1 if description.output_type == "mask" else len(description.classes)
         if description.output_type == "mask":
-            each = "photo" if description.is_classification else "pixel"
+            each = "pixel" if description.kind.with_masks else "photo"
             answer = f"uint8 class ids, the most probable of each {each}"
     rows = [
         ("file", f"`{MODEL_NAMES[description.format]}`, {check['megabytes']:.1f} MB"),
@@ -146,7 +154,7 @@ def _notes(description):
         notes.append(
             "Without TensorFlow, `ai_edge_litert.interpreter.Interpreter` (ai-edge-litert) does the same."
         )
-    notes.append("`scripts/predict.py --model` runs it on folders of photos.")
+    notes.append(f"`{named('predict')} --model` runs it on folders of photos.")
     return " ".join(notes)
 
 
@@ -164,46 +172,57 @@ def _data(config, manifest):
     )
 
 
-def _best_epoch(metrics):
+def _best_epoch(metrics, kind):
     """The scores of the subsets that training wrote."""
     if not metrics:
         return f"The run has no {METRICS}."
-    scores = part_scores({f"val_{name}" for name in metrics})
     rows = [*metrics.get("subsets", []), metrics | {"subset": "all"}]
     heads = {"images": "training images", "valid": "validation images"}
-    shown = score_table(rows, ("subset", *heads, *scores), heads)
+    shown = score_table(rows, ("subset", *heads, *kind.parts), heads)
     return f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{shown}"
 
 
-def _evaluation(evaluation, config):
+def _evaluation(evaluation, kind):
     """The scores of the subsets, or of the classes, with intervals."""
-    everything, subsets = evaluation.get("all", {}), evaluation.get("subsets", [])
-    rows = [*subsets, {"subset": "all"} | everything]
-    score = "f1" if config.is_classification else "iou"
+    score = kind.card_score
     others = [name for name in ("f1", "precision", "recall") if name != score]
-    keys = (score, f"{score}_low", f"{score}_high", *others)
-    if not config.classes:
-        shown = score_table(rows, ("subset", "images", *keys))
-    else:
-        classes = [*everything.get("classes", []), everything | {"class": "mean"}]
-        shown = score_table(classes, ("class", *keys, "true_share"))
-        if config.is_classification:  # the subsets are the classes
-            accuracy, balanced = (cell(everything.get(name)) for name in ("accuracy", "balanced_accuracy"))
-            shown += f"\n\nAccuracy {accuracy}, balanced accuracy {balanced}."
-        else:
-            means = score_table(rows, ("subset", "images", "iou", "accuracy", "balanced_accuracy"))
-            shown += f"\n\nOf the subsets, means over the classes:\n\n{means}"
+    shown = EVALUATED[kind](evaluation, (score, f"{score}_low", f"{score}_high", *others))
     return f"`{EVALUATION}`, with the bootstrap interval of the {HEADS[score]}:\n\n{shown}"
 
 
+def _of_subsets(evaluation, keys):
+    rows = [*evaluation.get("subsets", []), {"subset": "all"} | evaluation.get("all", {})]
+    return score_table(rows, ("subset", "images", *keys))
+
+
+def _of_classes(evaluation, keys):
+    everything = evaluation.get("all", {})
+    classes = [*everything.get("classes", []), everything | {"class": "mean"}]
+    return score_table(classes, ("class", *keys, "true_share"))
+
+
+def _of_classes_and_subsets(evaluation, keys):
+    means = _of_subsets(evaluation, ("iou", "accuracy", "balanced_accuracy"))
+    return f"{_of_classes(evaluation, keys)}\n\nOf the subsets, means over the classes:\n\n{means}"
+
+
+def _of_classes_and_all(evaluation, keys):  # the subsets are the classes
+    everything = evaluation.get("all", {})
+    accuracy, balanced = (cell(everything.get(name)) for name in ("accuracy", "balanced_accuracy"))
+    return f"{_of_classes(evaluation, keys)}\n\nAccuracy {accuracy}, balanced accuracy {balanced}."
+
+
+EVALUATED = {FOREGROUND: _of_subsets, CLASSES: _of_classes_and_subsets, CLASSIFICATION: _of_classes_and_all}
+
+
 def _comparison(check, description):
-    score, compared = description.score, description.compared
+    score, likeness = description.kind.main, description.kind.likeness
     keys = ("subset", "images", *(f"{score}_{kind}" for kind in ("keras", "export", "lost")))
     rows = [
         {key: f"{row[key]:z.4f}" if key.startswith(score) else row[key] for key in keys}
         for row in [*check["subsets"], {"subset": "all"} | check]
     ]
-    title = TITLES[score]
+    title = SCORE_NAMES[score]
     heads = dict(zip(keys[2:], (f"{title}, network", f"{title}, export", "lost"), strict=True))
     lines = [score_table(rows, keys, heads), ""]
     if check["largest_difference"] is not None:
@@ -211,18 +230,13 @@ def _comparison(check, description):
     if check["largest_difference_resized"] is not None:
         lines.append(f"With the resizing inside the model: {check['largest_difference_resized']:.2g}.")
     place = "the photos' own size" if description.size == "dynamic" else "the size of the input"
-    share = f"{check[f'{compared}_differing']:.2%} of the {compared.replace('_', ' ')}"
+    share = f"{check[f'{likeness}_differing']:.2%} of the {likeness.replace('_', ' ')}"
     lines.append(f"{share} differ, at {place}.")
     return "\n".join(lines)
 
 
 def _limits(config, metrics, description):
-    if description.is_classification:
-        yield f"{len(description.classes)} classes; a photo of anything else gets one of them too."
-    elif description.class_colours:
-        yield f"{len(description.classes)} classes; touching objects of one class come out as one."
-    else:
-        yield "Two classes, background and one foreground; touching objects come out as one."
+    yield LIMITS[description.kind].format(classes=len(description.classes))
     yield (
         f"Photos are seen at {config.image_size}x{config.image_size}: detail finer than a pixel of that is "
         "lost, and photos far from square are squeezed."
@@ -232,13 +246,13 @@ def _limits(config, metrics, description):
         "not known."
     )
     yield "The best epoch was chosen on the same validation photos, so that the scores flatter a little."
-    score = part_scores({f"val_{name}" for name in metrics})[0]
+    score = config.kind.parts[0]
     everything = metrics.get(score)
     for row in metrics.get("subsets", []):
         if row.get(score) is None:
             yield f"Subset {cell(row.get('subset'))} has no validation images: nothing is known of it."
         elif everything is not None and row[score] < everything - WEAK:
-            own = f"{TITLES[score]} {row[score]:.3f}, all together {everything:.3f}"
+            own = f"{SCORE_NAMES[score]} {row[score]:.3f}, all together {everything:.3f}"
             yield f"Subset {cell(row.get('subset'))} is weak: {own}."
     if description.quantize == "int8":
         yield "Its 8-bit numbers were fitted to training photos; on others they may cost more."

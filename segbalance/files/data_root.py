@@ -1,6 +1,7 @@
 """The data root as a boundary: manifests and data folders may only name files that lie in it."""
 
 import os
+from pathlib import Path
 
 LEADS_OUT = "paths that lead out of the data root"
 STAY_INSIDE = (
@@ -10,7 +11,7 @@ STAY_INSIDE = (
 MOST_LINKS = 40  # one after another, as the system itself allows
 
 
-def is_within(folder, path):
+def is_within(folder: str, path: str) -> bool:
     """True if `path` is `folder` or lies below it; both as os.path.realpath gives them."""
     return path == folder or path.startswith(os.path.join(folder, ""))
 
@@ -23,12 +24,12 @@ class DataRoot:
         allow_outside: True lets every path through.
     """
 
-    def __init__(self, folder, allow_outside=False):
+    def __init__(self, folder: str | Path, allow_outside: bool = False) -> None:
         self.folder = os.path.realpath(folder)
         self.allow_outside = allow_outside
-        self._real = {}  # {folder: without links}, for most files share one
+        self._real: dict[str, str] = {}  # {folder: without links}, for most files share one
 
-    def outside(self, path):
+    def outside(self, path: str | Path) -> str | None:
         """Where a path really leads if that is not in the root; None if it is, or if that is allowed.
 
         Args:
@@ -42,7 +43,7 @@ class DataRoot:
             return None
         return None if is_within(self.folder, real) else real
 
-    def _real_path(self, place, links=0):
+    def _real_path(self, place: str, links: int = 0) -> str:
         """What os.path.realpath gives, in a fraction of the time for many files of a folder."""
         parent, name = os.path.split(place)
         if name in ("", os.curdir, os.pardir) or links > MOST_LINKS:

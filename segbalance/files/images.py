@@ -2,11 +2,13 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from segbalance.errors import InputError
 from segbalance.files.data_root import is_within
@@ -24,14 +26,15 @@ GREY_MODES = ("1", "L", "LA")  # of PIL images
 EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}  # of a PIL image's `info`
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+Listed = tuple[str, list[os.DirEntry[str]], list[os.DirEntry[str]]]  # a folder, its files, its folders
 
 
-def is_system_name(name):
+def is_system_name(name: str) -> bool:
     """True for what operating systems leave in folders: dot files, Thumbs.db and their kind."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def walk_files(folder, leads_out=None):
+def walk_files(folder: str | Path, leads_out: Callable[[str], bool] | None = None) -> Iterator[str]:
     """Yields the files below `folder`, relative to it with `/`, sorted; system files are passed over.
 
     Args:
@@ -47,13 +50,13 @@ def walk_files(folder, leads_out=None):
             yield entry.name if parent == "." else f"{parent}/{entry.name}"
 
 
-def _walk(folder, leads_out):
+def _walk(folder: str, leads_out: Callable[[str], bool] | None) -> Iterator[Listed]:
     """Yields (path, its files, its folders) of `folder` and of the folders below it, sorted, as os.DirEntry.
 
     A link to a folder that one has come through would lead round for ever and is not followed; what lies
     there is found without it.
     """
-    waiting = [(folder, (os.path.realpath(folder),))]
+    waiting: list[tuple[str, tuple[str, ...]]] = [(folder, (os.path.realpath(folder),))]
     while waiting:
         path, trail = waiting.pop()
         try:
@@ -61,7 +64,8 @@ def _walk(folder, leads_out):
                 entries = [entry for entry in listed if not is_system_name(entry.name)]
         except OSError as error:
             _unreadable(error)
-        files, folders = [], []
+        files: list[os.DirEntry[str]] = []
+        folders: list[os.DirEntry[str]] = []
         for entry in sorted(entries, key=lambda entry: entry.name):
             (folders if _is_folder(entry) else files).append(entry)
         yield path, files, folders
@@ -74,21 +78,21 @@ def _walk(folder, leads_out):
             waiting.append((entry.path, (*trail, real)))
 
 
-def _is_folder(entry):
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def _unreadable(error):
+def _unreadable(error: OSError) -> NoReturn:
     """A folder that may not be read is not passed over, for the images in it."""
     raise InputError(
         f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions."
     )
 
 
-def empty_folders(folder, leads_out=None):
+def empty_folders(folder: str | Path, leads_out: Callable[[str], bool] | None = None) -> list[str]:
     """The folders at or below `folder` that hold neither a file nor a folder, system files aside.
 
     Args:
@@ -98,23 +102,23 @@ def empty_folders(folder, leads_out=None):
     return [path for path, files, folders in walk if not files and not folders]
 
 
-def is_image_name(path):
+def is_image_name(path: str) -> bool:
     """True if the extension is one of EXTENSIONS, in upper or lower case."""
     return path.lower().endswith(EXTENSIONS)
 
 
-def read_bytes(path):
+def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file. Raises OSError."""
     with open(path, "rb", buffering=0, opener=_open_at_once) as file:  # a buffer would be made for nothing
         return file.read()
 
 
-def _open_at_once(path, flags):
+def _open_at_once(path: str, flags: int) -> int:
     """A named pipe among the images is an empty file, instead of a wait without end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def read_image(path, max_pixels=MAX_PIXELS):
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a photo as uint8 (H, W, 3), RGB, turned upright by its EXIF tag, without alpha.
 
     Raises:
@@ -123,12 +127,12 @@ def read_image(path, max_pixels=MAX_PIXELS):
     return decode_colour(Path(path).read_bytes(), path, max_pixels)
 
 
-def read_grey(path, max_pixels=MAX_PIXELS):
+def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a file as uint8 (H, W), turned upright by its EXIF tag. Raises OSError like `read_image`."""
     return decode_grey(Path(path).read_bytes(), path, max_pixels)
 
 
-def read_indices(path, max_pixels=MAX_PIXELS):
+def read_indices(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a file with a palette as uint8 (H, W), each pixel's place in the palette; turned upright.
 
     OpenCV knows the colours alone.
@@ -150,19 +154,19 @@ def read_indices(path, max_pixels=MAX_PIXELS):
     return np.asarray(ImageOps.exif_transpose(picture))
 
 
-def decode_colour(content, name="the file", max_pixels=MAX_PIXELS):
+def decode_colour(content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a file as `read_image` does: uint8 (H, W, 3), RGB. `name` is for the OSError."""
     check_pixels(content, max_pixels, name)
     return decode_unchecked(content, cv2.IMREAD_COLOR_RGB, name)
 
 
-def decode_grey(content, name="the file", max_pixels=MAX_PIXELS):
+def decode_grey(content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a file as `read_grey` does: uint8 (H, W). `name` is for the OSError."""
     check_pixels(content, max_pixels, name)
     return decode_unchecked(content, cv2.IMREAD_GRAYSCALE, name)
 
 
-def decode_unchecked(content, flags, name="the file"):
+def decode_unchecked(content: bytes, flags: int, name: str | Path = "the file") -> np.ndarray:
     """Decodes the bytes of a file, the first of its frames, with OpenCV's `flags`, after `check_pixels`.
 
     Raises:
@@ -178,7 +182,9 @@ def decode_unchecked(content, flags, name="the file"):
     return pixels
 
 
-def open_strictly(content, name="the file", max_pixels=MAX_PIXELS):
+def open_strictly(
+    content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, np.ndarray | None]:
     """Decodes the bytes of a file with Pillow and OpenCV: each passes damaged files that the other refuses.
 
     Returns:
@@ -203,26 +209,26 @@ def open_strictly(content, name="the file", max_pixels=MAX_PIXELS):
     return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture, max_pixels)
 
 
-def _refuse_several(picture):
+def _refuse_several(picture: Image.Image) -> None:
     """Raises OSError for an animation or several pages, of which only the first would be seen."""
     if picture.format not in JPEG_FORMATS and getattr(picture, "is_animated", False):
         raise OSError("holds several pictures (animated, or pages); save the one that is meant by itself")
 
 
-def decode_picture(content, picture, max_pixels=MAX_PIXELS):
+def decode_picture(content: bytes, picture: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a PIL image's file: uint8 (H, W) if it is grey, else (H, W, 3) RGB."""
     decode = decode_grey if picture.mode in GREY_MODES else decode_colour
     return decode(content, max_pixels=max_pixels)
 
 
-def is_lossy(content, picture):
+def is_lossy(content: bytes, picture: Image.Image) -> bool:
     """True if the file of a PIL image stores pixels only roughly, so that masks in it have grey fringes."""
     if picture.format == "WEBP":
         return content[12:16] != b"VP8L"
     return picture.format in JPEG_FORMATS or picture.info.get("compression") == "jpeg"
 
 
-def orientation(picture):
+def orientation(picture: Image.Image) -> int:
     """The EXIF orientation of a PIL image, 1 (upright) to 8."""
     # Of a small file, getexif takes a good part of the decoding time to find nothing.
     if picture.format != "TIFF" and EXIF_KEYS.isdisjoint(picture.info):
@@ -230,7 +236,7 @@ def orientation(picture):
     return picture.getexif().get(EXIF_ORIENTATION, 1)
 
 
-def upright_size(picture):
+def upright_size(picture: Image.Image) -> tuple[int, int]:
     """(width, height) in pixels of a PIL image as it is displayed."""
     width, height = picture.size
     return (height, width) if orientation(picture) in TRANSPOSED else (width, height)

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class Photo(NamedTuple):
     name: str
 
 
-def find_photos(arguments, output):
+def find_photos(arguments: Iterable[str], output: str | Path) -> list[Photo]:
     """The photos that `arguments` (list of files, folders and globs) stand for, each once.
 
     Names are relative to the deepest folder that holds all arguments, so that the outputs of one folder
@@ -35,7 +36,9 @@ def find_photos(arguments, output):
     Raises:
         InputError: an argument that leads to no image, or names that cannot be told apart.
     """
-    findings, found, roots, left_out = Findings(), {}, set(), 0
+    findings, left_out = Findings(), 0
+    found: dict[str, str] = {}
+    roots: set[str] = set()
     own = os.path.join(os.path.realpath(output), "")
     for argument in arguments:
         photos, own_roots = _expand(argument)
@@ -60,14 +63,15 @@ def find_photos(arguments, output):
     return _named(found, roots)
 
 
-def _expand(argument):
+def _expand(argument: str) -> tuple[list[str], set[str]]:
     """(paths of the photos, folders that names are relative to) of one argument."""
     if os.path.isdir(argument):
         names = [name for name in walk_files(argument) if is_image_name(name)]
         return [os.path.join(argument, name) for name in names], {os.path.abspath(argument)}
     if os.path.exists(argument):
         return [argument], {os.path.dirname(os.path.abspath(argument))}
-    photos, roots = [], set()
+    photos: list[str] = []
+    roots: set[str] = set()
     for match in sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []:
         if os.path.isdir(match) or is_image_name(match):
             more, more_roots = _expand(match)
@@ -76,17 +80,17 @@ def _expand(argument):
     return photos, roots
 
 
-def _reason(argument):
+def _reason(argument: str) -> str:
     if os.path.isdir(argument):
         return f"{argument}  no image in this folder"
     return f"{argument}  {'no image matches' if glob.has_magic(argument) else 'there is no such file'}"
 
 
-def _is_utf8(text):
+def _is_utf8(text: str) -> bool:
     return text.encode(errors="replace").decode() == text
 
 
-def _named(found, roots):
+def _named(found: dict[str, str], roots: set[str]) -> list[Photo]:
     """list of Photo of {absolute path: path as given}."""
     try:
         base = os.path.commonpath(roots)
@@ -103,8 +107,9 @@ def _named(found, roots):
     return [Photo(found[path], stem) for path, stem in stems.items()]
 
 
-def _refuse_clashes(stems):
-    findings, first = Findings(), {}
+def _refuse_clashes(stems: dict[str, str]) -> None:
+    findings = Findings()
+    first: dict[str, str] = {}
     for path, stem in stems.items():
         other = first.setdefault(stem.casefold(), path)
         if other != path:

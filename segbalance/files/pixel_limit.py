@@ -5,6 +5,7 @@ A file of 300 KB may hold 50,000 x 50,000 pixels, which unfold to gigabytes: a d
 
 import io
 import struct
+from pathlib import Path
 
 from PIL import Image
 
@@ -23,7 +24,7 @@ class TooManyPixels(OSError):
     """The header of a file tells of more pixels than may be decoded."""
 
 
-def claimed_size(content):
+def claimed_size(content: bytes) -> tuple[int, int]:
     """(width, height) in pixels that decoding the bytes of a file makes room for, read off the header alone.
 
     Takes a few microseconds for PNG and JPEG. The size is not turned by the EXIF tag.
@@ -34,14 +35,14 @@ def claimed_size(content):
     return _png_size(content) or _jpeg_size(content) or _lazy_size(content)
 
 
-def _png_size(content):
+def _png_size(content: bytes) -> tuple[int, int] | None:
     # The first chunk must be the one that tells the size (PNG specification, 5.6).
     if content[:8] == PNG_START and content[12:16] == b"IHDR" and len(content) >= 24:
         return struct.unpack_from(">II", content, 16)
     return None
 
 
-def _jpeg_size(content):
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     """As the frame's segment tells it (ITU T.81, B.2.2); None where segments do not follow one another."""
     if not content.startswith(JPEG_START):
         return None
@@ -57,18 +58,18 @@ def _jpeg_size(content):
     return None
 
 
-def _lazy_size(content):
+def _lazy_size(content: bytes) -> tuple[int, int]:
     picture = open_lazily(content)
     if picture.format != "TIFF":
         return picture.size
     # A small image may be the corner of a huge tile.
-    tile = [picture.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_HEIGHT)]
+    tile = [picture.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_HEIGHT)]  # type: ignore[attr-defined]  # of TIFF
     if not all(isinstance(side, int) for side in tile):
         raise OSError("damaged tags")
     return tuple(map(max, picture.size, tile))
 
 
-def check_pixels(content, max_pixels, name="the file"):
+def check_pixels(content: bytes, max_pixels: int, name: str | Path = "the file") -> None:
     """Looks at the header of an image before anything is decoded.
 
     Raises:
@@ -85,7 +86,7 @@ def check_pixels(content, max_pixels, name="the file"):
         )
 
 
-def pixel_advice(max_pixels):
+def pixel_advice(max_pixels: int) -> str:
     """What is expected of an image with more than `max_pixels`, and what to do."""
     return (
         f"expected at most --max_pixels {max_pixels}, for a small file may unfold to gigabytes. Shrink the "
@@ -93,14 +94,14 @@ def pixel_advice(max_pixels):
     )
 
 
-def pixel_limit_problem(max_pixels):
+def pixel_limit_problem(max_pixels: int) -> str | None:
     """What is wrong with a value of --max_pixels, or None."""
     if 1 <= max_pixels <= MOST_PIXELS:
         return None
     return f"max_pixels must be from 1 to {MOST_PIXELS}, the most that OpenCV decodes; got {max_pixels}"
 
 
-def open_lazily(content):
+def open_lazily(content: bytes) -> Image.Image:
     """The PIL image of the bytes of a file, its pixels not decoded yet.
 
     Raises:

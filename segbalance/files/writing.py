@@ -4,12 +4,17 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 from segbalance.errors import InputError
 
+Key = TypeVar("Key")
+Place = TypeVar("Place", bound=str | Path)
 
-def write_atomically(path, content):
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Writes text (UTF-8) or bytes, so that `path` is whole or untouched.
 
     Raises:
@@ -18,7 +23,7 @@ def write_atomically(path, content):
     write_together({path: content})
 
 
-def write_together(contents):
+def write_together(contents: Mapping[Place, str | bytes]) -> None:
     """Writes files as `write_atomically` does, and renames none before all are complete.
 
     Args:
@@ -30,7 +35,7 @@ def write_together(contents):
 
 
 @contextlib.contextmanager
-def open_together(places):
+def open_together(places: Mapping[Key, Path]) -> Iterator[dict[Key, BinaryIO]]:
     """Files open for writing under temporary names; renamed if the block ends well, deleted if not.
 
     Args:
@@ -44,7 +49,8 @@ def open_together(places):
             leave the block.
     """
     temporary = {key: path.with_name(f".{path.name}.{os.getpid()}.tmp") for key, path in places.items()}
-    files, place = {}, None
+    files: dict[Key, BinaryIO] = {}
+    place = None
     try:
         with contextlib.ExitStack() as stack:
             for key, place in places.items():
@@ -68,7 +74,7 @@ def open_together(places):
 
 
 @contextlib.contextmanager
-def whole_folder(folder):
+def whole_folder(folder: str | Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` in the end, or leaves no trace.
 
     Raises:
@@ -94,17 +100,17 @@ def whole_folder(folder):
             shutil.rmtree(place, ignore_errors=True)
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: Any) -> None:
     """Writes JSON for people and machines: indented, whole or not at all."""
     write_atomically(path, json_text(content))
 
 
-def json_text(content):
+def json_text(content: Any) -> str:
     """`content` as indented JSON text."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def check_writable(option, folder):
+def check_writable(option: str, folder: str | Path) -> None:
     """Raises InputError at once where `folder` neither is nor can become a folder to write to."""
     try:
         nearest = next(place for place in [Path(folder), *Path(folder).absolute().parents] if place.exists())
@@ -116,7 +122,7 @@ def check_writable(option, folder):
         )
 
 
-def check_output(option, path):
+def check_output(option: str, path: str | Path) -> None:
     """Raises InputError at once where `path` neither is nor can become a file to write."""
     check_writable(option, Path(path).parent)
     if Path(path).is_dir():

@@ -4,8 +4,9 @@ What comes in are names (architecture, backbone, loss) and sizes; what goes out 
 `SegmentationModel`: uint8 photos in, float32 probabilities out, with this project's training and validation
 steps.
 
-`networks` builds and compiles, `architectures` says which sizes fit which network, `classifier` puts a
-pooling head in place of a decoder. `losses` and `class_losses` are the losses, named as `loss_terms` reads
-them; `metrics` counts pixels as 64-bit integers. `weight_files` checks a file before Keras reads it. Photos
-are cast and scaled inside of the network, so that training, prediction and exports cannot disagree.
+`networks` builds and compiles, `architectures` says which sizes fit which network. `heads` has what the three
+tasks differ in: the end of the network, loss, counts and scores; `classifier` puts a pooling head in place of
+a decoder. `losses` and `class_losses` are the losses, named as `loss_terms` reads them; `metrics` counts
+pixels as 64-bit integers. `weight_files` checks a file before Keras reads it. Photos are cast and scaled
+inside of the network, so that training, prediction and exports cannot disagree.
 """

@@ -12,7 +12,15 @@ import numpy as np
 from segbalance.data_processing.classes import IGNORED
 from segbalance.legacy_keras import tf
 from segbalance.model.loss_terms import loss_terms
-from segbalance.model.losses import ALPHA, FALSE_NEGATIVE, FALSE_POSITIVE, GAMMA, SMOOTH, Term
+from segbalance.model.losses import (
+    ALPHA,
+    GAMMA,
+    Term,
+    dice_loss,
+    image_or_pixel_weight,
+    jaccard_loss,
+    tversky_loss,
+)
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 # 1 / probability meets the softmax's gradient only after weights (to 1e4) and float16's loss scale (to 1e8).
@@ -20,27 +28,13 @@ LEAST_IN_GRADIENT = 1e-25
 PIXELS = [0, 1, 2]  # axes of a batch's pixels
 
 
-def dice_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """1 - mean Dice coefficient of the classes in the batch (Milletari et al. 2016, V-Net); in [0, 1]."""
-    shared = tf.reduce_sum(weight * truth * probability, PIXELS)
-    total = tf.reduce_sum(weight * truth, PIXELS) + tf.reduce_sum(weight * probability, PIXELS)
-    return _mean_of_present(1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH), truth, weight)
+def of_classes(loss: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """A loss of losses.py that takes `axes` -> its mean over the classes in the batch; in [0, 1]."""
 
+    def mean_loss(truth, probability, weight):
+        return _mean_of_present(loss(truth, probability, weight, PIXELS), truth, weight)
 
-def jaccard_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """1 - mean intersection over union of the classes in the batch (Rahman and Wang 2016); in [0, 1]."""
-    shared = tf.reduce_sum(weight * truth * probability, PIXELS)
-    total = tf.reduce_sum(weight * truth, PIXELS) + tf.reduce_sum(weight * probability, PIXELS)
-    return _mean_of_present(1.0 - (shared + SMOOTH) / (total - shared + SMOOTH), truth, weight)
-
-
-def tversky_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """1 - mean Tversky index of the classes in the batch (Salehi et al. 2017), as in losses.py; in [0, 1]."""
-    found = tf.reduce_sum(weight * truth * probability, PIXELS)
-    wrong = tf.reduce_sum(weight * (1.0 - truth) * probability, PIXELS)
-    missed = tf.reduce_sum(weight * truth * (1.0 - probability), PIXELS)
-    total = found + FALSE_POSITIVE * wrong + FALSE_NEGATIVE * missed
-    return _mean_of_present(1.0 - (found + SMOOTH) / (total + SMOOTH), truth, weight)
+    return mean_loss
 
 
 def cross_entropy_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
@@ -75,17 +69,17 @@ def _pixel_mean(values: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.reduce_sum(truth))
 
 
-TERMS: dict[str, Term] = {
-    "dice": dice_loss,
-    "jaccard": jaccard_loss,
+TERMS = {
+    "dice": of_classes(dice_loss),
+    "jaccard": of_classes(jaccard_loss),
     "focal": focal_loss,
     "bce": cross_entropy_loss,
-    "tversky": tversky_loss,
+    "tversky": of_classes(tversky_loss),
 }
 
 
 class ClassLoss(tf.keras.losses.Loss):
-    """Sum of terms such as `dice_loss`, each with its factor.
+    """Sum of terms such as `focal_loss`, each with its factor.
 
     Args:
         terms: factors and functions of (truth, probability, weight).
@@ -108,11 +102,7 @@ class ClassLoss(tf.keras.losses.Loss):
         counted = tf.cast(tf.not_equal(mask, IGNORED), tf.float32)
         weight = counted
         if sample_weight is not None:
-            sample_weight = tf.cast(sample_weight, tf.float32)
-            if sample_weight.shape.rank == 1:
-                sample_weight = sample_weight[:, None, None, None]
-            sample_weight.shape.assert_has_rank(4)
-            weight = counted * sample_weight
+            weight = counted * image_or_pixel_weight(sample_weight)
         truth = tf.one_hot(mask[..., 0], probability.shape[-1])  # all zero for IGNORED
         return tf.add_n([factor * term(truth, probability, weight) for factor, term in self.terms])
 

@@ -2,11 +2,11 @@
 
 import math
 
+from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.errors import InputError
 
 LOSSES = ("dice", "jaccard", "focal", "bce", "tversky")
-DEFAULT_LOSS = "dice+focal"
-CLASSIFICATION_LOSS = "bce"
+DEFAULT_LOSS = FOREGROUND.loss
 
 
 def loss_terms(text: str) -> list[tuple[float, str]]:

@@ -17,34 +17,37 @@ LARGEST_PIXEL_WEIGHT = 20.0
 Term = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (mask, probability, weight) -> scalar
 
 
-def dice_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+def dice_loss(mask, probability, weight, axes=None):
     """1 - Dice coefficient over the whole batch (Milletari et al. 2016, V-Net), smoothed; in [0, 1].
 
     Over the batch, because per image it is 0 or 1 at the whim of a single pixel where a mask is empty.
+
+    Args:
+        axes: over which the pixels are added up; all by default, which gives a scalar.
     """
-    shared = tf.reduce_sum(weight * mask * probability)
-    total = tf.reduce_sum(weight * mask) + tf.reduce_sum(weight * probability)
+    shared = tf.reduce_sum(weight * mask * probability, axes)
+    total = tf.reduce_sum(weight * mask, axes) + tf.reduce_sum(weight * probability, axes)
     return 1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH)
 
 
-def jaccard_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """1 - intersection over union over the whole batch, smoothed; in [0, 1].
+def jaccard_loss(mask, probability, weight, axes=None):
+    """1 - intersection over union over the whole batch, smoothed; in [0, 1]. `axes` as for Dice.
 
     After Rahman and Wang 2016, «Optimizing Intersection-Over-Union in Deep Neural Networks».
     """
-    shared = tf.reduce_sum(weight * mask * probability)
-    total = tf.reduce_sum(weight * mask) + tf.reduce_sum(weight * probability)
+    shared = tf.reduce_sum(weight * mask * probability, axes)
+    total = tf.reduce_sum(weight * mask, axes) + tf.reduce_sum(weight * probability, axes)
     return 1.0 - (shared + SMOOTH) / (total - shared + SMOOTH)
 
 
-def tversky_loss(mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """1 - Tversky index over the whole batch, smoothed; in [0, 1].
+def tversky_loss(mask, probability, weight, axes=None):
+    """1 - Tversky index over the whole batch, smoothed; in [0, 1]. `axes` as for Dice.
 
     Salehi et al. 2017, with alpha 0.3 for false positives and beta 0.7 for false negatives.
     """
-    found = tf.reduce_sum(weight * mask * probability)
-    wrong = tf.reduce_sum(weight * (1.0 - mask) * probability)
-    missed = tf.reduce_sum(weight * mask * (1.0 - probability))
+    found = tf.reduce_sum(weight * mask * probability, axes)
+    wrong = tf.reduce_sum(weight * (1.0 - mask) * probability, axes)
+    missed = tf.reduce_sum(weight * mask * (1.0 - probability), axes)
     total = found + FALSE_POSITIVE * wrong + FALSE_NEGATIVE * missed
     return 1.0 - (found + SMOOTH) / (total + SMOOTH)
 
@@ -75,7 +78,20 @@ def _pixel_mean(pixels: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(pixels), tf.cast(tf.size(pixels), tf.float32))
 
 
-TERMS: dict[str, Term] = {
+def image_or_pixel_weight(sample_weight: tf.Tensor) -> tf.Tensor:
+    """Weights (B,) or (B, H, W, 1) of any number type -> float32 (B, 1, 1, 1) or (B, H, W, 1).
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    weight = tf.cast(sample_weight, tf.float32)
+    if weight.shape.rank == 1:
+        weight = weight[:, None, None, None]
+    weight.shape.assert_has_rank(4)
+    return weight
+
+
+TERMS = {
     "dice": dice_loss,
     "jaccard": jaccard_loss,
     "focal": focal_loss,
@@ -130,10 +146,7 @@ class SegmentationLoss(tf.keras.losses.Loss):
         mask.shape.assert_is_compatible_with(probability.shape)
         if sample_weight is None:
             sample_weight = tf.ones_like(mask[:, :1, :1])
-        weight = tf.cast(sample_weight, tf.float32)
-        if weight.shape.rank == 1:
-            weight = weight[:, None, None, None]
-        weight.shape.assert_has_rank(4)
+        weight = image_or_pixel_weight(sample_weight)
         return tf.add_n([factor * term(mask, probability, weight) for factor, term in self.terms])
 
 

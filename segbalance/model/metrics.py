@@ -1,9 +1,10 @@
 """Scores of the whole data set: counts of pixels as 64-bit integers, never a mean of batch scores."""
 
 import math
+from collections.abc import Callable, Sequence
 
 from segbalance.data_processing.classes import IGNORED
-from segbalance.data_processing.tasks import POOLED, POOLED_CLASSIFICATION, THRESHOLD
+from segbalance.data_processing.tasks import CLASSIFICATION, FOREGROUND, THRESHOLD
 from segbalance.legacy_keras import tf
 
 
@@ -84,27 +85,44 @@ def _mean_where(scores, counted):
     return tf.reduce_sum(kept, axis=-1) / tf.reduce_sum(counted, axis=-1)
 
 
-def score_logs(counts, subsets, classes=(), task="segmentation"):
+def foreground_logs(
+    counts: tf.Tensor, subsets: Sequence[str], classes: Sequence[str] = ()
+) -> dict[str, tf.Tensor]:
     """What validation reports, by names that history.csv has behind its `val_`: of all, then of each subset.
 
     Args:
-        counts: what SubsetCounts gives, or ClassCounts where there are `classes`.
+        counts: what SubsetCounts gives.
         subsets, classes: their names.
-        task: of `classification`, the scores of each class stand in for those of the subsets.
     """
-    score = class_scores if classes else scores
-    everywhere = score(tf.reduce_sum(counts, axis=0))
-    if task == "classification":
-        logs = {name: everywhere[name] for name in POOLED_CLASSIFICATION}
-        for index, name in enumerate(classes):
-            logs |= {f"{own}_{name}": everywhere[f"class_{own}"][index] for own in ("recall", "f1")}
-        return logs
-    logs = {name: everywhere[name] for name in POOLED}
+    return _subset_logs(scores, scores(tf.reduce_sum(counts, axis=0)), counts, subsets)
+
+
+def class_logs(counts: tf.Tensor, subsets: Sequence[str], classes: Sequence[str]) -> dict[str, tf.Tensor]:
+    """As `foreground_logs`, from what ClassCounts gives, and the IoU of each class."""
+    everywhere = class_scores(tf.reduce_sum(counts, axis=0))
+    logs = _subset_logs(class_scores, everywhere, counts, subsets)
+    return logs | {f"class_iou_{name}": everywhere["class_iou"][index] for index, name in enumerate(classes)}
+
+
+def label_logs(counts: tf.Tensor, subsets: Sequence[str], classes: Sequence[str]) -> dict[str, tf.Tensor]:
+    """As `foreground_logs`, from what LabelCounts gives; a subset is a class."""
+    everywhere = class_scores(tf.reduce_sum(counts, axis=0))
+    logs = {name: everywhere[name] for name in CLASSIFICATION.pooled}
+    for index, name in enumerate(classes):
+        logs |= {f"{own}_{name}": everywhere[f"class_{own}"][index] for own in CLASSIFICATION.parts}
+    return logs
+
+
+def _subset_logs(
+    score: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    everywhere: dict[str, tf.Tensor],
+    counts: tf.Tensor,
+    subsets: Sequence[str],
+) -> dict[str, tf.Tensor]:
+    logs = {name: everywhere[name] for name in FOREGROUND.pooled}
     for index, name in enumerate(subsets):
         own = score(counts[index])
-        logs |= {f"iou_{name}": own["iou"], f"f1_{name}": own["f1"]}
-    for index, name in enumerate(classes):
-        logs[f"class_iou_{name}"] = everywhere["class_iou"][index]
+        logs |= {f"{part}_{name}": own[part] for part in FOREGROUND.parts}
     return logs
 
 
@@ -170,3 +188,18 @@ class ClassCounts(tf.keras.metrics.Metric):
     def reset_state(self):
         """Starts again from zero."""
         self.counts.assign(tf.zeros_like(self.counts))
+
+
+class LabelCounts(ClassCounts):
+    """Confusion matrix of images that have a class as a whole: their subsets are their classes.
+
+    Args:
+        classes: number of classes.
+    """
+
+    def __init__(self, classes: int, name: str = "class_counts"):
+        super().__init__(1, classes, name)
+
+    def update_state(self, mask: tf.Tensor, probability: tf.Tensor, subset: tf.Tensor) -> None:
+        """Adds a batch: class ids (B, 1, 1, 1), probabilities (B, 1, 1, C), numbers of the subsets (B,)."""
+        ClassCounts.update_state(self, mask, probability, tf.zeros_like(subset))

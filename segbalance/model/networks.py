@@ -4,19 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from segbalance.data_processing.tasks import CLASSIFICATION, TASKS
+from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
 from segbalance.legacy_keras import sm, tf
-from segbalance.model.class_losses import class_loss
-from segbalance.model.classifier import classifier
 from segbalance.model.freezing import freeze_normalisation
+from segbalance.model.heads import head_of
 from segbalance.model.loss_terms import DEFAULT_LOSS
-from segbalance.model.losses import pixel_weights, segmentation_loss
-from segbalance.model.metrics import ClassCounts, SubsetCounts, score_logs
+from segbalance.model.losses import pixel_weights
 from segbalance.model.optimizer import adamw
 from segbalance.model.weight_files import weights_problem
 
-BUILDERS = {"unet": sm.Unet, "fpn": sm.FPN, "linknet": sm.Linknet, "pspnet": sm.PSPNet}
 # From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
 SCRATCH_MOMENTUM = 0.9
 # The randomness of dropout is then kept in variables, which checkpoints hold; else nobody could save it.
@@ -94,9 +91,8 @@ def build_network(
     Raises:
         InputError: the encoder's weights cannot be had.
     """
-    build = classifier if task == "classification" else BUILDERS[architecture]
-    options = {"decoder_filters": decoder_filters} if decoder_filters and build is not classifier else {}
-    options |= {"encoder_freeze": freeze_encoder, "classes": outputs}
+    build = head_of(task, outputs > 1).builder(architecture, decoder_filters)
+    options = {"encoder_freeze": freeze_encoder, "classes": outputs}
     inner = _with_encoder_weights(build, backbone, image_size, encoder_weights, **options)
     if freeze_encoder:
         freeze_normalisation(inner)
@@ -169,14 +165,9 @@ class SegmentationModel(tf.keras.Model):
         self.network = network
         self.subsets = list(subsets)
         self.classes = list(classes)
-        self.task = task
+        self.head = head_of(task, self.classes)
         self.loss_weights = loss_weights
-        if self.classes:
-            # A classification's subsets are its classes: one matrix tells all.
-            subsets = 1 if task == CLASSIFICATION else len(self.subsets)
-            self.counts = ClassCounts(subsets, len(self.classes))
-        else:
-            self.counts = SubsetCounts(len(self.subsets))
+        self.counts = self.head.counts(len(self.subsets), len(self.classes))
         self.mean_loss = tf.keras.metrics.Mean("loss")
         self.first_epoch, self.first_step = 0, 0
         # Every device reports the scores of all; Keras would add them up.
@@ -225,10 +216,8 @@ class SegmentationModel(tf.keras.Model):
         photo, mask, subset = batch
         probability = self.network(photo, training=False)
         self.mean_loss.update_state(self.loss(mask, probability), sample_weight=tf.shape(photo)[0])
-        if self.task == CLASSIFICATION:
-            subset = tf.zeros_like(subset)
         self.counts.update_state(mask, probability, subset)
-        scores = score_logs(self.counts.result(), self.subsets, self.classes, self.task)
+        scores = self.head.logs(self.counts.result(), self.subsets, self.classes)
         return {"loss": self.mean_loss.result()} | scores
 
 
@@ -243,8 +232,7 @@ def compile_model(model, *, loss=DEFAULT_LOSS, **options):
     Args:
         options: as `optimizer.adamw` takes them.
     """
-    loss = class_loss(loss) if model.classes else segmentation_loss(loss)
-    model.compile(optimizer=adamw(**options), loss=loss, weighted_metrics=[])
+    model.compile(optimizer=adamw(**options), loss=model.head.loss(loss), weighted_metrics=[])
 
 
 def training_variables(model):

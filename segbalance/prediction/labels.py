@@ -1,6 +1,5 @@
 """Many photos through a network that classifies: reading and predicting at the same time."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from segbalance.prediction.many_photos import (
     BadPhoto,
     Predictor,
     Threads,
+    answered_photos,
+    read_input,
     submitted_ahead,
-    tried_input,
 )
 
 
@@ -51,21 +51,16 @@ def predict_labels(
     """
 
     def read(path: str | Path) -> np.ndarray | BadPhoto:
-        photo = tried_input(path, input_size, predictor.working_size, max_pixels)
-        return photo if isinstance(photo, BadPhoto) else photo.pixels
+        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        return photo._replace(content=b"")  # many wait for the model
 
     with Threads(threads) as readers:
         reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
-        jobs = iter(paths)
-        while batch := list(itertools.islice(zip(jobs, reading, strict=False), batch_size)):
-            photos = [(path, future.result()) for path, future in batch]
-            good = [photo for _, photo in photos if not isinstance(photo, BadPhoto)]
-            answers = iter(predictor(np.stack(good))[:, 0, 0] if good else ())
-            for path, photo in photos:
-                if isinstance(photo, BadPhoto):
-                    yield path, photo
-                else:
-                    yield path, _labelled(next(answers), classes, with_probabilities)
+        answers = answered_photos(predictor, reading, batch_size)
+        for path, (photo, probability) in zip(paths, answers, strict=True):
+            if not isinstance(photo, BadPhoto):
+                photo = _labelled(probability[0, 0], classes, with_probabilities)
+            yield path, photo
 
 
 def _labelled(

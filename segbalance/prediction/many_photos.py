@@ -155,21 +155,41 @@ def predict_squeezed(
 
     with Threads(threads) as readers, Threads(threads) as writers:
         reading = submitted_ahead(readers, read, [path for path, _ in jobs], limit)
-        writing: deque[tuple[str | Path, BadPhoto | Future[tuple[float, ...]]]] = deque()
-        waiting = iter(jobs)
-        while batch := list(itertools.islice(zip(waiting, reading, strict=False), batch_size)):
-            photos = [(*job, future.result()) for job, future in batch]
-            good = [photo.pixels for *_, photo in photos if isinstance(photo, ModelInput)]
-            answers = iter(without_single_class(predictor(np.stack(good))) if good else ())
-            for path, places, photo in photos:
-                if isinstance(photo, ModelInput):
-                    writing.append((path, writers.submit(write, places, photo, next(answers))))
-                else:
-                    writing.append((path, photo))
-            while len(writing) > limit:
+        writing = deque()
+        answers = answered_photos(predictor, reading, batch_size)
+        for (path, places), (photo, probability) in zip(jobs, answers, strict=True):
+            if isinstance(photo, ModelInput):
+                photo = writers.submit(write, places, photo, without_single_class(probability))
+            writing.append((path, photo))
+            if len(writing) > limit:
                 yield _finished(*writing.popleft())
         while writing:
             yield _finished(*writing.popleft())
+
+
+def answered_photos(
+    predictor: Predictor, reading: Iterable[Future], batch_size: int
+) -> Iterator[tuple["ModelInput | BadPhoto", np.ndarray | None]]:
+    """Yields (ModelInput, float32 (H, W, C) of the model) or (BadPhoto, None) of every photo, in order.
+
+    Args:
+        reading: futures of `read_input`.
+        batch_size: photos that the model gets at once.
+    """
+    reading = iter(reading)
+    while batch := [_read_result(future) for future in itertools.islice(reading, batch_size)]:
+        good = [photo.pixels for photo in batch if isinstance(photo, ModelInput)]
+        answers = iter(predictor(np.stack(good)) if good else ())
+        for photo in batch:
+            yield photo, next(answers) if isinstance(photo, ModelInput) else None
+
+
+def _read_result(future):
+    """What a future of `read_input` gives: ModelInput or BadPhoto."""
+    try:
+        return future.result()
+    except BadPhoto as bad:
+        return bad
 
 
 def _finished(path: str | Path, outcome: BadPhoto | Future[tuple[float, ...]]) -> Done:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from segbalance.data_processing.classes import Classes
+from segbalance.data_processing.classes import Classes, names_of
+from segbalance.data_processing.tasks import CLASSES, FOREGROUND, TASKS, task_of
 from segbalance.dataloader.working_size import Size, decode_photo, working_shape
 from segbalance.files.pixel_limit import MOST_PIXELS
 from segbalance.files.writing import open_together
@@ -49,6 +50,11 @@ class OutputChoice:
     probabilities: int = 0
     overlay: bool = False
 
+    @property
+    def answer(self) -> "ForegroundAnswer | ClassAnswer":
+        """What becomes of the network's answers."""
+        return ANSWERS[task_of(TASKS[0], self.classes)](self)
+
     def places(self, output: str | Path, name: str) -> dict[str, Path]:
         """{kind: Path} of the files of a photo whose outputs are called `name`."""
         kinds = {MASKS: ".png"}
@@ -70,8 +76,8 @@ class Outcome(NamedTuple):
 
 def outcome_columns(classes: Classes | None) -> list[str]:
     """Names of the numbers that `write_outputs` returns; `classes` is Classes or None."""
-    names = classes.names[1:] if classes else ()
-    return [*Outcome._fields, *(f"{what}_{name}" for name in names for what in ("coverage", "objects"))]
+    foreground = names_of(classes)[1:]
+    return [*Outcome._fields, *(f"{what}_{name}" for name in foreground for what in ("coverage", "objects"))]
 
 
 def write_outputs(
@@ -94,16 +100,16 @@ def write_outputs(
     Raises:
         InputError: a place cannot be written to.
     """
-    counters = [MaskCounter(number) for number in range(1, len(choice.classes or (0, 1)))]
+    answer = choice.answer
+    counters = [MaskCounter(number) for number in answer.colours]
     with open_together(places) as files:
         if PROBABILITIES in files:
             probabilities = PngWriter(files[PROBABILITIES], *size, bits=choice.probabilities)
             bands = _also_written(bands, probabilities, choice.probabilities)
         sketch = Sketch(size) if OVERLAYS in files else None
-        palette = choice.classes.rgb[: len(choice.classes)] if choice.classes and choice.colours else None
-        masks = PngWriter(files[MASKS], *size, palette=palette)
-        for ids in found_bands(bands, size, choice):
-            masks.write(ids if choice.classes else ids * np.uint8(choice.foreground))
+        masks = PngWriter(files[MASKS], *size, palette=answer.palette)
+        for ids in answer.found_bands(bands, size):
+            masks.write(answer.in_file(ids))
             for counter in counters:
                 counter.add(ids)
             if sketch:
@@ -115,20 +121,63 @@ def write_outputs(
             photo, _ = decode_photo(
                 content, places[OVERLAYS], OVERLAY_SIZE, MOST_PIXELS
             )  # it was read before
-            files[OVERLAYS].write(overlay(photo, sketch.mask, choice.classes))
+            files[OVERLAYS].write(overlay(photo, sketch.mask, answer.colours))
     pixels = size[0] * size[1]
     found = [(counter.pixels / pixels, counter.objects(choice.min_object)) for counter in counters]
     coverage = sum(counter.pixels for counter in counters) / pixels
-    outcome = Outcome(*size, coverage, sum(objects for _, objects in found))
-    return (*outcome, *itertools.chain(*found)) if choice.classes else outcome
+    return answer.outcome(Outcome(*size, coverage, sum(objects for _, objects in found)), found)
 
 
-def found_bands(bands: Iterable[np.ndarray], size: Size, choice: OutputChoice) -> Iterator[np.ndarray]:
-    """Yields uint8 (R, W) class ids from bands of probabilities; arguments as for `write_outputs`."""
-    if choice.classes:
+class ForegroundAnswer:
+    """Probabilities of one foreground -> class ids, what the mask file holds, and what is told of it.
+
+    Args:
+        choice: OutputChoice.
+    """
+
+    colours = {1: COLOUR}  # RGB, of each id that is counted and drawn
+    palette = None  # of the mask file
+
+    def __init__(self, choice: OutputChoice) -> None:
+        self.choice = choice
+
+    def found_bands(self, bands: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yields uint8 (R, W) class ids from float32 (R, W) bands of a photo of this (W, H)."""
+        found = ((band > np.float32(self.choice.threshold)).view(np.uint8) for band in bands)
+        smooth = self.choice.smooth
+        return smoothed_bands(found, disc(disc_side(size, smooth))) if smooth else found
+
+    def in_file(self, ids: np.ndarray) -> np.ndarray:
+        """uint8 (R, W) class ids -> what stands for them in the mask file."""
+        return ids * np.uint8(self.choice.foreground)
+
+    def outcome(self, outcome: Outcome, found: list[tuple]) -> tuple:
+        """What `write_outputs` returns, from part and objects of all and of each id that is counted."""
+        return outcome
+
+
+class ClassAnswer:
+    """The same of several classes, of which the most probable one is found."""
+
+    def __init__(self, choice: OutputChoice) -> None:
+        rgb = choice.classes.rgb[: len(choice.classes)]
+        self.colours = {number: rgb[number].tolist() for number in range(1, len(rgb))}
+        self.palette = rgb if choice.colours else None
+
+    def found_bands(self, bands: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yields uint8 (R, W) class ids from float32 (R, W, C) bands."""
         return (band.argmax(axis=-1).astype(np.uint8) for band in bands)
-    found = ((band > np.float32(choice.threshold)).view(np.uint8) for band in bands)
-    return smoothed_bands(found, disc(disc_side(size, choice.smooth))) if choice.smooth else found
+
+    def in_file(self, ids: np.ndarray) -> np.ndarray:
+        """The ids themselves."""
+        return ids
+
+    def outcome(self, outcome: Outcome, found: list[tuple]) -> tuple:
+        """As that of ForegroundAnswer, with part and objects of each class behind."""
+        return (*outcome, *itertools.chain(*found))
+
+
+ANSWERS = {FOREGROUND: ForegroundAnswer, CLASSES: ClassAnswer}
 
 
 class MaskCounter:
@@ -194,17 +243,16 @@ class Sketch:
         return np.concatenate(self._parts)
 
 
-def overlay(photo: np.ndarray, ids: np.ndarray, classes: Classes | None = None) -> bytes:
+def overlay(photo, ids, colours):
     """The photo with the mask tinted and outlined, as the bytes of a JPEG file.
 
     Args:
         photo: uint8 (h, w, 3) RGB.
         ids: uint8 (h, w) of class ids; the background is left as it is.
-        classes: Classes for their colours; None for one foreground.
+        colours: {id: (red, green, blue)} of those that are drawn.
     """
     drawn = photo.copy()
-    for number in range(1, len(classes or (0, 1))):
-        colour = classes.rgb[number].tolist() if classes else COLOUR
+    for number, colour in colours.items():
         inside = ids == number
         drawn[inside] = (1 - OPACITY) * photo[inside] + OPACITY * np.array(colour)
         contours, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)

@@ -123,11 +123,11 @@ class SampleTimer:
         """As `read_pair` does."""
         clock, samples = self.clock, self.reader.samples
         encoding = samples.encodings[sample.subset]
-        labelled = encoding.kind == "labels"
-        files = clock("read", self._read, *([sample.image] if labelled else [sample.image, sample.mask]))
+        paths = [sample.image, sample.mask] if encoding.in_files else [sample.image]
+        files = clock("read", self._read, *paths)
         limits = samples.pairs.working_size, samples.pairs.max_pixels
         image, _ = clock("decode image", decode_photo, files[0], sample.image, *limits)
-        if labelled:
+        if not encoding.in_files:
             return image, encoding.read(sample.mask)
         size = image.shape[1::-1]
         return image, clock("decode mask", self._decode_mask, encoding, files[1], size)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
+from segbalance.data_processing.tasks import task_of_history
+
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 40  # margins
 FRAME = (WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM)  # as templates/charts.html takes it
@@ -141,8 +143,8 @@ def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
         return Line(name, epochs, values, strong)
 
     def scores(score: str, title: str, part: str | None = None, title_of_all: str = "all") -> Chart:
-        prefix = f"val_{part or score}_"
-        columns = [column for column in history.columns if column.startswith(prefix)]
+        prefix = f"val_{part}_"
+        columns = [column for column in history if column.startswith(prefix)]
         lines = [line(column.removeprefix(prefix), column) for column in columns]
         lines.append(line(title_of_all, f"val_{score}", strong=True))
         mark = (best["epoch"], best[f"val_{score}"], "best epoch")
@@ -152,15 +154,9 @@ def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
     losses = [line("training", "loss"), line("validation", "val_loss")]
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
     rate, highest_rate = [line("learning rate", "learning_rate")], float(history["learning_rate"].max())
-    if "val_iou" not in history:
-        charts = [scores("balanced_accuracy", "recall", "recall", "balanced accuracy")]
-    else:
-        charts = [scores("iou", "IoU")]
-    if any(column.startswith("val_class_iou_") for column in history.columns):
-        charts += [scores("iou", "IoU of the classes", "class_iou", "mean")]
     return [
-        *charts,
-        scores("f1", "F1"),
+        *(scores(*curves) for curves in task_of_history(history).score_curves),
+        scores("f1", "F1", "f1", "all"),
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
         Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, highest_rate), whole_x=True),
     ]

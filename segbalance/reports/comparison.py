@@ -5,17 +5,16 @@ import json
 import math
 from pathlib import Path
 
+from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.errors import Findings, InputError
 from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
-from segbalance.reports.pages import render
-from segbalance.reports.report import CLASS_TILES, CLASSIFICATION_TILES
+from segbalance.reports.pages import pointer_part, render
 from segbalance.train.config import load_config
-from segbalance.train.folder import METRICS, main_score, read_history
+from segbalance.train.folder import METRICS, read_history
 
-SCORES = {
-    "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "boundary_iou": "boundary IoU",
-    "image_iou": "mean IoU of images",
+SECTIONS = {
+    "scores": "Scores", "classes": "Classes", "subsets": "Subsets", "curves": "Curves", "options": "Options",
 }  # fmt: skip
 NOT_COMPARED = ("work_dir", "fingerprint")  # options that differ between any two runs, or are told in words
 
@@ -40,7 +39,7 @@ def compared_runs(work_dirs):
             findings.add("folders that cannot be compared", error, "Name the folders of finished runs.")
     findings.raise_if_any()
     configs, histories, epochs, evaluations = (list(part) for part in zip(*parts, strict=True))
-    kinds = {(config.is_classification, *config.classes) for config in configs}
+    kinds = {(config.kind, *config.classes) for config in configs}
     if len(kinds) > 1:
         lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
         raise InputError("the runs are for different classes; expected the same:\n" + "\n".join(lines))
@@ -63,7 +62,7 @@ def compared_runs(work_dirs):
 
 
 def _kind(config):
-    return f"{config.task or 'segmentation'}, {', '.join(config.classes) or 'background and foreground'}"
+    return f"{config.kind.name}, {', '.join(config.classes) or 'background and foreground'}"
 
 
 def _read_run(folder):
@@ -111,27 +110,18 @@ def differences(configs):
 def comparison_page(figures, configs, histories):
     """The page as text; all arguments of `compared_runs`."""
     names = [run["name"] for run in figures["runs"]]
-    config, history = configs[0], histories[0]
-    subsets = list(dict.fromkeys(name for run in figures["runs"] for name in run["subsets"]))
-    scores = CLASSIFICATION_TILES if config.is_classification else CLASS_TILES if config.classes else SCORES
-    score = "recall" if config.is_classification else "iou"
-    title = {"iou": "Validation IoU", "balanced_accuracy": "Validation balanced accuracy"}
-    main = main_score(history).removeprefix("val_")
+    config = configs[0]
+    kind = config.kind
     return render(
         "compare.html",
         figures,
-        subsets=subsets,
-        best={subset: _best_runs([_of_subset(run, subset) for run in figures["runs"]]) for subset in subsets},
-        config=config,
-        scores=scores,
-        main=main,
-        class_score=score,
-        class_best=[
-            _best_runs([run["all"]["classes"][number][score] for run in figures["runs"]])
-            for number in range(len(config.classes))
-        ],
+        task=kind,
+        sections={name: text for name, text in SECTIONS.items() if name not in kind.left_out},
+        tables=[make(figures["runs"], config) for name, make in TABLES.items() if name not in kind.left_out],
         charts=[
-            overlaid(names, histories, main_score(history), title[main], up_to_one=True),
+            overlaid(
+                names, histories, f"val_{kind.main}", f"Validation {SCORE_NAMES[kind.main]}", up_to_one=True
+            ),
             overlaid(names, histories, "val_f1", "Validation F1", up_to_one=True),
             overlaid(names, histories, "val_loss", "Validation loss"),
             overlaid(names, histories, "loss", "Training loss"),
@@ -140,8 +130,36 @@ def comparison_page(figures, configs, histories):
     )
 
 
-def _of_subset(run, subset):
-    return run["subsets"].get(subset, {}).get("iou")
+def _class_table(runs, config):
+    """The scores of each class, as the page's tables take them."""
+    score, rows = config.kind.class_score, []
+    for number, name in enumerate(config.classes):
+        places = [f"/runs/{run}/all/classes/{number}" for run in range(len(runs))]
+        best = _best_runs([run["all"]["classes"][number][score] for run in runs])
+        rows.append({"name": name, "places": places, "best": best})
+    name = SCORE_NAMES[score]
+    title = f"{name[0].upper()}{name[1:]} of the classes"
+    head = {"anchor": "classes", "title": title, "label": "Scores of the classes", "head": "class"}
+    return head | {"score": score, "rows": rows}
+
+
+def _subset_table(runs, config):
+    """The IoU of each subset, as the page's tables take it; no place where a run has no such subset."""
+    rows = []
+    for subset in dict.fromkeys(name for run in runs for name in run["subsets"]):
+        places = [
+            f"/runs/{number}/subsets/{pointer_part(subset)}" if subset in run["subsets"] else None
+            for number, run in enumerate(runs)
+        ]
+        best = _best_runs([run["subsets"].get(subset, {}).get("iou") for run in runs])
+        rows.append({"name": subset, "places": places, "best": best})
+    title = "IoU of the subsets"
+    return {
+        "anchor": "subsets", "title": title, "label": title, "head": "subset", "score": "iou", "rows": rows,
+    }  # fmt: skip
+
+
+TABLES = {"classes": _class_table, "subsets": _subset_table}
 
 
 def _best_runs(scores):

@@ -3,32 +3,32 @@
 import dataclasses
 import gc
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from segbalance.balancing.ledger import read_skipped
 from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
+from segbalance.data_processing.manifest import Manifest
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.reading import BatchReader, Sample
 from segbalance.dataloader.working_size import decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable
 from segbalance.reports.pages import picture_source, pointer_part
+from segbalance.train.config import TrainConfig
 from segbalance.train.inputs import checked_plan, training_parts
 from segbalance.transforms.pipelines import apply_transform, valid_transform
-
-if TYPE_CHECKING:
-    from segbalance.data_processing.manifest import Manifest
-    from segbalance.train.config import TrainConfig
 
 LONGEST = 288  # pixels of a picture's longer side
 SAMPLES = 6  # of each subset's training images
 KINDS = ("worst", "median", "best")
 BACKDROP = 254  # marks pixels that are right; no class has this id
+
 
 Part = tuple[str, str, str]  # kind, colour, SVG path data
 Example = Mapping[str, Any]  # a row of the evaluation's report
@@ -127,61 +127,66 @@ def _shown(kind: str, classes: Classes, first: int = 1) -> list[tuple[str, int, 
     return [(kind, number, classes.colours[number]) for number in range(first, len(classes))]
 
 
-def gallery(
-    examples: Mapping[str, Mapping[str, Sequence[Example]]],
-    manifest: "Manifest",
-    pairs: PairReader,
-    predict: Callable[[np.ndarray], np.ndarray],
-    image_size: int,
-    threshold: float,
-    classes: Classes | None = None,
-) -> Sections:
+class Easel(NamedTuple):
+    """What examples are drawn with.
+
+    Args:
+        manifest: Manifest whose images they are.
+        pairs: PairReader.
+        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+        image_size: S.
+        threshold: of one foreground.
+    """
+
+    manifest: Manifest
+    pairs: PairReader
+    predict: Callable[[np.ndarray], np.ndarray]
+    image_size: int
+    threshold: float | None
+
+    def answered(self, row: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """uint8 (H, W, 3) photo and uint8 (H, W) class ids of a row, float32 (S, S, C) probabilities."""
+        paths = [self.manifest.data_root / row[column] for column in ("images", "masks")]
+        photo, mask = self.pairs.read(*map(str, paths), self.manifest.encoding)
+        small, _ = apply_transform(valid_transform(self.image_size), photo, mask)
+        return photo, mask, np.asarray(self.predict(small[None]))[0]
+
+
+def foreground_example(easel: Easel, row: dict, pointer: str) -> Picture:
+    """Picture of a row of one foreground; `pointer` is that of its figures."""
+    photo, mask, probability = easel.answered(row)
+    return compared(photo, mask, probability[..., 0], easel.threshold, row["images"], pointer)
+
+
+def class_example(easel: Easel, row: dict, pointer: str) -> Picture:
+    """The same of several classes."""
+    return compared_classes(*easel.answered(row), easel.manifest.classes, row["images"], pointer)
+
+
+def thumbnail(easel: Easel, row: dict, pointer: str) -> Picture:
+    """The same of an image with a label: the photo alone, small."""
+    path = easel.manifest.data_root / row["images"]
+    photo, _ = decode_photo(read_bytes(path), path, LONGEST, easel.pairs.max_pixels)
+    return Picture(picture_source(photo), *photo.shape[1::-1], row["images"], {}, pointer)
+
+
+EXAMPLES = {FOREGROUND: foreground_example, CLASSES: class_example, CLASSIFICATION: thumbnail}
+
+
+def gallery(examples: dict[str, dict[str, list]], easel: Easel) -> list[tuple[str, list]]:
     """The examples of every subset as pictures.
 
     Args:
         examples: {subset: {kind: rows}} of the evaluation's report.
-        manifest: "Manifest" whose images they are.
-        pairs: PairReader.
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
-        threshold: of one foreground.
-        classes: Classes, if there are several.
 
     Returns:
         [(subset, [(kind, list of Picture)])] without subsets that have no images.
     """
-    resize = valid_transform(image_size)
-    if manifest.task == "classification":
-        return _sections(examples, lambda row, pointer: thumbnail(manifest, row, pairs, pointer))
-
-    def picture(row: Example, pointer: str) -> Picture:
-        image_path, mask_path = (str(manifest.data_root / row[column]) for column in ("images", "masks"))
-        photo, mask = pairs.read(image_path, mask_path, manifest.encoding)
-        small, _ = apply_transform(resize, photo, mask)
-        probability = np.asarray(predict(small[None]))[0]
-        if classes:
-            return compared_classes(photo, mask, probability, classes, row["images"], pointer)
-        return compared(photo, mask, probability[..., 0], threshold, row["images"], pointer)
-
-    return _sections(examples, picture)
-
-
-def thumbnail(manifest: "Manifest", row: Example, pairs: PairReader, pointer: str) -> Picture:
-    """Picture of a photo alone, small; arguments as for `gallery`."""
-    path = manifest.data_root / row["images"]
-    photo, _ = decode_photo(read_bytes(path), path, LONGEST, pairs.max_pixels)
-    height, width = photo.shape[:2]
-    return Picture(picture_source(photo), width, height, row["images"], {}, pointer)
-
-
-def _sections(
-    examples: Mapping[str, Mapping[str, Sequence[Example]]], picture: Callable[[Example, str], Picture]
-) -> Sections:
-    """`picture(row, pointer)` of all rows, as `gallery` returns them."""
-    sections: Sections = []
+    sections, draw = [], EXAMPLES[easel.manifest.kind]
     for subset, kinds in examples.items():
         start = f"/evaluation/examples/{pointer_part(subset)}"
         drawn = [
-            (kind, [picture(row, f"{start}/{kind}/{place}") for place, row in enumerate(kinds[kind])])
+            (kind, [draw(easel, row, f"{start}/{kind}/{place}") for place, row in enumerate(kinds[kind])])
             for kind in KINDS
         ]
         drawn = [(kind, pictures) for kind, pictures in drawn if pictures]
@@ -189,7 +194,7 @@ def _sections(
     return sections
 
 
-def training_samples(config: "TrainConfig", manifest: "Manifest") -> list[tuple[str, str, list[Picture]]]:
+def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str, str, list[Picture]]]:
     """The first augmented images of each subset, bit for bit as the run trained on them.
 
     Returns:
@@ -219,14 +224,17 @@ def training_samples(config: "TrainConfig", manifest: "Manifest") -> list[tuple[
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 
 
-def _sample(reader: BatchReader, sample: Sample, config: "TrainConfig") -> Picture:
+def _sample(reader: BatchReader, sample: Sample, config: TrainConfig) -> Picture:
     image, mask = reader.samples.read(sample)
     size = working_shape(image.shape[1::-1], LONGEST // 2)
-    layers: dict[str, str] = {}
-    parts: tuple[Part, ...] = ()
-    if not config.classes:
-        layers = {"truth": outlines(shrink_mask(mask, size) > 0)}
-    elif not config.is_classification:
-        parts = class_parts(shrink_mask(mask, size), config.class_list)
-    source = picture_source(shrink_photo(image, size))
-    return Picture(source, *size, Path(sample.image).name, layers, None, parts)
+    source, marks = picture_source(shrink_photo(image, size)), SAMPLE_MARKS[config.kind]
+    picture = Picture(source, *size, Path(sample.image).name, {})
+    return picture._replace(**marks(mask, size, config.class_list))
+
+
+# What of a mask is drawn into a training image: functions of (mask, size, classes) that give it to a Picture.
+SAMPLE_MARKS = {
+    FOREGROUND: lambda mask, size, classes: {"layers": {"truth": outlines(shrink_mask(mask, size) > 0)}},
+    CLASSES: lambda mask, size, classes: {"parts": class_parts(shrink_mask(mask, size), classes)},
+    CLASSIFICATION: lambda mask, size, classes: {},
+}

@@ -9,15 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from segbalance.balancing.ledger import LEDGER, read_ledger
-from segbalance.data_processing.tasks import THRESHOLD
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, THRESHOLD
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
-from segbalance.evaluation.of_a_run import evaluate_table, evaluation_report, output_files, report_files
+from segbalance.evaluation.of_a_run import evaluated, output_files, report_files
 from segbalance.files.writing import write_together
 from segbalance.model.architectures import ARCHITECTURES
 from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
-from segbalance.reports.pictures import gallery, training_samples
+from segbalance.reports.pictures import Easel, gallery, training_samples
+from segbalance.runtime.verbs import typed
 from segbalance.train.config import CONFIG, TrainConfig
 from segbalance.train.folder import METRICS, best_epoch, read_history
 
@@ -40,18 +41,8 @@ SECTIONS = {
     "curves": "Curves", "shares": "Shares", "thresholds": "Thresholds", "gallery": "Gallery",
     "worst": "Worst images", "training": "Training images", "config": "Config and data",
 }  # fmt: skip
-CLASS_TILES = {
-    "iou": "Mean IoU", "f1": "Mean F1", "precision": "Mean precision", "recall": "Mean recall",
-    "accuracy": "Accuracy of the pixels", "image_iou": "Mean IoU of the images",
-}  # fmt: skip
-CLASSIFICATION_TILES = {
-    "balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "f1": "Mean F1",
-    "precision": "Mean precision", "recall": "Mean recall",
-}  # fmt: skip
-CLASS_COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 MOST_IN_MATRIX = 20  # classes; of more, only the most frequent confusions are shown
 MOST_CONFUSIONS = 30
-OF_CLASSES = ("classes", "confusion")  # sections that tell several classes apart
 PACKAGES = ("tensorflow", "tf-keras", "segmentation-models", "albumentations", "numpy")
 
 
@@ -76,8 +67,9 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     work_dir = config.work_dir
     figures = run_figures(work_dir)
     predict = RunPredictor(work_dir)
-    evaluation = evaluate_table(config, manifest, predict, threshold=threshold, batch_size=batch_size)
-    figures["evaluation"] = evaluation_report(config, manifest, evaluation, split="valid")
+    evaluation, figures["evaluation"] = evaluated(
+        config, manifest, predict, threshold=threshold, batch_size=batch_size, split="valid"
+    )
     page = report_page(config, manifest, figures, predict)
     output = Path(output or Path(work_dir, REPORT))
     files = report_files(figures["evaluation"], evaluation, *output_files(work_dir, "valid"))
@@ -131,25 +123,17 @@ def report_page(config, manifest, figures, predict):
     """
     work_dir, evaluation = config.work_dir, figures["evaluation"]
     history = read_history(work_dir)
-    known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
     same_rows = config.fingerprint == manifest.training_fingerprint()
     pairs = PairReader(working_size=config.working_size, max_pixels=config.max_pixels)
-    pictures = gallery(
-        evaluation["examples"], manifest, pairs, predict, config.image_size, evaluation.get("threshold"),
-        config.class_list,
-    )  # fmt: skip
-    if config.classes:
-        template, own = "class_report.html", class_parts_of_page(config, evaluation)
-    else:
-        template, own = "report.html", {"threshold_charts": threshold_charts(evaluation)}
-        own["weakest"] = known[0] if len(known) > 1 else None
-        own["sections"] = [row for row in SECTIONS.items() if row[0] not in OF_CLASSES]
+    easel = Easel(manifest, pairs, predict, config.image_size, evaluation.get("threshold"))
+    pictures = gallery(evaluation["examples"], easel)
     return render(
-        template,
+        config.kind.template,
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
-        architecture="classification" if config.is_classification else ARCHITECTURES[config.architecture],
+        architecture=config.kind.network.format(architecture=ARCHITECTURES[config.architecture]),
+        sections=[row for row in SECTIONS.items() if row[0] not in config.kind.left_out],
         subsets=evaluation["subsets"],
         notes=list(report_notes(config, figures, same_rows)),
         history_charts=history_charts(history, best_epoch(history)),
@@ -157,7 +141,8 @@ def report_page(config, manifest, figures, predict):
         columns={name: form for name, form in HISTORY_COLUMNS.items() if name in history},
         gallery=pictures,
         samples=training_samples(config, manifest) if same_rows else None,
-        again=f"python train.py --config {quoted(work_dir, CONFIG)} --work_dir {quoted(f'{work_dir}-again')}",
+        again=f"{typed('train')} --config {quoted(work_dir, CONFIG)} "
+        f"--work_dir {quoted(f'{work_dir}-again')}",
         versions={package: version(package) for package in PACKAGES},
         fingerprints={
             "training rows": config.fingerprint or "unknown",
@@ -165,35 +150,40 @@ def report_page(config, manifest, figures, predict):
             "data when the manifests were made": manifest.fingerprint or "unknown",
         },
         options=config_rows(config),
-        **own,
+        **PARTS_OF_PAGE[config.kind](config, evaluation),
     )
 
 
-def class_parts_of_page(config, evaluation):
-    """What the page needs for several classes."""
-    classification = config.is_classification
-    score = "recall" if classification else "iou"
-    scored = [row[score] for row in evaluation["all"]["classes"]]
+def foreground_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
+    """What the page needs for one foreground."""
+    known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
+    weakest = known[0] if len(known) > 1 else None
+    return {"threshold_charts": threshold_charts(evaluation), "weakest": weakest}
+
+
+def class_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
+    """What the page needs for several classes, of pixels or of images."""
+    kind = config.kind
+    scored = [row[kind.class_score] for row in evaluation["all"]["classes"]]
     known = [number for number, value in enumerate(scored) if value is not None]
-    left_out = ("thresholds", "subsets") if classification else ("thresholds",)
     return {
-        "sections": [row for row in SECTIONS.items() if row[0] not in left_out],
+        "task": kind,
         "classes": [
             {"name": name, "colour": colour}
             for name, colour in zip(config.classes, config.class_colours, strict=True)
         ],
-        "class_score": score,
-        "class_columns": {
-            name: text for name, text in CLASS_COLUMNS.items() if name != "iou" or score == "iou"
-        },
-        "class_title": "Recall" if classification else "IoU",
-        "means": CLASSIFICATION_TILES if classification else CLASS_TILES,
-        "what": "images" if classification else "pixels",
-        "share_form": ".1%" if classification else ".2%",
+        "class_name": SCORE_NAMES[kind.class_score],
         "weakest": min(known, key=lambda number: scored[number], default=None),
         "full_matrix": len(scored) <= MOST_IN_MATRIX,
         "confusions": frequent_confusions(evaluation["all"]["confusion"]),
     }
+
+
+PARTS_OF_PAGE = {
+    FOREGROUND: foreground_parts_of_page,
+    CLASSES: class_parts_of_page,
+    CLASSIFICATION: class_parts_of_page,
+}
 
 
 def frequent_confusions(confusion):
@@ -220,13 +210,12 @@ def report_notes(config, figures, same_rows):
     empty = [row["subset"] for row in evaluation["subsets"] if not row["images"]]
     if empty:
         yield f"Without validation images, and so without scores: subset {', '.join(empty)}."
-    score = "balanced_accuracy" if config.is_classification else "iou"
+    score = config.kind.main
     trained, found = figures["metrics"][score], evaluation["all"][score]
     usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
     if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
         why = "mixed precision" if config.mixed_precision else "other validation data"
-        name = "balanced accuracy" if config.is_classification else "IoU"
-        yield f"The {name} differs from that which training measured, as with {why}."
+        yield f"The {SCORE_NAMES[score]} differs from that which training measured, as with {why}."
 
 
 def config_rows(config):

@@ -7,26 +7,31 @@ import re
 import sys
 import traceback
 import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
 from segbalance.errors import InputError, visible
 from segbalance.runtime.plain_yaml import check_config_file
+from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+Options = TypeVar("Options")
 
 
-def command(function):
-    """Turns `function(argv)` into a `main(argv=None)` that returns the exit status.
+def command(function: Callable[..., object]) -> Callable[..., int]:
+    """Turns `function(argv, ...)` into a `main(argv=None, ...)` that returns the exit status.
 
+    What a door or script hands over by name, such as the path of its transforms.py, is passed on.
     0 done, 1 an unexpected failure (with traceback), 2 wrong input (message only), 130 Ctrl-C.
     """
 
     @functools.wraps(function)
-    def main(argv=None):
+    def main(argv: Iterable[object] | None = None, **handed_over: Any) -> int:
         try:
-            function(sys.argv[1:] if argv is None else [str(word) for word in argv])
+            function(sys.argv[1:] if argv is None else [str(word) for word in argv], **handed_over)
         except InputError as error:
             lines = str(error).split("\n")
             print("error: " + "\n".join(map(visible, lines)), file=sys.stderr)
@@ -35,7 +40,7 @@ def command(function):
             print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
         except SystemExit as leaving:  # argparse leaves this way after --help
-            return leaving.code or DONE
+            return leaving.code or DONE  # type: ignore[return-value]  # with a number
         except Exception:
             traceback.print_exc()
             return FAILED
@@ -44,7 +49,9 @@ def command(function):
     return main
 
 
-def parse_options(options_class, argv, *, prog, description, config=False):
+def parse_options(
+    options_class: type[Options], argv: Sequence[str], *, prog: str, description: str, config: bool = False
+) -> Options:
     """Reads the command line (with `config` also a YAML file) into the dataclass `options_class`.
 
     The dataclass is the one place of names, types, defaults and help (`Args:` of its docstring).
@@ -57,16 +64,24 @@ def parse_options(options_class, argv, *, prog, description, config=False):
     for path in _config_files(argv) if config else ():
         check_config_file(path)
     try:
-        values = _parser(options_class, prog, description, config).parse_args(argv).as_dict()
+        parser = _parser(options_class, prog, description, config)  # type: ignore[arg-type]  # it is hashable
+        values = parser.parse_args(argv).as_dict()
     except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
         raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
     values.pop("config", None)
     return options_class(**values)
 
 
+class CommandParser(ArgumentParser):
+    """A parser whose help names commands as they are typed here."""
+
+    def format_help(self, *formatter: Any) -> str:
+        return as_typed_here(super().format_help(*formatter))
+
+
 @functools.cache
-def _parser(options_class, prog, description, config):
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+def _parser(options_class: type[Any], prog: str, description: str, config: bool) -> ArgumentParser:
+    parser = CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     if config:
         parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     fields = dataclasses.fields(options_class)
@@ -94,19 +109,19 @@ def _parser(options_class, prog, description, config):
             f"--{field.name}",
             type=item_type,
             nargs="+",
-            default=field.default_factory(),
+            default=field.default_factory(),  # type: ignore[operator]  # a list has one
             help=help_texts[field.name],
         )
     return parser
 
 
-def _config_files(argv):
+def _config_files(argv: Sequence[str]) -> list[str]:
     """The values of --config among the words of a command line."""
     after = [word for before, word in zip(argv, argv[1:], strict=False) if before == "--config"]
     return after + [word.partition("=")[2] for word in argv if word.startswith("--config=")]
 
 
-def _in_plain_words(error):
+def _in_plain_words(error: Exception) -> str:
     """The parser's message in the words of the command line instead of Python's types."""
     text = re.sub(r'Parser key "(.+?)":\s*', r"--\1: ", str(error))
     text = re.sub(

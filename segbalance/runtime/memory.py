@@ -8,7 +8,7 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4
 KEPT_BYTES = 2**31 - 1
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> bool:
     """Tells glibc to reuse freed blocks instead of handing them back to the system at once.
 
     A training step on the CPU allocates and frees hundreds of megabytes; mapping them anew each time can
@@ -24,7 +24,7 @@ def keep_freed_memory():
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, KEPT_BYTES))
 
 
-def release_freed_memory():
+def release_freed_memory() -> bool:
     """Hands back to the system what is free by now.
 
     Over thousands of steps, blocks of other sizes get in between those that are kept, and more and more is
@@ -39,7 +39,7 @@ def release_freed_memory():
         return False
 
 
-def family_memory(pid, files=True):
+def family_memory(pid: int | str, files: bool = True) -> float:
     """MB (2**20 bytes) of a process and its descendants now, shared pages counted once; 0 outside Linux.
 
     Args:

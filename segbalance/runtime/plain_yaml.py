@@ -1,5 +1,9 @@
 """Config files are data: no tag, no alias, no other file, nothing endless."""
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import yaml
 
 from segbalance.errors import InputError
@@ -11,7 +15,7 @@ ACTIONS = {"config", "print_config", "help"}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def check_config_file(path):
+def check_config_file(path: str | Path) -> None:
     """Raises InputError where a config file is more than plain data.
 
     What is no YAML, or no file, is left to the parser of the options.
@@ -41,7 +45,7 @@ def check_config_file(path):
         )
 
 
-def _is_utf8(content):
+def _is_utf8(content: bytes) -> bool:
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -49,7 +53,7 @@ def _is_utf8(content):
     return True
 
 
-def _problem(events):
+def _problem(events: Iterable[Any]) -> str | None:
     """The first thing in a YAML file that is more than data, in words; None if there is none."""
     depth = 0
     for event in events:

@@ -14,7 +14,10 @@ import tempfile
 import threading
 import types
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
 
 import cv2
 
@@ -26,7 +29,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def worker_pool(count):
+def worker_pool(count: int) -> Iterator[ProcessPoolExecutor]:
     """An executor with `count` processes, already starting; an error in the block drops what has not begun.
 
     The functions that it is given must be importable. Ctrl-C ends the workers at once, so they should leave
@@ -45,7 +48,7 @@ def worker_pool(count):
 
 
 @contextlib.contextmanager
-def _hidden_script():
+def _hidden_script() -> Iterator[None]:
     """Spawned processes would import the script that was started anew, with TensorFlow if it imports that."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -56,7 +59,7 @@ def _hidden_script():
 
 
 @contextlib.contextmanager
-def _interrupts_held():
+def _interrupts_held() -> Iterator[None]:
     """Keeps Ctrl-C until the block ends; processes started in it see none before they ask for it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -68,7 +71,7 @@ def _interrupts_held():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare_worker(at_interrupt=signal.SIG_DFL):
+def _prepare_worker(at_interrupt: signal.Handlers = signal.SIG_DFL) -> None:
     """Ends without a traceback at Ctrl-C, ends with its parent, and leaves the other cores to the others."""
     signal.signal(signal.SIGINT, at_interrupt)
     if hasattr(signal, "pthread_sigmask"):
@@ -78,9 +81,11 @@ def _prepare_worker(at_interrupt=signal.SIG_DFL):
     keep_freed_memory()
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is a worker"
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 
@@ -94,22 +99,30 @@ class WorkerCrew:
         count: number of processes.
         function: importable; called in a process with `state` and the arguments of a call.
         state: copied to each process as it starts.
+        prepare: importable; called there without arguments before the state is unpacked.
     """
 
-    def __init__(self, count, function, state):
-        self._idle = queue.SimpleQueue()
-        self._starting = []
+    def __init__(
+        self,
+        count: int,
+        function: Callable[..., Any],
+        state: Any,
+        prepare: Callable[[], object] | None = None,
+    ) -> None:
+        self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._starting: list[Connection] = []
         self._lock = threading.Lock()
         with _hidden_script(), _interrupts_held():
             for _ in range(count):
                 own, theirs = CONTEXT.Pipe()
-                process = CONTEXT.Process(target=_serve, args=(theirs, function, Packed(state)), daemon=True)
+                work = theirs, function, prepare, Packed(state)
+                process = CONTEXT.Process(target=_serve, args=work, daemon=True)
                 process.start()
                 theirs.close()
                 self._starting.append(own)
                 weakref.finalize(self, own.close)
 
-    def ready(self):
+    def ready(self) -> bool:
         """True once all processes have started. Raises what kept one from it."""
         if not self._starting:
             return True
@@ -121,7 +134,7 @@ class WorkerCrew:
                     self._idle.put(connection)
             return not self._starting
 
-    def call(self, *arguments):
+    def call(self, *arguments: Any) -> Any:
         """What the function returns in a process that is idle; waits for one. Any number of threads may call.
 
         Raises:
@@ -135,7 +148,7 @@ class WorkerCrew:
             self._idle.put(connection)
 
 
-def _answer(connection, arguments=None):
+def _answer(connection: Connection, arguments: tuple[Any, ...] | None = None) -> Any:
     try:
         if arguments is not None:
             connection.send(arguments)
@@ -156,22 +169,31 @@ class Packed:
     Unpacking can mean to import for seconds, while the process that starts it waits.
     """
 
-    def __init__(self, value):
+    _packed: bytes  # in the new process
+
+    def __init__(self, value: Any) -> None:
         self._value = value
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, bytes]:
         # While a process starts, for what it inherits (SharedMemory) is told only then.
         return {"_packed": bytes(multiprocessing.reduction.ForkingPickler.dumps(self._value))}
 
-    def unpacked(self):
+    def unpacked(self) -> Any:
         """The value, in the new process."""
         return pickle.loads(self._packed)
 
 
-def _serve(connection, function, packed):
+def _serve(
+    connection: Connection,
+    function: Callable[..., Any],
+    prepare: Callable[[], object] | None,
+    packed: Packed,
+) -> None:
     """The work of a process of a WorkerCrew."""
     _prepare_worker(signal.SIG_IGN)
     try:
+        if prepare is not None:
+            prepare()
         state = packed.unpacked()
     except Exception as error:
         connection.send((None, error))
@@ -183,7 +205,7 @@ def _serve(connection, function, packed):
         except (EOFError, OSError):  # nobody is left to ask
             return
         try:
-            answer = function(state, *arguments), None
+            answer: tuple[Any, Exception | None] = function(state, *arguments), None
         except Exception as error:
             answer = None, error
         connection.send(answer)
@@ -198,27 +220,27 @@ class SharedMemory:
         size: bytes to begin with.
     """
 
-    def __init__(self, size=0):
+    def __init__(self, size: int = 0) -> None:
         # The usual way, by /dev/shm, is limited to 64 MB in many a container.
         self._descriptor = os.memfd_create("shared") if hasattr(os, "memfd_create") else _nameless_file()
         self._open(size)
 
-    def _open(self, size):
+    def _open(self, size: int) -> None:
         self._size = 0
         self._lock = threading.Lock()
-        self._parts = {}
+        self._parts: dict[int, mmap.mmap] = {}
         weakref.finalize(self, os.close, self._descriptor)
         if size:
             self.extend(size)
 
-    def __getstate__(self):
+    def __getstate__(self) -> Any:
         return multiprocessing.reduction.DupFd(self._descriptor)
 
-    def __setstate__(self, descriptor):
+    def __setstate__(self, descriptor: Any) -> None:
         self._descriptor = descriptor.detach()
         self._open(0)
 
-    def extend(self, size):
+    def extend(self, size: int) -> int:
         """Adds `size` bytes, in the process that made it; returns their offset."""
         with self._lock:
             offset = self._size
@@ -226,7 +248,7 @@ class SharedMemory:
             os.ftruncate(self._descriptor, self._size)
         return offset
 
-    def part(self, offset, size):
+    def part(self, offset: int, size: int) -> mmap.mmap:
         """The `size` bytes that `extend` placed at `offset`, to read and write: mmap."""
         part = self._parts.get(offset)
         if part is None:
@@ -234,7 +256,7 @@ class SharedMemory:
         return part
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Lets one thread of one process in at a time; a process that ends lets go of it."""
         import fcntl  # not on Windows
 
@@ -246,6 +268,6 @@ class SharedMemory:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
-def _nameless_file():
+def _nameless_file() -> int:
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -4,5 +4,6 @@ What comes in is a seed and a size; what goes out is a data folder of five subse
 sizes of the nail tutorial, or six classes, or a classification of trinkets. The same seed gives the same
 files.
 
-`rendering` photographs and writes, `hand_drawing` draws, `sample_classes` is the set for classification.
+`looks` says how the subsets differ. `canvas` is what is drawn on, `backdrops` and `hand_drawing` draw,
+`rendering` photographs and writes, `sample_classes` is the set for classification.
 """

@@ -1,30 +1,37 @@
-"""Hands on a backdrop, drawn with NumPy: fingers, nails, rings, buttons and beads, and which pixel is which.
-
-Lengths are in pixels of a 300 x 300 photo, whatever size is rendered. Colours are RGB in [0, 1]; while a
-photo is drawn, its channels come first: (3, H, W), and a single colour is (3, 1, 1).
-"""
+"""Hands, drawn with NumPy: fingers, nails, rings, buttons and beads, and which pixel is which."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-FRAME = 300
-# Class ids, in the order of sample_data.CLASSES.
-BACKGROUND, SKIN, NAIL, POLISH, RING, COIN = range(6)
+from segbalance.sample_data.canvas import (
+    BACKGROUND,
+    BLACK,
+    COIN,
+    FRAME,
+    NAIL,
+    POLISH,
+    RING,
+    SKIN,
+    WHITE,
+    Canvas,
+    Point,
+    bump,
+    choose,
+    colour,
+    noise,
+    smoothstep,
+    turn,
+)
+from segbalance.sample_data.looks import Look
 
-
-def colour(*channels):
-    """A float32 (3, 1, 1) colour."""
-    return np.float32(channels).reshape(3, 1, 1)
-
-
-BLACK, WHITE = colour(0, 0, 0), colour(1, 1, 1)
 PALEST_SKIN, DARKEST_SKIN = colour(0.96, 0.80, 0.70), colour(0.45, 0.29, 0.21)
 SKIN_SHADOW, SKIN_FLUSH = colour(0.50, 0.36, 0.33), colour(0.12, 0.0, -0.03)
 NAIL_BED, NAIL_TIP = colour(0.95, 0.70, 0.66), colour(0.95, 0.91, 0.84)
-WOOD, LAMP = colour(0.62, 0.42, 0.26), colour(0.14, 0.0, -0.26)
+LAMP = colour(0.14, 0.0, -0.26)
 METALS = [colour(0.85, 0.68, 0.32), colour(0.75, 0.75, 0.77), colour(0.72, 0.45, 0.32)]
 POLISHES = [
     colour(0.76, 0.07, 0.13), colour(0.45, 0.03, 0.12), colour(0.93, 0.36, 0.50), colour(0.90, 0.62, 0.58),
@@ -44,119 +51,15 @@ HAND = np.array([
 ])  # fmt: skip
 
 
-class Canvas:
-    """A float32 (3, size, size) image, its class ids uint8 (size, size), and its pixels' coordinates."""
-
-    def __init__(self, size):
-        self.size, self.pixel = size, FRAME / size
-        centres = (np.arange(size, dtype=np.float32) + 0.5) * self.pixel
-        self.x, self.y = np.meshgrid(centres, centres)
-        self.image = np.zeros((3, size, size), np.float32)
-        self.ids = np.full((size, size), BACKGROUND, np.uint8)
-
-    def cover(self, distance):
-        """Share of each pixel that lies inside a shape, from its signed distance (negative inside)."""
-        return np.clip(0.5 - distance / self.pixel, 0, 1)
-
-    def paint(self, coat, alpha, window=(...,)):
-        """Lays the colour or colours `coat` over the window, where `alpha` in [0, 1] says how much."""
-        part = self.image[:, *window]
-        part += alpha * (coat - part)
-
-    def window(self, points, reach):
-        """The slices that hold all (x, y) of `points` and `reach` around; empty outside the photo."""
-        low = np.maximum((np.min(points, 0) - reach) / self.pixel, 0).astype(int)
-        high = np.maximum((np.max(points, 0) + reach) / self.pixel + 1, 0).astype(int)
-        return slice(low[1], high[1]), slice(low[0], high[0])
-
-    def frame(self, origin, angle, window=(...,)):
-        """Coordinates along and across the direction `angle`, seen from `origin` (x, y)."""
-        return turn((self.x[window] - float(origin[0]), self.y[window] - float(origin[1])), angle)
-
-
-def turn(vector, angle):
-    """The vector (x, y) as seen from a frame that is turned by `angle`: (along, across)."""
-    x, y = vector
-    return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-
-
-def bump(x):
-    """A smooth hill of height 1 at 0 that ends at -1 and 1; much cheaper than a Gaussian."""
-    return np.square(np.maximum(1 - x * x, 0))
-
-
-def smoothstep(x):
-    """Rises smoothly from 0 at x = 0 to 1 at x = 1."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def noise(rng, size, cells):
-    """Smooth float32 (size, size) noise around 0 with `cells` (rows, columns) of detail."""
-    return cv2.resize(rng.standard_normal(cells, np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-
-
-def choose(rng, options):
-    return options[rng.integers(len(options))]
-
-
-def muted_colour(rng):
-    return colour(*(rng.uniform(0.2, 0.92) + rng.uniform(-0.12, 0.12, 3)))
-
-
-def plain(canvas, rng):
-    """float32 (3, size, size), like every backdrop."""
-    return muted_colour(rng) * (1 + 0.03 * noise(rng, canvas.size, (6, 6)))
-
-
-def gradient(canvas, rng):
-    along, _ = canvas.frame((FRAME / 2, FRAME / 2), rng.uniform(0, 2 * math.pi))
-    share = smoothstep(0.5 + along / FRAME)
-    return muted_colour(rng) * (1 - share) + muted_colour(rng) * share
-
-
-def wood(canvas, rng):
-    grain = 1 + 0.09 * noise(rng, canvas.size, (90, 3)) + 0.07 * noise(rng, canvas.size, (28, 2))
-    plank = rng.uniform(60, 110)
-    seam = bump(((canvas.y + 0.02 * canvas.x) % plank - plank / 2) / 1.8)
-    planks = grain * (1 - 0.6 * seam)
-    return WOOD * rng.uniform(0.6, 1.3) * (planks if rng.random() < 0.5 else planks.T)
-
-
-def cloth(canvas, rng):
-    along, across = canvas.frame((0, 0), rng.uniform(0, math.pi))
-    folds, thread = noise(rng, canvas.size, (4, 4)), rng.uniform(1.3, 2.0)
-    weave = np.sin((along + 4 * folds) * thread) * np.sin((across + 4 * folds) * thread)
-    stripes = smoothstep(np.sin(across / rng.uniform(6, 14) + folds) * 5 - rng.uniform(1, 6))
-    ground = muted_colour(rng) * (1 - stripes) + muted_colour(rng) * stripes
-    return ground * (1 + 0.10 * weave + 0.12 * folds)
-
-
-def cluttered(canvas, rng):
-    """A table with papers, boxes and pens, out of focus."""
-    canvas.image[:] = plain(canvas, rng)
-    for _ in range(rng.integers(7, 13)):
-        centre = rng.uniform(0, FRAME, 2)
-        half_length, half_width = rng.uniform(25, 90), int(rng.choice([5, 12, 30, 60]))
-        window = canvas.window([centre], half_length + half_width + 9)
-        along, across = canvas.frame(centre, rng.uniform(0, math.pi), window)
-        distance = np.maximum(np.abs(along) - half_length, np.abs(across) - half_width)
-        canvas.paint(BLACK, 0.4 * np.clip(1 - distance / 9, 0, 1), window)
-        paper = 0.6 * colour(*rng.uniform(0.1, 0.95, 3)) + 0.4 * muted_colour(rng)
-        canvas.paint(paper, np.clip(0.5 - distance / 2.5, 0, 1), window)
-    return canvas.image
-
-
-BACKDROPS = {function.__name__: function for function in (plain, gradient, wood, cloth, cluttered)}
-
-
-def draw_trinket(canvas, radius, light, rng):
+def draw_trinket(canvas: Canvas, radius: float, light: Point, rng: np.random.Generator) -> None:
     """A bead, button or coin, as big and as bright as a nail."""
     centre, kind = rng.uniform(0, FRAME, 2), choose(rng, ["bead", "button", "coin"])
     draw_trinket_at(canvas, centre, kind, radius, light, rng)
 
 
-def draw_trinket_at(canvas, centre, kind, radius, light, rng):
+def draw_trinket_at(
+    canvas: Canvas, centre: np.ndarray, kind: str, radius: float, light: Point, rng: np.random.Generator
+) -> None:
     """A trinket of this kind, `bead`, `button` or `coin`, at (x, y)."""
     window = canvas.window([centre], 2 * radius)
     along, across = canvas.frame(centre, rng.uniform(0, math.pi), window)
@@ -190,12 +93,13 @@ class Finger:
     radius: np.ndarray
     distance: np.ndarray  # to the outline, negative inside
 
-    def near_tip(self, canvas):
+    def near_tip(self, canvas: Canvas) -> "Finger":
         """The same finger in a window that is just large enough for its nail."""
         near = canvas.window([self.tip], 2.3 * self.tip_radius)
-        window = tuple(
+        rows, columns = (
             slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(near, self.window, strict=True)
         )
+        window = (rows, columns)
         part = tuple(
             slice(a.start - b.start, a.stop - b.start) for a, b in zip(window, self.window, strict=True)
         )
@@ -203,7 +107,9 @@ class Finger:
         return replace(self, window=window, **arrays)
 
 
-def shape_finger(canvas, tip, angle, length, radius, bend):
+def shape_finger(
+    canvas: Canvas, tip: np.ndarray, angle: float, length: float, radius: float, bend: float
+) -> Finger:
     """A slightly curved capsule, thicker at its base and its joints, whose tip lies at `tip` (x, y)."""
     base = tip - length * np.array([math.cos(angle), math.sin(angle)])
     window = canvas.window([tip, base], 1.6 * radius + 7)
@@ -215,7 +121,7 @@ def shape_finger(canvas, tip, angle, length, radius, bend):
     return Finger(tip, angle, length, 0.88 * radius, window, along, across, width, distance)
 
 
-def shade_finger(finger, light, rng):
+def shade_finger(finger: Finger, light: Point, rng: np.random.Generator) -> np.ndarray:
     """float32 brightness, around 1, of a rounded finger with creases at its two joints."""
     lengthwise = np.maximum(finger.along - finger.length, 0) / finger.radius
     crosswise = np.clip(finger.across / finger.radius, -1, 1)
@@ -230,7 +136,14 @@ def shade_finger(finger, light, rng):
     return shade
 
 
-def draw_finger(canvas, finger, skin, light, palm_cover, rng):
+def draw_finger(
+    canvas: Canvas,
+    finger: Finger,
+    skin: np.ndarray,
+    light: Point,
+    palm_cover: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
     """The finger over its contact shadow, rising out of the back of the hand; `skin` is (3, size, size)."""
     window, skin = finger.window, skin[:, *finger.window]
     rising = smoothstep((finger.along / finger.tip_radius + 1.0) / 2.2)
@@ -243,7 +156,7 @@ def draw_finger(canvas, finger, skin, light, palm_cover, rng):
     canvas.ids[window][finger.distance <= 0] = SKIN
 
 
-def draw_ring(canvas, finger, light, rng):
+def draw_ring(canvas: Canvas, finger: Finger, light: Point, rng: np.random.Generator) -> None:
     """A metal band below the middle joint."""
     half_width = 0.16 * finger.tip_radius
     offset = np.abs(finger.along - 0.27 * finger.length + 0.15 * np.square(finger.across) / finger.tip_radius)
@@ -267,7 +180,7 @@ class Nails:
     gloss: float
 
 
-def choose_nails(look, skin, rng):
+def choose_nails(look: Look, skin: np.ndarray, rng: np.random.Generator) -> Nails:
     """Polish, or a natural nail between the colours of the skin and of the nail bed."""
     painted = bool(rng.random() < look.painted)
     bed = NAIL_BED * (0.35 + 0.65 * skin.mean() / PALEST_SKIN.mean())
@@ -283,7 +196,7 @@ def choose_nails(look, skin, rng):
     )
 
 
-def nail_coordinates(finger, nails, side):
+def nail_coordinates(finger: Finger, nails: Nails, side: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(lengthwise, crosswise), -1 .. 1 within the nail, and the distance to its outline.
 
     `side` in [-0.5, 0.5] says how far the finger is rolled over.
@@ -300,7 +213,7 @@ def nail_coordinates(finger, nails, side):
     return lengthwise, crosswise, (ratio - 1) * min(half_length, half_width)
 
 
-def nail_colours(nails, lengthwise, crosswise, skin):
+def nail_colours(nails: Nails, lengthwise: np.ndarray, crosswise: np.ndarray, skin: np.ndarray) -> np.ndarray:
     """A flat coat of polish (3, 1, 1), or bed, lunula and free edge (3, H, W)."""
     if nails.painted:
         return nails.base
@@ -310,7 +223,9 @@ def nail_colours(nails, lengthwise, crosswise, skin):
     return nails.base + np.maximum(lunula, edge) * (NAIL_TIP * (0.5 + 0.5 * skin.mean()) - nails.base)
 
 
-def draw_nail(canvas, finger, nails, side, skin, light):
+def draw_nail(
+    canvas: Canvas, finger: Finger, nails: Nails, side: float, skin: np.ndarray, light: Point
+) -> None:
     """The nail with the fold around it, its shading and its highlight; marks its class."""
     finger = finger.near_tip(canvas)
     lengthwise, crosswise, distance = nail_coordinates(finger, nails, side)
@@ -329,7 +244,7 @@ def draw_nail(canvas, finger, nails, side, skin, light):
     canvas.ids[finger.window][distance < 0] = POLISH if nails.painted else NAIL
 
 
-def place_fingers(canvas, look, rng):
+def place_fingers(canvas: Canvas, look: Look, rng: np.random.Generator) -> tuple[list[Finger], np.ndarray]:
     """(fingers, palm): the visible fingers of one hand, and the signed distance to the back of the hand."""
     count, radius = int(rng.integers(*look.fingers, endpoint=True)), rng.uniform(*look.finger_radius)
     first = 0 if count >= 4 else rng.integers(0, 5 - count)
@@ -339,28 +254,31 @@ def place_fingers(canvas, look, rng):
     heading, mirror = rng.uniform(0, 2 * math.pi), int(rng.choice([-1, 1]))
     middle = tips.mean(0) + radius * rng.uniform(-0.3, 0.3, 2) - (0.1 * FRAME, 0)
 
-    def locate(points):
+    def locate(points: np.ndarray) -> np.ndarray:
         """From the hand's own (forward, sideways) to the photo's (x, y)."""
         return FRAME / 2 + np.stack(turn(((points - middle) * (1, mirror)).T, -heading), 1)
 
     angles, lengths, radii = heading + mirror * angle, radius * length, radius * thickness
+    shapes = zip(locate(tips), angles.tolist(), lengths.tolist(), radii.tolist(), strict=True)
     fingers = [
-        shape_finger(canvas, tip, *shape, bend=rng.uniform(-0.12, 0.12))
-        for tip, *shape in zip(locate(tips), angles.tolist(), lengths.tolist(), radii.tolist(), strict=True)
+        shape_finger(canvas, tip, own_angle, own_length, own_radius, rng.uniform(-0.12, 0.12))
+        for tip, own_angle, own_length, own_radius in shapes
     ]
     (knuckles,) = locate(np.array([[0, radius * sideways[:4].mean()]]))
     along, across = canvas.frame(knuckles, heading)
     return fingers, rounded_box(along - 0.9 * radius, np.abs(across) - 1.12 * radius * min(count, 4), radius)
 
 
-def rounded_box(ahead, beside, corner):
+def rounded_box(ahead: np.ndarray, beside: np.ndarray, corner: float) -> np.ndarray:
     """Signed distance to a shape that is bounded where `ahead` and `beside` pass 0."""
     ahead, beside = ahead + corner, beside + corner
     outside = np.hypot(np.maximum(ahead, 0), np.maximum(beside, 0))
     return outside + np.minimum(np.maximum(ahead, beside), 0) - corner
 
 
-def cast_shadow(canvas, fingers, palm_cover, light, rng):
+def cast_shadow(
+    canvas: Canvas, fingers: Sequence[Finger], palm_cover: np.ndarray, light: Point, rng: np.random.Generator
+) -> None:
     """The soft shadow of the hand on what lies below it, blurred at a quarter of the size."""
     outline = palm_cover.copy()
     for finger in fingers:
@@ -368,12 +286,12 @@ def cast_shadow(canvas, fingers, palm_cover, light, rng):
         np.maximum(part, canvas.cover(finger.distance), out=part)
     reach, size = 0.5 * fingers[0].tip_radius / canvas.pixel, (canvas.size, canvas.size)
     soft = cv2.GaussianBlur(cv2.resize(outline, None, fx=0.25, fy=0.25), (0, 0), reach / 4 + 0.3)
-    away = np.float32([[1, 0, -reach * light[0]], [0, 1, -reach * light[1]]])
+    away = np.array([[1, 0, -reach * light[0]], [0, 1, -reach * light[1]]], np.float32)
     soft = cv2.warpAffine(cv2.resize(soft, size), away, size, borderMode=cv2.BORDER_REPLICATE)
     canvas.paint(BLACK, rng.uniform(0.25, 0.55) * soft)
 
 
-def draw_hand(canvas, look, light, rng):
+def draw_hand(canvas: Canvas, look: Look, light: Point, rng: np.random.Generator) -> None:
     """One hand with its nails; a finger may cover part of its neighbour, nail and class included."""
     tone = rng.uniform(0, 1) ** 1.3
     skin = PALEST_SKIN * (1 - tone) + DARKEST_SKIN * tone + colour(*rng.normal(0, 0.012, 3))

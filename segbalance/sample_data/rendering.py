@@ -9,9 +9,9 @@ import io
 import math
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -21,16 +21,10 @@ from tqdm import tqdm
 from segbalance.errors import InputError
 from segbalance.runtime.memory import keep_freed_memory
 from segbalance.runtime.workers import worker_pool
-from segbalance.sample_data.hand_drawing import (
-    BACKDROPS,
-    FRAME,
-    LAMP,
-    NAIL,
-    POLISH,
-    Canvas,
-    draw_hand,
-    draw_trinket,
-)
+from segbalance.sample_data.backdrops import BACKDROPS
+from segbalance.sample_data.canvas import FRAME, NAIL, POLISH, Canvas, Point
+from segbalance.sample_data.hand_drawing import LAMP, draw_hand, draw_trinket
+from segbalance.sample_data.looks import LOOKS, Look
 
 SUBSET_SIZES = {"0": 749, "1": 144, "2": 126, "3": 52, "4": 34}
 VALIDATION_SIZE = 40
@@ -42,77 +36,38 @@ CLASSES = {  # {name: colour} in the order of the class ids
 }  # fmt: skip
 CLASS_TABLE = "classes.csv"
 MASK_FORMATS = ("ids", "colours", "palette")
+Item = TypeVar("Item")
+Written = TypeVar("Written")
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the photos of one subset have in common; a tuple is the range that each photo draws from."""
-
-    description: str
-    backdrop: str
-    fingers: tuple[int, int]
-    finger_radius: tuple[float, float]
-    painted: float  # share of the photos with nail polish
-    trinkets: tuple[int, int]  # beads, buttons and coins in nail-like colours
-    warmth: tuple[float, float]  # -1 bluish daylight .. 1 yellow lamp
-    brightness: tuple[float, float]
-    blur: tuple[float, float]  # standard deviation
-    noise: tuple[float, float]  # standard deviation, in grey levels of 255
-    jpeg_quality: tuple[int, int]
-
-
-LOOKS = {
-    "0": Look(
-        "whole hands, natural nails, plain table", "plain",
-        fingers=(4, 5), finger_radius=(20, 23), painted=0.25, trinkets=(0, 1), warmth=(-0.2, 0.2),
-        brightness=(0.9, 1.1), blur=(0.3, 0.7), noise=(2.0, 4.0), jpeg_quality=(85, 95),
-    ),
-    "1": Look(
-        "painted nails before a studio gradient", "gradient",
-        fingers=(4, 4), finger_radius=(23, 27), painted=0.9, trinkets=(0, 1), warmth=(-0.3, 0.1),
-        brightness=(1.0, 1.2), blur=(0.3, 0.6), noise=(1.5, 3.0), jpeg_quality=(85, 95),
-    ),
-    "2": Look(
-        "warm lamp light on wood", "wood",
-        fingers=(3, 4), finger_radius=(28, 32), painted=0.5, trinkets=(0, 1), warmth=(0.5, 1.0),
-        brightness=(0.75, 1.0), blur=(0.5, 1.0), noise=(3.0, 5.0), jpeg_quality=(70, 90),
-    ),
-    "3": Look(
-        "cluttered desk, dull old phone", "cluttered",
-        fingers=(2, 3), finger_radius=(38, 45), painted=0.6, trinkets=(0, 3), warmth=(-0.3, 0.5),
-        brightness=(0.65, 0.9), blur=(0.8, 1.4), noise=(3.5, 5.5), jpeg_quality=(35, 60),
-    ),
-    "4": Look(
-        "close-ups on cloth", "cloth",
-        fingers=(1, 2), finger_radius=(60, 72), painted=0.5, trinkets=(0, 1), warmth=(-0.2, 0.4),
-        brightness=(0.9, 1.1), blur=(0.6, 1.2), noise=(2.0, 4.0), jpeg_quality=(75, 95),
-    ),
-}  # fmt: skip
-
-
-def expose(canvas, look, light, rng):
+def expose(canvas: Canvas, look: Look, light: Point, rng: np.random.Generator) -> np.ndarray:
     """Light that falls off to one side, its colour, and darker corners: uint8 (H, W, 3)."""
     x, y = canvas.x / FRAME - 0.5, canvas.y / FRAME - 0.5
     falloff = 1 + 0.25 * (x * light[0] + y * light[1]) - 0.3 * (x * x + y * y)
     gains = rng.uniform(*look.brightness) * (1 + rng.uniform(*look.warmth) * LAMP)
-    return cv2.merge([np.uint8(channel) for channel in np.clip(255 * canvas.image * falloff * gains, 0, 255)])
+    pixels = np.clip(255 * canvas.image * falloff * gains, 0, 255)
+    return cv2.merge([channel.astype(np.uint8) for channel in pixels])
 
 
-def photograph(pixels, look, rng):
+def photograph(pixels: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
     """The uint8 (H, W, 3) scene as a camera stores it: shaken at times, out of focus, compressed, noisy."""
     if rng.random() < 0.25:
         shake = cv2.getRotationMatrix2D((2, 2), rng.uniform(0, 180), 1)
-        line = np.float32(np.outer([0, 0, 1, 0, 0], [0, 1, 1, 1, 0]))
-        line = cv2.warpAffine(line, shake, (5, 5))
+        still = np.outer([0, 0, 1, 0, 0], [0, 1, 1, 1, 0]).astype(np.float32)
+        line = cv2.warpAffine(still, shake, (5, 5))
         pixels = cv2.filter2D(pixels, -1, line / line.sum())
     pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(*look.blur) * len(pixels) / FRAME)
     quality = int(rng.integers(*look.jpeg_quality, endpoint=True))
     _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     grain = rng.standard_normal(pixels.shape, np.float32) * rng.uniform(*look.noise)
-    return np.uint8(np.clip(cv2.imdecode(data, cv2.IMREAD_COLOR) + grain + 0.5, 0, 255))
+    stored = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert stored is not None, "it was just encoded"
+    return np.clip(stored + grain + 0.5, 0, 255).astype(np.uint8)
 
 
-def render_classes(seed, split, subset, index, image_size=300):
+def render_classes(
+    seed: int, split: str, subset: str, index: int, image_size: int = 300
+) -> tuple[np.ndarray, np.ndarray]:
     """One photo and what it shows: uint8 (H, W, 3) RGB and uint8 (H, W) of class ids, those of CLASSES.
 
     A pure function of its arguments. Another `image_size` shows the same scene.
@@ -128,7 +83,9 @@ def render_classes(seed, split, subset, index, image_size=300):
     return photograph(expose(canvas, look, light, rng), look, rng), canvas.ids
 
 
-def render_pair(seed, split, subset, index, image_size=300):
+def render_pair(
+    seed: int, split: str, subset: str, index: int, image_size: int = 300
+) -> tuple[np.ndarray, np.ndarray]:
     """The same photo and its nail mask, uint8 (H, W) of 0 and 255."""
     image, ids = render_classes(seed, split, subset, index, image_size)
     return image, np.uint8(255) * ((ids == NAIL) | (ids == POLISH))
@@ -142,7 +99,7 @@ class SubsetSummary(NamedTuple):
     coverage: float
 
 
-def pairs_to_render(scale):
+def pairs_to_render(scale: float) -> list[tuple[str, str, int]]:
     """Every (split, subset, index) of the set: the full sizes times `scale`, rounded, and a few at least."""
     return [
         (split, subset, index)
@@ -152,9 +109,9 @@ def pairs_to_render(scale):
     ]
 
 
-def encoded_mask(ids, mask_format):
+def encoded_mask(ids: np.ndarray, mask_format: str) -> bytes:
     """Class ids uint8 (H, W) as the bytes of a PNG: the ids themselves, colours, or a palette of these."""
-    colours = np.uint8([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in CLASSES.values()])
+    colours = np.array([tuple(bytes.fromhex(colour[1:])) for colour in CLASSES.values()], np.uint8)
     if mask_format == "palette":
         picture, file = Image.fromarray(ids, "P"), io.BytesIO()
         picture.putpalette(colours.tobytes())
@@ -163,7 +120,9 @@ def encoded_mask(ids, mask_format):
     return cv2.imencode(".png", ids if mask_format == "ids" else colours[ids][..., ::-1])[1].tobytes()
 
 
-def write_pair(folder, pair, seed, image_size, mask_format):
+def write_pair(
+    folder: Path, pair: tuple[str, str, int], seed: int, image_size: int, mask_format: str | None
+) -> float:
     """Renders one pair into its two PNG files below `folder`; returns the mask's coverage in [0, 1].
 
     Args:
@@ -182,21 +141,21 @@ def write_pair(folder, pair, seed, image_size, mask_format):
     return np.count_nonzero(mask) / mask.size
 
 
-def class_table():
+def class_table() -> str:
     """The text of classes.csv."""
     rows = [f"{number},{name},{colour}" for number, (name, colour) in enumerate(CLASSES.items())]
     return "\n".join(["id,name,colour", *rows]) + "\n"
 
 
-def write_png(path, pixels):
+def write_png(path: Path, pixels: np.ndarray) -> None:
     """Writes uint8 (H, W) grey or (H, W, 3) BGR; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _, data = cv2.imencode(".png", pixels)
-    path.write_bytes(data)
+    path.write_bytes(data.tobytes())
 
 
 @contextlib.contextmanager
-def parallel_map(workers):
+def parallel_map(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that keeps the order, over so many processes; an error in the block stops them early."""
     if workers == 1:
         keep_freed_memory()
@@ -206,7 +165,7 @@ def parallel_map(workers):
         yield functools.partial(pool.map, chunksize=8)
 
 
-def refuse_filled(output):
+def refuse_filled(output: Path) -> None:
     """Raises InputError unless `output` is missing or an empty folder."""
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output} is not empty; choose another folder, or delete it first")
@@ -215,8 +174,14 @@ def refuse_filled(output):
 
 
 def make_sample_data(
-    output, seed=0, scale=1.0, image_size=300, progress=True, workers=None, mask_format=None
-):
+    output: str | Path,
+    seed: int = 0,
+    scale: float = 1.0,
+    image_size: int = 300,
+    progress: bool = True,
+    workers: int | None = None,
+    mask_format: str | None = None,
+) -> dict[str, SubsetSummary]:
     """Writes the whole set below the folder `output`, or nothing.
 
     The photos depend on `seed` and `image_size` only; `scale` says how many there are, `workers` how many
@@ -235,7 +200,15 @@ def make_sample_data(
     return summaries(pairs, write_whole_set(output, write, pairs, "pairs", progress, workers, texts))
 
 
-def write_whole_set(output, write, items, unit, progress=True, workers=None, texts=None):
+def write_whole_set(
+    output: str | Path,
+    write: Callable[[Path, Item], Written],
+    items: Sequence[Item],
+    unit: str,
+    progress: bool = True,
+    workers: int | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> list[Written]:
     """Writes a set below the folder `output`, or nothing.
 
     Args:
@@ -262,8 +235,8 @@ def write_whole_set(output, write, items, unit, progress=True, workers=None, tex
         ) from error
     with unfinished, parallel_map(workers) as ordered_map:
         folder = Path(unfinished.name, output.name)
-        results = ordered_map(functools.partial(write, folder), items)
-        results = list(tqdm(results, unit, len(items), delay=2, disable=not progress))
+        written = ordered_map(functools.partial(write, folder), items)
+        results = list(tqdm(written, unit, len(items), delay=2, disable=not progress))
         for name, text in (texts or {}).items():
             (folder / name).write_text(text, encoding="utf-8")
         # Windows does not rename onto a folder, not even an empty one.
@@ -273,9 +246,9 @@ def write_whole_set(output, write, items, unit, progress=True, workers=None, tex
     return results
 
 
-def summaries(pairs, coverages):
+def summaries(pairs: Sequence[tuple[str, str, int]], coverages: Sequence[float]) -> dict[str, SubsetSummary]:
     """{subset: SubsetSummary} from the parallel lists of pairs and of their coverage."""
-    found = {subset: {"train": [], "valid": []} for subset in SUBSET_SIZES}
+    found: dict[str, dict[str, list[float]]] = {subset: {"train": [], "valid": []} for subset in SUBSET_SIZES}
     for (split, subset, _), coverage in zip(pairs, coverages, strict=True):
         found[subset][split].append(coverage)
     return {

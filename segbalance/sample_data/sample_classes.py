@@ -2,21 +2,16 @@
 
 import functools
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from segbalance.sample_data.hand_drawing import (
-    BACKDROPS,
-    BLACK,
-    FRAME,
-    METALS,
-    Canvas,
-    bump,
-    choose,
-    draw_trinket_at,
-)
-from segbalance.sample_data.rendering import LOOKS, SPLITS, expose, photograph, write_png, write_whole_set
+from segbalance.sample_data.backdrops import BACKDROPS
+from segbalance.sample_data.canvas import BLACK, FRAME, Canvas, Point, bump, choose
+from segbalance.sample_data.hand_drawing import METALS, draw_trinket_at
+from segbalance.sample_data.looks import LOOKS
+from segbalance.sample_data.rendering import SPLITS, expose, photograph, write_png, write_whole_set
 
 CLASS_SIZES = {"bead": 120, "button": 40, "coin": 12, "washer": 6}
 VALIDATION_SIZE = 25
@@ -24,7 +19,9 @@ FEWEST = 2
 RADIUS = (75, 125)
 
 
-def draw_washer(canvas, centre, radius, light, rng):
+def draw_washer(
+    canvas: Canvas, centre: np.ndarray, radius: float, light: Point, rng: np.random.Generator
+) -> None:
     """A flat metal ring; the backdrop shows through its hole."""
     window = canvas.window([centre], 2 * radius)
     along, across = canvas.frame(centre, rng.uniform(0, math.pi), window)
@@ -38,7 +35,7 @@ def draw_washer(canvas, centre, radius, light, rng):
     canvas.paint(coat * 0.6, 0.5 * bump((distance + 0.1 * radius) / (0.08 * radius)), window)
 
 
-def render_photo(seed, split, label, index, image_size=300):
+def render_photo(seed: int, split: str, label: str, index: int, image_size: int = 300) -> np.ndarray:
     """One photo, uint8 (S, S, 3) RGB: a pure function of its arguments."""
     rng = np.random.default_rng([seed, SPLITS.index(split), list(CLASS_SIZES).index(label), index])
     look, canvas = LOOKS[choose(rng, sorted(LOOKS))], Canvas(image_size)
@@ -53,7 +50,7 @@ def render_photo(seed, split, label, index, image_size=300):
     return photograph(expose(canvas, look, light, rng), look, rng)
 
 
-def photos_to_render(scale):
+def photos_to_render(scale: float) -> list[tuple[str, str, int]]:
     """Every (split, class, index) of the set: the full sizes times `scale`, rounded, and two at least."""
     return [
         (split, label, index)
@@ -63,15 +60,22 @@ def photos_to_render(scale):
     ]
 
 
-def write_photo(folder, photo, seed, image_size):
+def write_photo(folder: Path, photo: tuple[str, str, int], seed: int, image_size: int) -> None:
     """Renders one photo into its PNG file below `folder`."""
     split, label, index = photo
     pixels = render_photo(seed, split, label, index, image_size)
     write_png(folder / split / label / f"{label}_{index:04d}.png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
 
-def make_class_data(output, seed=0, scale=1.0, image_size=300, progress=True, workers=None):
-    """Writes the whole set below the folder `output`, or nothing; see sample_data.make_sample_data.
+def make_class_data(
+    output: str | Path,
+    seed: int = 0,
+    scale: float = 1.0,
+    image_size: int = 300,
+    progress: bool = True,
+    workers: int | None = None,
+) -> dict[str, dict[str, int]]:
+    """Writes the whole set below the folder `output`, or nothing; see rendering.make_sample_data.
 
     Returns:
         {class: {"train": images, "valid": images}}

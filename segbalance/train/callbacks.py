@@ -195,7 +195,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
         self.resumption = resumption
         self.digests = digests
         self.stop = stop
-        self.versions = versions()
+        self.versions = versions(config.transforms_source)
         self.epoch, self.step = 0, 0  # whole epochs and steps done
         self.mean_loss = None  # of the epoch's training steps, once validation has taken its place
         self.variables = None
@@ -315,6 +315,6 @@ def run_callbacks(config, network, plan, stream, folder, resumption, digests, st
     if config.log == "wandb":
         callbacks.append(WandbLogger(folder, dataclasses.asdict(config), state["wandb"]))
     if config.patience is not None:
-        score = "val_balanced_accuracy" if config.is_classification else "val_iou"
+        score = f"val_{config.kind.main}"
         callbacks.append(tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.patience))
     return [*callbacks, Checkpointer(config, stream, folder, callbacks, resumption, digests, stop)]

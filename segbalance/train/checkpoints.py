@@ -16,6 +16,7 @@ from typing import Any
 
 from segbalance.errors import InputError
 from segbalance.files.writing import json_text
+from segbalance.runtime.verbs import typed
 
 CHECKPOINTS = "checkpoints"
 VARIABLES, STATE, HASHES = "variables", "state.json", "SHA256SUMS"
@@ -75,7 +76,7 @@ def save_checkpoint(
     except OSError as error:
         raise InputError(
             f"the checkpoint {folder / name} cannot be written: {error.strerror or error}. The earlier ones "
-            f"are whole. Make room, then go on with: python train.py --resume {run_folder}"
+            f"are whole. Make room, then go on with: {typed('train')} --resume {run_folder}"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -11,7 +11,7 @@ import yaml
 from segbalance.balancing.plan import AUGMENT, LOSS_WEIGHTS, STRATEGIES, option_problems
 from segbalance.balancing.skipping import WAYS
 from segbalance.data_processing.classes import Classes, checked_classes
-from segbalance.data_processing.tasks import TASKS
+from segbalance.data_processing.tasks import TASKS, Task, task_of
 from segbalance.dataloader.pair_cache import KINDS
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
@@ -19,6 +19,7 @@ from segbalance.files.writing import write_atomically
 from segbalance.model.architectures import ARCHITECTURES, DECODER_FILTERS, WITH_DECODER_FILTERS, size_problem
 from segbalance.model.loss_terms import DEFAULT_LOSS, loss_terms
 from segbalance.runtime.command_line import parse_options
+from segbalance.runtime.verbs import named, usage
 from segbalance.train.trust import trusted_transforms
 
 CONFIG = "config.yaml"
@@ -92,8 +93,8 @@ class TrainConfig:
         loss_weights: How images count in the training loss. `subset`: inversely to their subset's
             frequency. `pixel`: classes inversely to their coverage.
         augment: `all` draws, or `copies`: an image's first draw in an epoch is only resized.
-        transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}';
-            the dictionary in transforms.py by default.
+        transforms: Which subset gets which pipeline, as in '{"4": "strong", "default": "train"}', or a Python
+            file of your own that says so; by default the transforms.py of the folder that train.py lies in.
         seed: Of weights, draws and augmentation.
         log: Where the curves go besides history.csv.
         report: Write report.html at the end, after an evaluation of the best weights.
@@ -103,6 +104,8 @@ class TrainConfig:
         decay_start: Step at which the decay of the learning rate begins; filled in where a run goes on for
             another number of epochs.
         fingerprint: Of the training rows; filled in by train.py, compared when a sample is drawn again.
+        transforms_source: Hash (SHA-256) of the file that functions among the transforms come from; filled in
+            by train.py.
         classes: Their names by id; filled in by train.py, empty for background and foreground alone.
         class_colours: Their colours; filled in by train.py.
     """
@@ -144,7 +147,7 @@ class TrainConfig:
     oversample_limit: int | None = None
     loss_weights: Literal[LOSS_WEIGHTS] = "none"
     augment: Literal[AUGMENT] = "all"
-    transforms: dict[str | int, str] | None = None
+    transforms: dict[str | int, str] | str | None = None
     seed: int = 0
     log: Literal["none", "tensorboard", "wandb"] = "none"
     report: bool = True
@@ -152,6 +155,7 @@ class TrainConfig:
     save_every: int | None = None
     decay_start: int = 0
     fingerprint: str | None = None
+    transforms_source: str | None = None
     classes: list[str] = field(default_factory=list)
     class_colours: list[str] = field(default_factory=list)
 
@@ -160,7 +164,7 @@ class TrainConfig:
         if problems:
             raise InputError("\n".join(problems))
         for name in ("transforms", "shares", "copies"):  # YAML reads a subset called 4 as a number
-            if getattr(self, name) is not None:
+            if isinstance(getattr(self, name), dict):
                 named = {str(subset): value for subset, value in getattr(self, name).items()}
                 object.__setattr__(self, name, named)
         object.__setattr__(self, "oversample_only", [str(subset) for subset in self.oversample_only])
@@ -173,7 +177,7 @@ class TrainConfig:
     @property
     def class_list(self):
         """Classes, or None for background and foreground alone."""
-        return Classes(tuple(self.classes), tuple(self.class_colours)) if self.classes else None
+        return Classes.named(self.classes, self.class_colours)
 
     @property
     def outputs(self):
@@ -181,9 +185,9 @@ class TrainConfig:
         return len(self.classes) or 1
 
     @property
-    def is_classification(self):
-        """Whether an image as a whole has a class, instead of each of its pixels."""
-        return self.task == "classification"
+    def kind(self) -> Task:
+        """What the run is for, with all in which the tasks differ."""
+        return task_of(self.task, self.classes)
 
     def _problems(self):
         for name in (
@@ -216,6 +220,11 @@ class TrainConfig:
             yield f"encoder_weights {self.encoder_weights!r} is neither imagenet, none nor a file"
         yield pixel_limit_problem(self.max_pixels)
         yield from self._network_problems()
+        if isinstance(self.transforms, str) and not self.transforms.endswith(".py"):
+            yield (
+                'transforms must be like {"4": "strong", "default": "train"}, or a file that ends in .py; '
+                f"got {self.transforms!r}"
+            )
         if not self.device or min(self.device) < 0 or len(set(self.device)) != len(self.device):
             yield f"device must be different GPU numbers from 0 on, got {self.device}"
         yield from option_problems(self)
@@ -230,7 +239,7 @@ class TrainConfig:
             )
         elif filters and (len(filters) != len(DECODER_FILTERS) or min(filters) <= 0):
             yield f"decoder_filters must be five numbers greater than 0, got {filters}"
-        if self.is_classification and (
+        if not self.kind.with_masks and (
             self.architecture != "unet" or filters not in ([], [*DECODER_FILTERS])
         ):
             yield (
@@ -292,17 +301,19 @@ def load_config(work_dir):
     """
     path = Path(work_dir, CONFIG)
     if not path.is_file():
-        raise InputError(f"{work_dir} has no {CONFIG}; expected the folder of a run (train.py --work_dir)")
+        raise InputError(
+            f"{work_dir} has no {CONFIG}; expected the folder of a run ({named('train')} --work_dir)"
+        )
     try:
         words = ["--config", str(path)]
-        config = parse_options(TrainConfig, words, prog="train.py", description="", config=True)
+        config = parse_options(TrainConfig, words, prog=usage("train"), description="", config=True)
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     missing = [name for name in RESOLVED if getattr(config, name) is None]
     if missing:
         raise InputError(
-            f"{path} says nothing about {', '.join(missing)}; expected the config.yaml that train.py wrote "
-            "into the folder of a run. Train again with train.py --config."
+            f"{path} says nothing about {', '.join(missing)}; expected the config.yaml that "
+            f"{named('train')} wrote into the folder of a run. Train again with {named('train')} --config."
         )
     return config

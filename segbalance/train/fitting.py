@@ -14,7 +14,8 @@ from segbalance.balancing.ledger import LEDGER, write_ledger
 from segbalance.balancing.plan import format_plan
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError
-from segbalance.files.writing import write_json
+from segbalance.files.writing import write_atomically, write_json
+from segbalance.runtime.verbs import typed
 from segbalance.train.checkpoints import remove_others
 from segbalance.train.config import save_config
 from segbalance.train.folder import (
@@ -41,6 +42,8 @@ from segbalance.train.inputs import (
 )
 from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
 from segbalance.train.stopping import StopRequest
+from segbalance.transforms.choice import FILE
+from segbalance.transforms.own_file import file_of
 from segbalance.transforms.pipelines import valid_transform
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
@@ -181,7 +184,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
             raise
         raise InputError(f"training stopped: {failure}") from None
     except (KeyboardInterrupt, SystemExit):
-        print(f"\nstopped; go on with: python train.py --resume {folder}")
+        print(f"\nstopped; go on with: {typed('train')} --resume {folder}")
         raise
     finally:
         write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.epochs)
@@ -194,6 +197,7 @@ def _begin_folder(config, folder, resumption):
     folder.mkdir(parents=True, exist_ok=True)
     remove_others(folder, resumption.checkpoint)
     save_config(config, folder)
+    _keep_own_file(config, folder)
     state = resumption.state or {"history": [], "ledger": []}
     for name, rows, write in (
         (HISTORY, state["history"], write_history),
@@ -203,6 +207,13 @@ def _begin_folder(config, folder, resumption):
             write(rows, folder)
         else:
             Path(folder, name).unlink(missing_ok=True)
+
+
+def _keep_own_file(config, folder):
+    """Copies the file that transforms come from into the folder, to be read; nothing ever runs the copy."""
+    own = file_of(config.transforms.values())
+    if own is not None:
+        write_atomically(folder / FILE, own.source)
 
 
 def build_model(config, subsets, plan):

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import POOLED, POOLED_CLASSIFICATION
+from segbalance.data_processing.tasks import SCORE_NAMES, task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
 from segbalance.train.config import CONFIG, load_config
 from segbalance.train.trust import trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
-TITLES = {"iou": "IoU", "f1": "F1", "recall": "recall", "balanced_accuracy": "balanced accuracy"}
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 
 
@@ -36,11 +35,12 @@ def new_run_folder(work_dir):
     return folder
 
 
-def trusted_config(options):
+def trusted_config(options, clones_file=None):
     """The config of a run, with what only the user may decide taken from the options of a script.
 
     Args:
         options: with work_dir, allow_outside, max_pixels; data_root and transforms as far as there are such.
+        clones_file: the transforms.py of the clone that the script was started from, if any.
 
     Raises:
         InputError: the folder holds no run, or its transforms are code that --transforms does not name.
@@ -50,11 +50,22 @@ def trusted_config(options):
     if getattr(options, "data_root", None):
         own["data_root"] = options.data_root
     if hasattr(options, "transforms"):
-        given = options.transforms and {str(subset): name for subset, name in options.transforms.items()}
-        own["transforms"] = trusted_transforms(config.transforms, given, Path(options.work_dir, CONFIG))
-        if own["transforms"] != config.transforms:
-            print("warning: --transforms are not those of the run: training may have seen other pixels")
+        own |= _trusted_transforms(options, config, clones_file)
     return dataclasses.replace(config, **own)
+
+
+def _trusted_transforms(options, config, clones_file):
+    from segbalance.transforms.choice import choose_transforms  # Albumentations takes half a second
+    from segbalance.transforms.own_file import file_of
+
+    trusted = trusted_transforms(config.transforms, options.transforms, Path(options.work_dir, CONFIG))
+    names, _ = choose_transforms(trusted, clones_file)
+    file, before = file_of(names.values()), config.transforms_source
+    if names != config.transforms:
+        print("warning: --transforms are not those of the run: training may have seen other pixels")
+    elif file and before not in (None, file.sha256):
+        print(f"warning: {file.path} is not the file of the run: training may have seen other pixels")
+    return {"transforms": names}
 
 
 def check_weights(work_dir):
@@ -84,12 +95,12 @@ def pooled_scores(history):
     Args:
         history: DataFrame of history.csv, or a row of it or logs, with its columns.
     """
-    return POOLED if f"val_{POOLED[0]}" in history else POOLED_CLASSIFICATION
+    return task_of_history(history).pooled
 
 
 def part_scores(history):
     """Names of the scores of each subset, which is a class in classification; `history` as above."""
-    return ("iou", "f1") if f"val_{POOLED[0]}" in history else ("recall", "f1")
+    return task_of_history(history).parts
 
 
 def main_score(history):
@@ -169,7 +180,7 @@ def draw_curves(history, folder):
         for name in [column for column in history if column.startswith(prefix)]:
             axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
         axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
-        axis.set(title=f"validation {TITLES[score]}", ylim=(0, 1))
+        axis.set(title=f"validation {SCORE_NAMES[score]}", ylim=(0, 1))
     best = best_epoch(history)
     axes[1].plot(best["epoch"], best[f"val_{part_scores(history)[0]}"], "o", color="black", label="best")
     for axis in axes:

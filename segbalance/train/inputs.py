@@ -9,21 +9,43 @@ import numpy as np
 
 from segbalance.balancing.plan import balance_plan
 from segbalance.balancing.skipping import BadFiles
+from segbalance.data_processing.classes import colours_of, names_of
 from segbalance.data_processing.manifest import natural_order
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.errors import InputError
-from segbalance.model.loss_terms import CLASSIFICATION_LOSS, DEFAULT_LOSS
-from segbalance.transforms.pipelines import SUBSET_TRANSFORMS, subset_transforms
+from segbalance.runtime.verbs import named
+from segbalance.transforms.choice import choose_transforms
+from segbalance.transforms.own_file import file_of
+from segbalance.transforms.pipelines import subset_transforms
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
 
+def with_transforms(config, clones_file=None):
+    """The config with its transforms by name, as `choose_transforms` gives them; prints where they come from.
+
+    Args:
+        config: TrainConfig whose `transforms` are the user's own words, or trusted.
+        clones_file: path of the clone's transforms.py, or None.
+    """
+    names, told = choose_transforms(config.transforms, clones_file)
+    print(told)
+    return dataclasses.replace(config, transforms=names, transforms_source=_source(names))
+
+
+def _source(names):
+    file = file_of(names.values())
+    return file and file.sha256
+
+
 def resolved(config, manifest, folder):
     """The config with what depends on the data filled in; `folder` is the run's."""
+    if not isinstance(config.transforms, dict):
+        config = with_transforms(config)
     if config.task not in (None, manifest.task):
         raise InputError(
             f"task {config.task}, but the manifests in {config.csv_dir} are for {manifest.task}. Leave "
-            f"--task out, or make manifests with data_processing.py --task {config.task}."
+            f"--task out, or make manifests with {named('prepare')} --task {config.task}."
         )
     images = sum(len(table) for table in manifest.train.values())
     return dataclasses.replace(
@@ -33,19 +55,20 @@ def resolved(config, manifest, folder):
         work_dir=str(folder.resolve()),
         working_size=2 * config.image_size if config.working_size is None else config.working_size,
         steps_per_epoch=config.steps_per_epoch or math.ceil(images / config.batch_size),
-        transforms=SUBSET_TRANSFORMS if config.transforms is None else config.transforms,
+        transforms_source=_source(config.transforms),
         fingerprint=manifest.training_fingerprint(),
         task=manifest.task,
-        loss=config.loss or (CLASSIFICATION_LOSS if manifest.task == "classification" else DEFAULT_LOSS),
-        classes=list(manifest.classes.names) if manifest.classes else [],
-        class_colours=list(manifest.classes.colours) if manifest.classes else [],
+        loss=config.loss or manifest.kind.loss,
+        classes=list(names_of(manifest.classes)),
+        class_colours=list(colours_of(manifest.classes)),
     )
 
 
 def checked_plan(config, manifest):
     """(BalancePlan, {subset: Compose}) of a resolved config. Raises InputError where it does not fit."""
-    with_masks = manifest.task != "classification"
-    transforms = subset_transforms(config.transforms, list(manifest.train), config.image_size, with_masks)
+    transforms = subset_transforms(
+        config.transforms, list(manifest.train), config.image_size, manifest.kind.with_masks
+    )
     sizes = {name: len(table) for name, table in manifest.train.items()}
     return balance_plan(sizes, config, config.batch_size), transforms
 
@@ -98,16 +121,15 @@ def loader_subsets(manifest, tables, transforms):
 
     lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
 
-    def masks(table):
-        if manifest.task == "classification":
-            return table["label"].to_numpy()
-        return Paths(manifest.data_root, table["masks"].to_numpy())
+    def truths(table):
+        values = table[manifest.kind.truth].to_numpy()
+        return Paths(manifest.data_root, values) if manifest.encoding.in_files else values
 
     return [
         Subset(
             name,
             Paths(manifest.data_root, table["images"].to_numpy()),
-            masks(table),
+            truths(table),
             transforms[name],
             manifest.encoding,
             photo_sizes(table),

@@ -7,7 +7,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from segbalance.data_processing.manifest import MANIFEST
+from segbalance.data_processing.classes import names_of
+from segbalance.data_processing.description import MANIFEST
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
@@ -16,7 +17,7 @@ from segbalance.train.config import TrainConfig, load_config
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
     "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs decay_start fingerprint "
-    "on_bad_file max_bad_files allow_outside max_pixels report"
+    "transforms_source on_bad_file max_bad_files allow_outside max_pixels report"
 ).split()
 LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
@@ -83,7 +84,7 @@ def resumed_config(folder, wanted, force):
         )
     warnings += [f"warning: going on with {line} (--force)" for line in changed]
     if checkpoint:
-        warnings += version_warnings(checkpoint.state["versions"])
+        warnings += version_warnings(checkpoint.state["versions"], wanted.transforms_source)
         wanted = _with_decay(own, wanted, checkpoint.state)
     wanted = dataclasses.replace(wanted, work_dir=str(folder.resolve()))
     return wanted, Resumption(checkpoint, exact=not changed), warnings
@@ -116,7 +117,7 @@ def manifest_digests(manifest):
     Under MEANING, in place of rows, the number of classes, and a hash of how masks encode them.
     """
     tables = {f"train{name}": table for name, table in manifest.train.items()} | {"valid": manifest.valid}
-    names = list(manifest.classes.names) if manifest.classes else []
+    names = list(names_of(manifest.classes))
     meaning = json_text([names, manifest.encoding.to_dict()]).encode("utf-8", "surrogateescape")
     digests = {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
     return digests | {MEANING: [len(names) or 2, hashlib.sha256(meaning).hexdigest()]}
@@ -161,19 +162,26 @@ def check_manifest(folder, resumption, digests, force):
     return dataclasses.replace(resumption, exact=False), [f"warning: {findings.message()}"]
 
 
-def versions():
-    """{name: version} of what computes a training step; `code` is a hash of this project's modules."""
+def versions(transforms_source=None):
+    """{name: version} of what computes a training step; `code` is a hash of this project's modules.
+
+    Args:
+        transforms_source: of the config: hash of the file that transforms come from, None where none do.
+    """
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), "code": digest.hexdigest()[:16]} | libraries
+    own = {"code": digest.hexdigest()[:16]}
+    if transforms_source:
+        own["transforms_file"] = transforms_source[:16]
+    return {"python": platform.python_version()} | own | libraries
 
 
-def version_warnings(before):
+def version_warnings(before, transforms_source=None):
     """A warning that names what changed since `versions()` gave `before`, or none."""
-    now = versions()
+    now = versions(transforms_source)
     changed = [
         f"{name} {before.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in sorted(before.keys() | now.keys())

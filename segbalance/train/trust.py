@@ -13,24 +13,33 @@ def trusted_transforms(
 ) -> Mapping[str, str]:
     """Which subset gets which pipeline, from a config.yaml that may come from elsewhere.
 
-    A `package.module:function` is code. It is imported only where the user's own command line names it.
+    What is not built in is code, and so is a path. It is run only where the user's own command line names it.
 
     Args:
-        stored: what the file says, {subset or `default`: name}.
+        stored: what the file says: {subset or `default`: name}, or a path.
         given: what --transforms says, or None.
         source: the file, for the message.
 
     Returns:
-        `given`, or `stored` where nothing is given and it names no function.
+        `given`, or `stored` where nothing is given and all that it names is built in.
 
     Raises:
         InputError: names the functions, and how to allow them.
     """
-    functions = [f"{subset}: {name}" for subset, name in stored.items() if ":" in name]
-    if given is not None or not functions:
-        return stored if given is None else given
+    from segbalance.transforms.choice import is_built_in  # Albumentations takes half a second
+
+    if given is not None:
+        return given
+    if isinstance(stored, str):
+        functions, words = [stored], stored
+    else:
+        functions = [f"{subset}: {name}" for subset, name in stored.items() if not is_built_in(name)]
+        words = json.dumps(stored)
+    if not functions:
+        return stored
     raise InputError(
         f"{source} names transforms that would be imported and run:\n{listing(functions)}\n"
-        "The file may come from elsewhere, so this is done only on your own word. If you trust them, pass\n"
-        f"  --transforms {shlex.quote(json.dumps(stored))}"
+        "The file may come from elsewhere, so this is done only on your own word. If you trust them, name "
+        "the file that they come from, as in --transforms my_transforms.py, or pass\n"
+        f"  --transforms {shlex.quote(words)}"
     )

@@ -1,4 +1,4 @@
-"""Albumentations pipelines, and which subset gets which.
+"""The built-in Albumentations pipelines, and how a pipeline is built from its name.
 
 A pipeline is a function of `image_size` that returns a Compose; it takes any photo and mask and delivers
 uint8 (image_size, image_size, 3) and (image_size, image_size).
@@ -16,10 +16,8 @@ import numpy as np
 
 from segbalance.errors import InputError
 from segbalance.transforms.fast import FastCompose
+from segbalance.transforms.own_file import HOW_TO_BEGIN, OwnFile, own_file
 from segbalance.transforms.quiet_albumentations import A
-
-# Which subset gets which pipeline: the place to edit, as in {"4": "strong", "default": "train"}.
-SUBSET_TRANSFORMS = {"default": "train"}
 
 
 def resize(image_size: int) -> A.Resize:
@@ -137,8 +135,8 @@ def subset_transforms(
     """The pipeline of each subset, tried out once.
 
     Args:
-        choice: {subset or `default`: name in TRANSFORMS or `package.module:function`}; a subset that it does
-            not name, and has no default, gets `train`.
+        choice: {subset or `default`: name}, as `choice.choose_transforms` gives it; a subset that it does not
+            name, and has no default, gets `train`.
         subsets: names of the subsets.
         image_size: pixels.
         with_masks: False where the pipelines get images alone.
@@ -175,11 +173,24 @@ def build_transform(name: str, image_size: int, with_mask: bool = True) -> A.Com
     return transform
 
 
+def unknown_transform(name: str, file: OwnFile | None = None) -> InputError:
+    """The InputError for a name without a colon that is not built in; `file` is the OwnFile, if any."""
+    known = [*TRANSFORMS, *(file.functions if file else [])]
+    return InputError(f"transform {name!r} is unknown; known: {', '.join(known)}, or package.module:function")
+
+
 def _own_function(name: str) -> Callable[[int], A.Compose]:
+    file = own_file()
+    if file and file.holds(name):
+        return file.function(name)
     module_name, colon, function_name = name.partition(":")
     if not colon:
+        raise unknown_transform(name)
+    if module_name == "transforms":  # of a clone, or of an earlier version's; never by its bare name
         raise InputError(
-            f"transform {name!r} is unknown; known: {', '.join(TRANSFORMS)}, or package.module:function"
+            f"transform {name!r} stands in a file transforms.py, which is run by its path only. Let "
+            "SUBSET_TRANSFORMS in it name the function, and pass the path, as in --transforms transforms.py; "
+            f"{HOW_TO_BEGIN}."
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # scripts run from anywhere; one's own module lies in the working folder

@@ -223,7 +223,7 @@ def test_orders_depend_on_the_seed(kind):
     assert (drawn(1) != drawn(2)).any()
 
 
-def test_known_positions_spare_the_earlier_epochs(monkeypatch):
+def test_known_positions_spare_the_earlier_epochs(stub):
     order = ExactBatches([0.5, 0.5], 0)
     first = stream(order, [4, 4], batch_size=4, steps_per_epoch=5)
     expected = batches(first, 30)[22:]
@@ -233,7 +233,7 @@ def test_known_positions_spare_the_earlier_epochs(monkeypatch):
         visited.append(epoch)
         return epoch_batches(epoch, positions, **options)
 
-    monkeypatch.setattr(order, "epoch_batches", watched)
+    stub(order, "epoch_batches", watched)
     np.testing.assert_array_equal(batches(first, 8, first_step=22), expected)
     assert visited == [4, 5]
 

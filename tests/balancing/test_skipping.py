@@ -35,6 +35,7 @@ from segbalance.train.folder import LAST
 from segbalance.transforms.pipelines import train_transform, valid_transform
 from tests.dataloader.test_batches import plan
 from tests.support.data import TINY, draw_pair, write_image
+from tests.support.stubs import stubbing
 
 SIZE = 32
 
@@ -223,7 +224,7 @@ def test_batches_with_skips_depend_on_neither_threads_nor_processes(subsets):
     assert records[0] == records[1] == records[2] and len(records[0]) > 10
 
 
-def test_an_error_that_is_not_of_the_files_is_never_skipped(subsets, monkeypatch):
+def test_an_error_that_is_not_of_the_files_is_never_skipped(subsets, stub):
     wide = [replace(subset, transform=A.Compose([A.NoOp()])) for subset in subsets]
     spoil(wide, 0, 1)
     reader = new_reader(wide, BadFiles("skip"))
@@ -235,12 +236,12 @@ def test_an_error_that_is_not_of_the_files_is_never_skipped(subsets, monkeypatch
         raise ZeroDivisionError("a mistake in the code")
 
     reader = new_reader(subsets, BadFiles("skip"))
-    monkeypatch.setattr(PairReader, "read", fail)
+    stub(PairReader, "read", fail)
     with pytest.raises(ZeroDivisionError):
         reader.read(*batch(0))
 
 
-def test_a_record_is_replayed_whatever_has_become_of_the_files(subsets, manifests, tmp_path, monkeypatch):
+def test_a_record_is_replayed_whatever_has_become_of_the_files(subsets, manifests, tmp_path, stub):
     fresh = [new_reader(subsets).read(*batch(first)) for first in range(0, 60, 12)]
     shutil.copytree(manifests[0], tmp_path / "whole")
     spoil(subsets, 0, 1, 2)
@@ -250,7 +251,7 @@ def test_a_record_is_replayed_whatever_has_become_of_the_files(subsets, manifest
 
     shutil.copytree(tmp_path / "whole", manifests[0], dirs_exist_ok=True)
     read, paths = PairReader.read, []
-    monkeypatch.setattr(PairReader, "read", lambda *pair: (paths.append(pair[1]), read(*pair))[1])
+    stub(PairReader, "read", lambda *pair: (paths.append(pair[1]), read(*pair))[1])
     for way in ("stop", "skip"):
         replayed = BadFiles(way)
         replayed.restore(json.loads(json.dumps(first_run.bad_files.state())))
@@ -360,7 +361,7 @@ def run(csv_dir, work_dir, *more):
     return train.main([*TINY, "--csv_dir", csv_dir, "--work_dir", work_dir, *more])
 
 
-def spoil_at_epoch(monkeypatch, epoch, change):
+def spoil_at_epoch(stub, epoch, change):
     """Calls `change` as the epoch, counted from 0, of a training begins."""
     begin = callbacks.StopAtNaN.on_epoch_begin
 
@@ -369,15 +370,15 @@ def spoil_at_epoch(monkeypatch, epoch, change):
         if number == epoch:
             change()
 
-    monkeypatch.setattr(callbacks.StopAtNaN, "on_epoch_begin", on_epoch_begin)
+    stub(callbacks.StopAtNaN, "on_epoch_begin", on_epoch_begin)
 
 
 @pytest.mark.slow
 def test_training_stops_at_a_file_that_was_deleted_meanwhile(
-    one_convolution, manifests, tmp_path, monkeypatch, capsys
+    one_convolution, manifests, tmp_path, stub, capsys
 ):
     root, csv_dir = manifests
-    spoil_at_epoch(monkeypatch, 1, lambda: (root / "train/images/c/0.png").unlink())
+    spoil_at_epoch(stub, 1, lambda: (root / "train/images/c/0.png").unlink())
     assert run(csv_dir, tmp_path / "run", "--epochs", 9) == WRONG_INPUT
     error = capsys.readouterr().err
     place = f"subset c, {csv_dir}/trainc.csv line 2: {root}/train/images/c/0.png: No such file or directory"
@@ -388,11 +389,11 @@ def test_training_stops_at_a_file_that_was_deleted_meanwhile(
 
 
 def test_training_goes_on_without_a_file_that_was_deleted_meanwhile(
-    one_convolution, manifests, tmp_path, monkeypatch, capsys
+    one_convolution, manifests, tmp_path, stub, capsys
 ):
     root, csv_dir = manifests
     folder = tmp_path / "run"
-    spoil_at_epoch(monkeypatch, 1, lambda: (root / "train/images/b/1.png").unlink())
+    spoil_at_epoch(stub, 1, lambda: (root / "train/images/b/1.png").unlink())
     assert run(csv_dir, folder, "--epochs", 9, "--on_bad_file", "skip") == DONE
     printed = capsys.readouterr().out
     assert printed.count("warning: subset b") == 1
@@ -435,7 +436,7 @@ def test_a_replaced_sample_drawn_again_is_what_training_saw(one_convolution, man
     image.write_bytes(whole[:300])
     folder = tmp_path / "threads"
     assert run(csv_dir, folder, "--on_bad_file", "skip") == DONE
-    with pytest.MonkeyPatch.context() as patch:
+    with stubbing() as stub:
         started = WorkerCrew.ready
 
         def wait(crew):  # or this short run would be over before the processes have started
@@ -443,7 +444,7 @@ def test_a_replaced_sample_drawn_again_is_what_training_saw(one_convolution, man
                 time.sleep(0.01)
             return True
 
-        patch.setattr(WorkerCrew, "ready", wait)
+        stub(WorkerCrew, "ready", wait)
         assert run(csv_dir, tmp_path / "processes", "--on_bad_file", "skip", "--num_workers", 2) == DONE
     for one, other in zip(weights(folder / LAST), weights(tmp_path / "processes" / LAST), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -479,9 +480,9 @@ def test_one_image_too_many_stops_the_training(one_convolution, manifests, tmp_p
     assert run(csv_dir, tmp_path / "more", *options, "4") == DONE
 
 
-def test_validation_is_never_done_without_a_file(one_convolution, manifests, tmp_path, monkeypatch, capsys):
+def test_validation_is_never_done_without_a_file(one_convolution, manifests, tmp_path, stub, capsys):
     root, csv_dir = manifests
-    spoil_at_epoch(monkeypatch, 1, lambda: (root / "valid/masks/b/1.png").unlink())
+    spoil_at_epoch(stub, 1, lambda: (root / "valid/masks/b/1.png").unlink())
     assert run(csv_dir, tmp_path / "run", "--on_bad_file", "skip") == WRONG_INPUT
     error = capsys.readouterr().err
     assert f"stopped: subset b, {csv_dir}/valid.csv line 5: {root}/valid/masks/b/1.png: No such" in error

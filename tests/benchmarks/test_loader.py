@@ -76,11 +76,11 @@ def test_examples_are_the_pairs_whether_held_or_not(race):
             np.testing.assert_array_equal(own[number][1][..., 0], wanted["mask"])
 
 
-def test_only_a_cached_race_holds_pixels(race, monkeypatch):
+def test_only_a_cached_race_holds_pixels(race, stub):
     assert isinstance(race().pairs.cache, NoCache) and race().held is None
     held = race(cached=True)
     assert len(held.pairs.cache) == 10 and [len(pairs) for pairs in held.held.values()] == [6, 3, 1]
-    monkeypatch.setattr(loader_contestants, "read_pair", None)
+    stub.never(loader_contestants, "read_pair")
     assert held.pair(held.subsets[2], 0)[1].shape == (50, 60)
 
 
@@ -136,11 +136,11 @@ def test_ratios_are_taken_within_a_round():
     assert "2.50 (2.00 to 3.00)" in benchmark_loader.printed(table.reset_index())
 
 
-def test_the_whole_comparison(tables, tmp_path, capsys, monkeypatch):
+def test_the_whole_comparison(tables, tmp_path, capsys, stub):
     def run(own, race, name, images):
         return {"images_per_s": float(images), "first_batch_s": 0.5, "peak_mb": 900.0}
 
-    monkeypatch.setattr(benchmark_loader, "run", run)
+    stub(benchmark_loader, "run", run)
     words = ["--csv_dir", tables, "--races", "uncached", "--contestants", "ours", "limit", "--rounds", 2]
     words += ["--images", 1000]
     outputs = ["--json", tmp_path / "a.json", "--output", tmp_path / "a.png"]
@@ -174,7 +174,7 @@ def test_wrong_options(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_library_is_named(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else 1)
+def test_a_missing_library_is_named(stub, capsys):
+    stub("importlib.util.find_spec", lambda name: None if name == "torch" else 1)
     assert benchmark_loader.main([]) == WRONG_INPUT
-    assert "not installed: torch. Run `pip install -r requirements-bench.txt`" in capsys.readouterr().err
+    assert 'not installed: torch. Run `pip install -e ".[bench]"`' in capsys.readouterr().err

@@ -567,12 +567,12 @@ def test_the_first_ten_places_are_listed_with_what_to_do(tmp_path, diagnose):
     assert shown.err == "error: 12 errors, 0 warnings, 0 notes; see above\n"
 
 
-def test_the_environment_alone_and_with_the_data(small, tmp_path, monkeypatch, capsys):
+def test_the_environment_alone_and_with_the_data(small, tmp_path, stub, capsys):
     def examine(places, diagnosis):
         diagnosis.add("opencv_twice", "opencv-python 1, opencv-python-headless 2")
         return {"python": "3.11", "tensorflow": "2"}
 
-    monkeypatch.setattr(doctor, "examine_environment", examine)
+    stub(doctor, "examine_environment", examine)
     report = tmp_path / "findings.json"
     words = ["--data_root", small, "--json", report]
     assert doctor.main([*words, "--only", "environment"]) == DONE
@@ -593,8 +593,8 @@ def test_tensorflow_is_not_imported_here(small, capsys):
     assert ("tensorflow" in sys.modules) == before
 
 
-def test_without_a_data_root_the_machine_is_looked_at(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "examine_environment", lambda places, diagnosis: {"python": "3.11"})
+def test_without_a_data_root_the_machine_is_looked_at(stub, capsys):
+    stub(doctor, "examine_environment", lambda places, diagnosis: {"python": "3.11"})
     assert doctor.main([]) == DONE
     assert "python  3.11" in capsys.readouterr().out
     assert doctor.main(["--only", "data"]) == WRONG_INPUT

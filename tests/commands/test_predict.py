@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from segbalance.commands import predict, prepare
+from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.files.images import read_image
 from segbalance.runtime.command_line import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from tests.support.data import draw_pair, write_image
@@ -25,7 +26,7 @@ class FakeExport:
 
     def __init__(self, input_size=32):
         self.input_size, self.working_size = input_size, 0
-        self.description = types.SimpleNamespace(image_size=32, class_list=None, is_classification=False)
+        self.description = types.SimpleNamespace(image_size=32, class_list=None, kind=FOREGROUND)
         self.shapes = set()
 
     def __call__(self, photos):
@@ -34,15 +35,19 @@ class FakeExport:
 
 
 @pytest.fixture
-def export(monkeypatch, tmp_path):
-    """Options of a model that tells red from what is not, put in the place of an exported one."""
+def described(stub, tmp_path):
+    """A model that tells red from what is not, whose description stands in the place of an exported one's."""
     model = FakeExport()
-    monkeypatch.setattr("segbalance.exporting.exported_model.load_exported", lambda path: model)
-    monkeypatch.setattr(
-        "segbalance.exporting.exported_model.find_description", lambda path: (model.description, path)
-    )
+    stub("segbalance.exporting.exported_model.find_description", lambda path: (model.description, path))
     (tmp_path / "model.onnx").write_bytes(b"")
     return model
+
+
+@pytest.fixture
+def export(stub, described):
+    """The model too is put in the place of an exported one."""
+    stub("segbalance.exporting.exported_model.load_exported", lambda path: described)
+    return described
 
 
 @pytest.fixture
@@ -250,7 +255,7 @@ def test_wrong_options_are_answered(words, message, tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_that_cannot_be_are_answered(folder, export, capsys):
+def test_outputs_that_cannot_be_are_answered(folder, described, capsys):
     (folder / "out/masks/a.png").mkdir(parents=True)
     assert call(folder, "--overwrite") == WRONG_INPUT
     assert "outputs where a folder stands: 1" in capsys.readouterr().err
@@ -261,7 +266,7 @@ def test_outputs_that_cannot_be_are_answered(folder, export, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 @pytest.mark.parametrize("words", [[], ["--tile"]])
-def test_ctrl_c_leaves_whole_masks_and_a_table_of_them(words, tmp_path, export, monkeypatch, capsys):
+def test_ctrl_c_leaves_whole_masks_and_a_table_of_them(words, tmp_path, export, stub, capsys):
     for number in range(40):
         write_image(tmp_path / f"photos/{number:02d}.png", draw_pair(number)[0])
     calls, threads = [], threading.active_count()
@@ -272,7 +277,7 @@ def test_ctrl_c_leaves_whole_masks_and_a_table_of_them(words, tmp_path, export, 
             signal.raise_signal(signal.SIGINT)
         return photos[..., :1].astype(np.float32) / 255
 
-    monkeypatch.setattr(FakeExport, "__call__", lambda self, photos: interrupted(photos))
+    stub(FakeExport, "__call__", lambda self, photos: interrupted(photos))
     assert call(tmp_path, *words, "--batch_size", 1, "--threads", 2) == INTERRUPTED
     assert capsys.readouterr().err.endswith("\ninterrupted\n")
     assert threading.active_count() <= threads + 1

@@ -187,11 +187,11 @@ def test_manifests_that_changed_are_an_error(run_folder, tables, tmp_path, capsy
     assert "config.yaml has no fingerprint" in capsys.readouterr().out
 
 
-def test_a_photo_that_is_gone_bad_is_an_error(run_folder, monkeypatch, capsys):
+def test_a_photo_that_is_gone_bad_is_an_error(run_folder, stub, capsys):
     def damaged(self, path, *_):
         raise OSError(f"{path} cannot be decoded")
 
-    monkeypatch.setattr("segbalance.dataloader.pair_cache.PairReader.read", damaged)
+    stub("segbalance.dataloader.pair_cache.PairReader.read", damaged)
     assert replay_sample.main(["--work_dir", run_folder(), "--step", 0, "--item", 0]) == WRONG_INPUT
     assert "cannot be decoded. The files must be those that the run read." in capsys.readouterr().err
 

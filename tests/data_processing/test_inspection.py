@@ -274,8 +274,8 @@ def test_workers_find_the_same_as_this_process(mixed_root, monkeypatch):
         (10**6, None, 0),
     ],
 )
-def test_workers_are_for_many_pairs_and_several_cores(pairs, cores, workers, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+def test_workers_are_for_many_pairs_and_several_cores(pairs, cores, workers, stub):
+    stub("os.cpu_count", lambda: cores)
     assert usual_workers(pairs) == workers
 
 

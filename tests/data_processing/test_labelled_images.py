@@ -10,8 +10,9 @@ import pytest
 
 from segbalance.commands.prepare import main
 from segbalance.data_processing.classes import MOST_CLASSES
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.labelled_images import CLASS_LAYOUT
-from segbalance.data_processing.manifest import read_description, read_manifest
+from segbalance.data_processing.manifest import read_manifest
 from segbalance.files.data_root import STAY_INSIDE
 from tests.support.data import draw_pair, write_data, write_image
 from tests.support.labelled_data import SIZES, VALID, draw_labelled, write_labelled

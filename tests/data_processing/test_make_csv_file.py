@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from segbalance.commands.prepare import main
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.make_csv_file import split_data_train
-from segbalance.data_processing.manifest import AGAIN, COLUMNS, NUMBERS, read_description, read_manifest
+from segbalance.data_processing.manifest import AGAIN, COLUMNS, NUMBERS, read_manifest
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.pairs import EXPECTED_LAYOUT
 from segbalance.data_processing.splitting import connected, held_out_rows
@@ -754,33 +755,33 @@ def test_split_data_train_takes_a_persons_train_csv(data_root, make, command):
     assert str(caught.value) == f"{path}: rows without type; expected each row's subset there. {AGAIN}"
 
 
-def test_workers_write_identical_manifests(data_root, make, command, monkeypatch):
+def test_workers_write_identical_manifests(data_root, make, command, monkeypatch, stub):
     make(data_root)
     alone = contents(command.csv_dir)
     monkeypatch.setattr("segbalance.data_processing.inspection.FEWEST_FOR_WORKERS", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    stub("os.cpu_count", lambda: 2)
     make(data_root)
     assert contents(command.csv_dir) == alone != {}
 
 
-def test_what_workers_find_is_reported_the_same(data_root, refuse, monkeypatch):
+def test_what_workers_find_is_reported_the_same(data_root, refuse, monkeypatch, stub):
     (data_root / "train/images/a/2.png").write_bytes(b"no image")
     (data_root / "train/masks/b/1.png").write_bytes(b"")
     message = refuse(data_root)
     assert message.startswith("files that cannot be decoded: 2\n  train/images/a/2.png  not an image\n")
     monkeypatch.setattr("segbalance.data_processing.inspection.FEWEST_FOR_WORKERS", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    stub("os.cpu_count", lambda: 2)
     assert refuse(data_root) == message
 
 
-def test_an_interrupt_among_workers_leaves_nothing(data_root, command, monkeypatch):
+def test_an_interrupt_among_workers_leaves_nothing(data_root, command, monkeypatch, stub):
     monkeypatch.setattr("segbalance.data_processing.inspection.FEWEST_FOR_WORKERS", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    stub("os.cpu_count", lambda: 2)
 
     def interrupt(self, count=1):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segbalance.data_processing.inspection.tqdm.update", interrupt)
+    stub("segbalance.data_processing.inspection.tqdm.update", interrupt)
     status, shown = command(data_root)
     assert status == 130 and shown.err.endswith("\ninterrupted\n")
     assert not command.csv_dir.exists() and not multiprocessing.active_children()

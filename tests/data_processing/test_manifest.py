@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from segbalance.commands.prepare import main as make_manifests
+from segbalance.data_processing.description import read_description
 from segbalance.data_processing.manifest import (
     AGAIN,
     COLUMNS,
     natural_order,
-    read_description,
     read_manifest,
     read_table,
     subset_files,
@@ -451,7 +451,7 @@ ROWS = {
 
 @pytest.mark.parametrize("first", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_the_fast_way_to_read_a_table_gives_what_the_csv_module_gives(rows, first, tmp_path, monkeypatch):
+def test_the_fast_way_to_read_a_table_gives_what_the_csv_module_gives(rows, first, tmp_path, stub):
     path = tmp_path / "train.csv"
     path.write_bytes(first + f"images,type,width\n{rows}".encode())
 
@@ -462,19 +462,19 @@ def test_the_fast_way_to_read_a_table_gives_what_the_csv_module_gives(rows, firs
             return str(error)
 
     fast = outcome()
-    monkeypatch.setattr("segbalance.data_processing.manifest._plain_rows", lambda content, header: None)
+    stub("segbalance.data_processing.manifest._plain_rows", lambda content, header: None)
     assert fast == outcome()
 
 
-def test_a_plain_table_is_read_the_fast_way(manifests, monkeypatch):
+def test_a_plain_table_is_read_the_fast_way(manifests, stub):
     expected = read_table(manifests[1] / "train.csv")
     header_only = iter([COLUMNS])
-    monkeypatch.setattr("segbalance.data_processing.manifest.csv.reader", lambda *_, **__: header_only)
+    stub("segbalance.data_processing.manifest.csv.reader", lambda *_, **__: header_only)
     pd.testing.assert_frame_equal(read_table(manifests[1] / "train.csv"), expected)
     assert len(expected) == 10
 
 
-def test_missing_files_are_those_that_are_no_files(tmp_path, monkeypatch):
+def test_missing_files_are_those_that_are_no_files(tmp_path, stub):
     for name in ("top.png", "a/0.png", "a/b/0.png", "a/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -487,21 +487,21 @@ def test_missing_files_are_those_that_are_no_files(tmp_path, monkeypatch):
     assert all(os.path.isfile(os.path.join(tmp_path, path)) for path in there)
     root = DataRoot(tmp_path)
     assert unusable_files(root, 2 * (there + gone)) == (set(gone), {})
-    monkeypatch.setattr("segbalance.data_processing.rows._plain_files", lambda root, folder: set())
+    stub("segbalance.data_processing.rows._plain_files", lambda root, folder: set())
     assert unusable_files(root, there + gone) == (set(gone), {}), "a listing may lack a spelling"
 
 
-def test_a_folder_is_listed_once(tmp_path, monkeypatch):
+def test_a_folder_is_listed_once(tmp_path, stub):
     paths = [f"{folder}/{n}.png" for folder in ("a", "a/15", "c") for n in range(50)]
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     listed, scandir = [], os.scandir
-    monkeypatch.setattr(
+    stub(
         "segbalance.data_processing.rows.os.scandir",
         lambda folder: (listed.append(folder), scandir(folder))[1],
     )
-    monkeypatch.setattr("segbalance.data_processing.rows.os.path.isfile", None)
-    monkeypatch.setattr("segbalance.files.data_root.os.readlink", None)
+    stub.never("segbalance.data_processing.rows.os.path.isfile")
+    stub.never("segbalance.files.data_root.os.readlink")
     files = unusable_files(DataRoot(tmp_path), paths[::2] + paths[1::2])
     assert files == (set(), {}) and len(listed) == 3

@@ -295,12 +295,12 @@ def test_every_subset_keeps_its_own_transform(subsets):
         np.testing.assert_array_equal(images[:, 0, 0, 0], 10 + numbers)
 
 
-def test_the_first_batch_decodes_a_few_batches_not_the_data(tmp_path, monkeypatch):
+def test_the_first_batch_decodes_a_few_batches_not_the_data(tmp_path, stub):
     root = write_data(tmp_path, {"a": 200})
     images = sorted(str(path) for path in (root / "train/images/a").iterdir())
     masks = [path.replace("images", "masks") for path in images]
     read, count = PairReader.read, itertools.count()
-    monkeypatch.setattr(PairReader, "read", lambda *pair: (next(count), read(*pair))[1])
+    stub(PairReader, "read", lambda *pair: (next(count), read(*pair))[1])
     take(training([Subset("a", images, masks, valid_transform(SIZE))], batch_size=4)[0], 1)
     assert next(count) < 80
 

@@ -68,9 +68,9 @@ def test_a_full_table_keeps_what_it_has_and_takes_no_more():
 
 
 @pytest.mark.parametrize("first", [1, 23, 24, 2**64 - 1])
-def test_keys_that_fall_on_one_place_are_told_apart(first, monkeypatch):
+def test_keys_that_fall_on_one_place_are_told_apart(first, stub):
     """24 places: they start in the midst, at the last, past it, and at the largest word."""
-    monkeypatch.setattr(ram_cache, "_digest", lambda key: [first, key])
+    stub(ram_cache, "_digest", lambda key: [first, key])
     cache = RamCache(24 * BYTES_A_PLACE)
     for number in range(12):
         assert cache.get(number) is None

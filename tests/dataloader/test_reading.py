@@ -28,6 +28,7 @@ from segbalance.dataloader.reading import (
 from segbalance.errors import InputError
 from segbalance.transforms.pipelines import train_transform, valid_transform
 from tests.support.data import write_data
+from tests.support.stubs import stubbing
 
 SIZE = 32
 PAIR = 50 * 60 * 4  # bytes of the pixels of one pair
@@ -97,7 +98,7 @@ def assert_same(arrays, others):
         assert (array.shape, array.dtype) == (other.shape, other.dtype)
 
 
-def reads_here(monkeypatch):
+def reads_here(stub):
     """What this process, and no other, reads from now on."""
     read, paths = PairReader.read, []
 
@@ -105,7 +106,7 @@ def reads_here(monkeypatch):
         paths.append(image_path)
         return read(reader, image_path, *more)
 
-    monkeypatch.setattr(PairReader, "read", watched)
+    stub(PairReader, "read", watched)
     return paths
 
 
@@ -174,13 +175,12 @@ def test_memory_of_different_sizes_is_kept_apart():
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 24])
-def test_processes_read_what_threads_read(subsets, threads, processes, count, monkeypatch):
+def test_processes_read_what_threads_read(subsets, threads, processes, count):
     for first in (0, 24, 48):
         expected = threads.read(*batch(subsets, first, count))
-        read_here = reads_here(monkeypatch)
-        arrays = processes.read(*batch(subsets, first, count))
-        assert read_here == [], "the processes read, not this one"
-        monkeypatch.undo()
+        with stubbing() as stub:
+            stub.never(PairReader, "read")  # the processes read, not this one
+            arrays = processes.read(*batch(subsets, first, count))
         assert_same(arrays, expected)
         assert arrays[0].shape == (count, SIZE, SIZE, 3) and arrays[1].shape == (count, SIZE, SIZE, 1)
         assert arrays[0].ctypes.data % ALIGNMENT == arrays[1].ctypes.data % ALIGNMENT == 0
@@ -218,7 +218,7 @@ def test_the_dataset_is_the_same_from_processes(subsets, processes, threads):
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_processes_share_a_cache(kind, subsets, threads, tmp_path, monkeypatch):
+def test_processes_share_a_cache(kind, subsets, threads, tmp_path, stub):
     cache = RamCache(1_000_000) if kind == "ram" else DiskCache(2_000_000, tmp_path / "cache")
 
     def kept():
@@ -231,21 +231,21 @@ def test_processes_share_a_cache(kind, subsets, threads, tmp_path, monkeypatch):
         assert kept() == 10, "24 places hold each of the ten pairs, and nothing is stored twice"
     if kind == "ram":
         assert cache.used - empty == 10 * PAIR
-    monkeypatch.setattr("segbalance.dataloader.pair_cache.read_pair", None)
+    stub.never("segbalance.dataloader.pair_cache.read_pair")
     stored = PairReader(cache).read(subsets[0].images[4], subsets[0].masks[4], subsets[0].encoding)
     assert stored[0].shape == (50, 60, 3), "what a process stored is found here"
     remove_cache(tmp_path / "cache")
 
 
-def test_threads_read_the_first_batch_and_until_the_processes_are_ready(subsets, monkeypatch):
+def test_threads_read_the_first_batch_and_until_the_processes_are_ready(subsets, stub):
     resize = valid_transform(SIZE)  # little to send, so that nothing waits for the process
     own = [replace(subset, transform=resize) for subset in subsets[:GOOD]]
-    reader, read_here = new_reader(own, processes=1), reads_here(monkeypatch)
+    reader, read_here = new_reader(own, processes=1), reads_here(stub)
     before = started(reader).read(*batch(own))
     assert len(read_here) == 24, "the first batch is read at once"
     assert_same(reader.read(*batch(own)), before)
     assert len(read_here) == 24
-    monkeypatch.setattr(reader._processes, "ready", lambda: False)
+    stub(reader._processes, "ready", lambda: False)
     assert_same(reader.read(*batch(own)), before)
     assert len(read_here) == 48
 

@@ -35,12 +35,12 @@ def test_hashes_are_of_pixels_and_their_shape():
     assert look_at_photo(np.full((40, 60, 3), 77, np.uint8)).contrast == 0
 
 
-def test_processes_give_what_threads_give(tmp_path, monkeypatch):
+def test_processes_give_what_threads_give(tmp_path, monkeypatch, stub):
     root = write_data(tmp_path, {"a": 4})
     encodings = dict.fromkeys(find_pairs(root, find_folders(root)).pairs, MaskEncoding())
     alone = look_at_pairs(root, encodings)
     monkeypatch.setattr("segbalance.data_processing.inspection.FEWEST_FOR_WORKERS", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    stub("os.cpu_count", lambda: 2)
     together = look_at_pairs(root, encodings)
     assert [seen.photo for seen in together.values()] == [seen.photo for seen in alone.values()]
     assert list(together) == list(alone)

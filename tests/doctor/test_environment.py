@@ -16,16 +16,16 @@ GOOD = '{"tensorflow": "2.21.0", "tf-keras": "2.21.0", "keras mode": "tf_keras",
 
 
 @pytest.fixture
-def examine(monkeypatch, tmp_path):
+def examine(monkeypatch, stub, tmp_path):
     """Looks at a machine on which all is well but for what `changes` say; returns (facts, {kind: places})."""
 
     def run(installed=None, probe=f"print({GOOD!r})", free=100.0, memory=16.0, python=None):
         versions = {} if installed is None else installed
         real = installed_version
-        monkeypatch.setattr(environment, "installed_version", lambda name: versions.get(name, real(name)))
+        stub(environment, "installed_version", lambda name: versions.get(name, real(name)))
         monkeypatch.setattr(environment, "PROBE", probe)
-        monkeypatch.setattr(environment, "memory_limit", lambda: memory)
-        monkeypatch.setattr(environment.shutil, "disk_usage", lambda place: Usage(0, 0, free * 2**30))
+        stub(environment, "memory_limit", lambda: memory)
+        stub(environment.shutil, "disk_usage", lambda place: Usage(0, 0, free * 2**30))
         if python:
             monkeypatch.setattr(sys, "version_info", python)
         diagnosis = Diagnosis()
@@ -64,6 +64,24 @@ def test_packages_missing_or_of_another_version(examine):
         "opencv-python-headless",
     ]
     assert found["package_version"] == [f"pandas 1.0, tested with {importlib.metadata.version('pandas')}"]
+
+
+def test_versions_of_an_installed_package_come_from_its_metadata(monkeypatch):
+    metadata = {"segbalance": ["tqdm==4.70.1", 'onnx==1.23.2; extra == "export"', "pandas>=3"]}
+    monkeypatch.setattr(environment, "CLONE", None)
+    monkeypatch.setattr(importlib.metadata, "requires", metadata.get)
+    assert environment.tested_versions() == {"tqdm": "4.70.1"}
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    assert environment.tested_versions() == {}
+
+
+def test_versions_of_a_clone_come_from_its_requirements():
+    versions = environment.tested_versions()
+    assert len(versions) >= 15 and versions["tensorflow"] == importlib.metadata.version("tensorflow")
 
 
 @pytest.mark.parametrize(

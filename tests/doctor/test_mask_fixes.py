@@ -271,13 +271,13 @@ def test_wrong_places_for_the_output(data_root, tmp_path, capsys):
     assert "there is no such folder" in capsys.readouterr().err
 
 
-def test_a_write_that_fails_leaves_nothing(data_root, fix, monkeypatch, tmp_path):
+def test_a_write_that_fails_leaves_nothing(data_root, fix, stub, tmp_path):
     write_image(data_root / "train/masks/a/0.png", draw_pair(1)[1] // 255)
 
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("segbalance.doctor.mask_fixes._write", full)
+    stub("segbalance.doctor.mask_fixes._write", full)
     message = fix(data_root, status=WRONG_INPUT)
     assert f"--output {tmp_path / 'fixed'} cannot be written: No space left on device" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

@@ -1,4 +1,4 @@
-"""Tests of class_evaluation.py: against scikit-learn, hand calculations and properties."""
+"""Scores of several classes: against scikit-learn, hand calculations and properties."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from segbalance.evaluation.class_scores import (
     OF_CLASSES,
     confusion_matrix,
     evaluate_classes,
+    evaluate_labels,
     intervals,
     marginals,
     scores_of,
@@ -36,7 +37,7 @@ def drawn_masks(seed, images=6, classes=4, ignored=True):
     return true, found
 
 
-def evaluated(true, found, subsets=("a", "b"), task="segmentation", classes=CLASSES):
+def evaluated(true, found, subsets=("a", "b"), classes=CLASSES):
     """ClassEvaluation of masks that are spread over the subsets in order, by a network that says `found`."""
     parts = np.array_split(np.arange(len(true)), len(subsets))
     tables = {
@@ -47,7 +48,7 @@ def evaluated(true, found, subsets=("a", "b"), task="segmentation", classes=CLAS
     }
     probabilities = iter(np.eye(len(classes), dtype=np.float32)[found] * 0.6 + 0.1)
     batches = [(np.zeros((1, SIDE, SIDE, 3), np.uint8), ids[None, ..., None], None) for ids in true]
-    return evaluate_classes(lambda photos: next(probabilities)[None], batches, tables, classes, task)
+    return evaluate_classes(lambda photos: next(probabilities)[None], batches, tables, classes)
 
 
 def test_confusion_matrix_counts_true_by_found_without_ignored():
@@ -203,7 +204,7 @@ def test_classification_counts_images():
     probabilities = np.eye(3, dtype=np.float32)[found] * 0.7 + 0.1
     batches = [(None, true[:4, ..., None], None), (None, true[4:, ..., None], None)]
     answers = iter([probabilities[:4], probabilities[4:]])
-    evaluation = evaluate_classes(lambda photos: next(answers), batches, tables, names, "classification")
+    evaluation = evaluate_labels(lambda photos: next(answers), batches, tables, names)
     assert list(evaluation.images) == ["images", "subset", "label", "found", "probability", "correct"]
     report = evaluation.report()
     assert report["all"]["confusion"] == [[3, 1, 0], [1, 1, 0], [0, 0, 1]]

@@ -24,16 +24,20 @@ def predict(finished):
 
 
 @pytest.fixture
-def run_folder(finished, predict, tables, tmp_path, monkeypatch):
+def copied(finished, tables, tmp_path):
     """A copy of the finished run whose manifests may be changed too, in `manifests` beside it."""
-    monkeypatch.setattr(
-        "segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict
-    )  # built once
     folder = copied_run(finished, tmp_path / "run")
     shutil.copytree(tables, tmp_path / "manifests")
     config = yaml.safe_load((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(yaml.safe_dump(config | {"csv_dir": str(tmp_path / "manifests")}))
     return folder
+
+
+@pytest.fixture
+def run_folder(copied, predict, stub):
+    """The copy, whose network is built once for all tests."""
+    stub("segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict)
+    return copied
 
 
 def scores(folder, *words, name="valid"):
@@ -166,11 +170,11 @@ def test_outputs_where_they_are_wanted(run_folder, tmp_path):
     assert not (run_folder / "evaluation_valid.json").exists()
 
 
-def test_a_photo_that_has_gone_bad_is_an_error(run_folder, monkeypatch, capsys):
+def test_a_photo_that_has_gone_bad_is_an_error(run_folder, stub, capsys):
     def damaged(self, path, *_):
         raise OSError(f"{path} cannot be decoded")
 
-    monkeypatch.setattr("segbalance.dataloader.pair_cache.PairReader.read", damaged)
+    stub("segbalance.dataloader.pair_cache.PairReader.read", damaged)
     assert evaluate.main(["--work_dir", run_folder]) == WRONG_INPUT
     message = capsys.readouterr().err
     assert re.search(r"subset [ab], .*valid\.csv line \d: .*\.png cannot be decoded", message)
@@ -178,10 +182,10 @@ def test_a_photo_that_has_gone_bad_is_an_error(run_folder, monkeypatch, capsys):
     assert not list(run_folder.glob("evaluation*"))
 
 
-def test_a_damaged_evaluation_is_an_error(run_folder, capsys):
+def test_a_damaged_evaluation_is_an_error(copied, capsys):
     for text in ("{", "[]", '{"all": 1}', '{"best_threshold": {"threshold": 0.4}}'):
-        (run_folder / "evaluation_valid.json").write_text(text)
-        assert evaluate.main(["--work_dir", run_folder, "--threshold", "best"]) == WRONG_INPUT
+        (copied / "evaluation_valid.json").write_text(text)
+        assert evaluate.main(["--work_dir", copied, "--threshold", "best"]) == WRONG_INPUT
         assert "evaluation_valid.json cannot be read" in capsys.readouterr().err
 
 

@@ -45,9 +45,9 @@ EVERY = [  # format, size, quantize, and the largest difference of probabilities
 
 
 @pytest.fixture
-def network(small_exports, monkeypatch):
+def network(small_exports, stub):
     """A network of three layers in the place of the finished run's."""
-    monkeypatch.setattr("segbalance.prediction.predictor.load_network", lambda folder: small_exports[0])
+    stub("segbalance.prediction.predictor.load_network", lambda folder: small_exports[0])
     return small_exports[0]
 
 
@@ -151,8 +151,8 @@ SERVING = export_formats.serving_function
 
 
 @pytest.mark.parametrize("size", ["fixed", "dynamic"])
-def test_a_broken_export_is_refused(finished, network, tmp_path, monkeypatch, capsys, size):
-    monkeypatch.setattr(export_formats, "serving_function", swapped_channels)
+def test_a_broken_export_is_refused(finished, network, tmp_path, stub, capsys, size):
+    stub(export_formats, "serving_function", swapped_channels)
     assert (
         export_model.main(words(finished, tmp_path / "export", "savedmodel", "--size", size)) == WRONG_INPUT
     )
@@ -162,7 +162,8 @@ def test_a_broken_export_is_refused(finished, network, tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_comparison_counts_by_hand(finished, network):
+def test_the_comparison_counts_by_hand(finished, small_exports):
+    network = small_exports[0]
     """Half of the answer turned round: the masks differ there and nowhere else."""
     config = load_config(finished)
     description = describe(config, format="onnx", size="fixed", output_type="probability", quantize="none")
@@ -196,7 +197,8 @@ def test_the_comparison_counts_by_hand(finished, network):
     assert check["subsets"] == [{"subset": "b", "images": len(pairs)} | lost]
 
 
-def test_a_dynamic_model_is_compared_at_the_photos_own_size_too(finished, network):
+def test_a_dynamic_model_is_compared_at_the_photos_own_size_too(finished, small_exports):
+    network = small_exports[0]
     """It is right at the size of the input, and turned round at any other."""
     config = load_config(finished)
     description = describe(config, format="onnx", size="dynamic", output_type="probability", quantize="none")
@@ -316,8 +318,8 @@ def test_options_that_do_not_fit_are_refused_together(finished, tmp_path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("segbalance.exporting.exported_model.importlib.util.find_spec", lambda name: None)
+def test_a_missing_package_is_named(finished, tmp_path, stub, capsys):
+    stub("segbalance.exporting.exported_model.importlib.util.find_spec", lambda name: None)
     assert export_model.main(words(finished, tmp_path / "export", "onnx")) == WRONG_INPUT
     assert (
         "needs the package tf2onnx, onnx, onnxruntime, which is not installed: pip" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION
 from segbalance.errors import InputError
 from segbalance.exporting import exported_model
 from segbalance.exporting.exported_model import (
@@ -148,9 +149,9 @@ def test_a_description_of_several_classes_comes_back_as_it_was():
     stored = GOOD | {"classes": ["a", "b", "c"], "class_colours": ["#000000", "#ff0000", "#00ff00"]}
     description = ExportDescription.from_json(json.dumps(stored), "here")
     assert json.loads(description.to_json()) == stored
-    assert description.class_list.names == ("a", "b", "c") and not description.is_classification
+    assert description.class_list.names == ("a", "b", "c") and description.kind is CLASSES
     labels = ExportDescription.from_json(json.dumps(stored | {"task": "classification"}), "here")
-    assert labels.is_classification and json.loads(labels.to_json())["task"] == "classification"
+    assert labels.kind is CLASSIFICATION and json.loads(labels.to_json())["task"] == "classification"
     assert ExportDescription.from_json(json.dumps(GOOD), "here").class_list is None
 
 
@@ -242,7 +243,7 @@ def test_an_onnx_file_of_others_is_refused(copy_of, tmp_path):
         load_exported(tmp_path / "theirs.onnx")
 
 
-def test_a_missing_package_is_named(small_exports, monkeypatch):
-    monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -r requirements-exp"):
+def test_a_missing_package_is_named(small_exports, stub):
+    stub(exported_model.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs the package onnxruntime, .* pip install -e ...export"):
         load_exported(small_exports[1]["onnx-fixed"])

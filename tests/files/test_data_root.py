@@ -122,12 +122,10 @@ def test_files_outside_are_told_from_missing_ones(places):
     assert outside == {} and missing == {"none.png", "/0/a.png", "..", "out", "../none.png"}
 
 
-def test_plain_files_cost_no_look_at_links(places, monkeypatch):
+def test_plain_files_cost_no_look_at_links(places, stub):
     root = DataRoot(places / "data")
     looked, real_path = [], root._real_path
-    monkeypatch.setattr(
-        root, "_real_path", lambda place, links=0: (looked.append(place), real_path(place))[1]
-    )
+    stub(root, "_real_path", lambda place, links=0: (looked.append(place), real_path(place))[1])
     assert unusable_files(root, 100 * ["a/0.png", "a/in.png"]) == (set(), {})
     assert len(looked) == 3, "for the folder, and for the link in it and where it leads"
 

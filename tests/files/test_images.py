@@ -44,7 +44,7 @@ def test_walk_is_sorted_and_passes_over_system_files(tmp_path):
     assert [name for name in image_files.walk_files(tmp_path) if "/" in name] == kept[1:]
 
 
-def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, stub):
     (tmp_path / "closed").mkdir()
     scandir = os.scandir
 
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(folder))
         return scandir(folder)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    stub(os, "scandir", refuse)
     with pytest.raises(
         InputError, match=r"closed: the folder cannot be read \(Permission denied\)\. Check its"
     ):

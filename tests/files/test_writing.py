@@ -30,10 +30,12 @@ def no_rename(self, target):
 
 @pytest.mark.parametrize("content", ["new", "new" * 10**6], ids=["when it is closed", "within"])
 @pytest.mark.parametrize("moment", ["writing", "renaming"])
-def test_a_failed_write_leaves_the_old_file_and_no_other(moment, content, tmp_path, monkeypatch, full_disk):
+def test_a_failed_write_leaves_the_old_file_and_no_other(
+    moment, content, tmp_path, monkeypatch, stub, full_disk
+):
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
-    full_disk() if moment == "writing" else monkeypatch.setattr(Path, "replace", no_rename)
+    full_disk() if moment == "writing" else stub(Path, "replace", no_rename)
     with pytest.raises(InputError) as caught:
         write_atomically(path, content)
     assert str(caught.value) == (
@@ -44,11 +46,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(moment, content, tmp_pa
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, stub):
     def interrupt(self, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupt)
+    stub(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "a.txt", "new")
     assert os.listdir(tmp_path) == []
@@ -92,7 +94,7 @@ def test_a_folder_is_never_replaced_by_half_of_a_new_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_there(tmp_path, monkeypatch):
+def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_there(tmp_path, stub):
     (tmp_path / "export").mkdir()
     (tmp_path / "export/model.onnx").write_text("old")
     rename = Path.rename
@@ -102,7 +104,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_there(tmp_path, 
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    stub(Path, "rename", failing)
     with pytest.raises(InputError, match="cannot be written: No space left on device"):
         with whole_folder(tmp_path / "export"):
             pass

@@ -11,8 +11,8 @@ from segbalance.model.architectures import (
     largest_size,
     size_problem,
 )
+from segbalance.model.heads import BUILDERS
 from segbalance.model.networks import (
-    BUILDERS,
     SegmentationModel,
     build_network,
     compile_model,

@@ -6,7 +6,7 @@ import sklearn.metrics
 
 from segbalance.data_processing.classes import IGNORED
 from segbalance.legacy_keras import tf
-from segbalance.model.metrics import ClassCounts, class_scores, score_logs
+from segbalance.model.metrics import ClassCounts, class_logs, class_scores, label_logs
 
 CLASSES = 5
 
@@ -90,11 +90,11 @@ def test_the_mean_iou_is_that_of_keras():
 
 def test_logs_of_both_tasks():
     counts = np.array([[[3, 1], [0, 0]], [[0, 0], [2, 4]]])
-    logs = {name: float(value) for name, value in score_logs(counts, "pq", ["sky", "sea"]).items()}
+    logs = {name: float(value) for name, value in class_logs(counts, "pq", ["sky", "sea"]).items()}
     assert " ".join(logs) == ("iou f1 precision recall iou_p f1_p iou_q f1_q class_iou_sky class_iou_sea")
     assert logs["class_iou_sky"] == pytest.approx(3 / 6) and logs["class_iou_sea"] == pytest.approx(4 / 7)
     assert logs["iou_p"] == pytest.approx((3 / 4 + 0) / 2)
-    logs = score_logs(counts, ["sky", "sea"], ["sky", "sea"], "classification")
+    logs = label_logs(counts, ["sky", "sea"], ["sky", "sea"])
     assert {name: float(value) for name, value in logs.items()} == pytest.approx(
         {
             "balanced_accuracy": (3 / 4 + 4 / 6) / 2,

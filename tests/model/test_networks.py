@@ -147,7 +147,7 @@ def test_the_policy_is_float32_again():
 
 
 @pytest.fixture
-def no_network(monkeypatch, tmp_path):
+def no_network(monkeypatch, stub, tmp_path):
     """A machine without network and without cached weights; returns its home."""
 
     def fail(url, *_):
@@ -155,7 +155,7 @@ def no_network(monkeypatch, tmp_path):
 
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".keras").mkdir()
-    monkeypatch.setattr("tf_keras.src.utils.data_utils.urlretrieve", fail)
+    stub("tf_keras.src.utils.data_utils.urlretrieve", fail)
     return tmp_path
 
 
@@ -282,10 +282,10 @@ def test_a_training_step_weighs_each_image_by_its_own_subset(loss_weights):
     assert float(model.test_step((photo, mask, subset))["loss"]) == pytest.approx(plain, rel=1e-5)
 
 
-def gradients_of_one_step(model, monkeypatch):
+def gradients_of_one_step(model, stub):
     """What `train_step` hands to the optimiser, flattened."""
     seen = []
-    monkeypatch.setattr(model.optimizer, "apply_gradients", seen.extend)
+    stub(model.optimizer, "apply_gradients", seen.extend)
     logs = model.train_step(photos(4))
     expected = SegmentationLoss()(photos(4)[1], model.network(photos(4)[0], training=True))
     assert float(logs["loss"]) == pytest.approx(float(expected), rel=1e-5)
@@ -293,13 +293,13 @@ def gradients_of_one_step(model, monkeypatch):
     return np.concatenate([tf.reshape(gradient, [-1]).numpy() for gradient, _ in seen])
 
 
-def test_float16_gradients_are_scaled_and_scaled_back(policy, monkeypatch):
-    full = gradients_of_one_step(small_model(), monkeypatch)
+def test_float16_gradients_are_scaled_and_scaled_back(policy, stub):
+    full = gradients_of_one_step(small_model(), stub)
     policy("mixed_float16")
     model = small_model()
     assert isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-    monkeypatch.setattr(model.optimizer, "get_scaled_loss", spy := Spy(model.optimizer.get_scaled_loss))
-    half = gradients_of_one_step(model, monkeypatch)
+    stub(model.optimizer, "get_scaled_loss", spy := Spy(model.optimizer.get_scaled_loss))
+    half = gradients_of_one_step(model, stub)
     assert spy.calls == 1
     assert np.linalg.norm(half - full) < 0.02 * np.linalg.norm(full)
 
@@ -373,7 +373,7 @@ def test_weights_come_back_the_same(scratch, tmp_path):
     np.testing.assert_array_equal(twin(photo), scratch(photo))
 
 
-def test_a_failed_save_leaves_the_earlier_file(monkeypatch, tmp_path):
+def test_a_failed_save_leaves_the_earlier_file(stub, tmp_path):
     path = tmp_path / "best.weights.h5"
     network = small_network()
     save_weights(network, path)
@@ -383,7 +383,7 @@ def test_a_failed_save_leaves_the_earlier_file(monkeypatch, tmp_path):
         Path(path).write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(tf.keras.Model, "save_weights", fill_the_disk)
+    stub(tf.keras.Model, "save_weights", fill_the_disk)
     with pytest.raises(InputError, match="best.weights.h5 cannot be written: No space left.*has room left"):
         save_weights(network, path)
     assert path.read_bytes() == before

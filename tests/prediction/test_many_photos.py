@@ -112,7 +112,7 @@ def test_an_output_that_cannot_be_written_ends_it(tmp_path):
         squeezed(RedPredictor(), paths, tmp_path)
 
 
-def test_reading_and_writing_go_on_while_the_model_works(tmp_path, monkeypatch):
+def test_reading_and_writing_go_on_while_the_model_works(tmp_path, stub):
     """Each of 12 photos takes 20 ms to read, to predict and to write: 0.72 s in turn."""
     from segbalance.prediction import many_photos as batch_prediction
 
@@ -130,8 +130,8 @@ def test_reading_and_writing_go_on_while_the_model_works(tmp_path, monkeypatch):
             time.sleep(0.02 * len(photos))
             return super().__call__(photos)
 
-    monkeypatch.setattr(batch_prediction, "read_input", slow(read))
-    monkeypatch.setattr(batch_prediction, "write_outputs", slow(write))
+    stub(batch_prediction, "read_input", slow(read))
+    stub(batch_prediction, "write_outputs", slow(write))
     paths = photos(tmp_path, 12)
     started = time.perf_counter()
     squeezed(SlowPredictor(), paths, tmp_path, batch_size=2, threads=2)

@@ -285,15 +285,13 @@ def test_a_pair_of_two_tables_is_counted_once(tables):
 
 
 @pytest.mark.parametrize("options", [{"cache": "ram"}, {"num_workers": 1}], ids=str)
-def test_the_other_reader_is_measured_with_its_cache_full_and_its_processes_ready(
-    options, tables, monkeypatch
-):
+def test_the_other_reader_is_measured_with_its_cache_full_and_its_processes_ready(options, tables, stub):
     base, stream = parts(tables)
     steps = loader_profile.first_steps(base, stream, 0.1)
     reader, _ = parts(tables, **options)
     seen, answers = [], [False, False, True]
     if "num_workers" in options:
-        monkeypatch.setattr(reader._processes, "ready", lambda: answers.pop(0))
+        stub(reader._processes, "ready", lambda: answers.pop(0))
 
     def rate(measured, measured_steps, seconds):
         assert measured_steps is steps and seconds == pytest.approx(0.5)
@@ -309,7 +307,7 @@ def test_the_other_reader_is_measured_with_its_cache_full_and_its_processes_read
             assert answers == []
         return [40.0, 30.0, 5.0][len(seen) - 1]
 
-    monkeypatch.setattr("segbalance.profiling.profile.measure_loader", rate)
+    stub("segbalance.profiling.profile.measure_loader", rate)
     assert loader_profile.measure_ratio(reader, base, steps, 3.0) == 3  # the median of 4, 3 and 0.5
     assert seen == [reader] * 3
 
@@ -372,11 +370,9 @@ def test_a_measured_reader_goes_with_its_processes(tables):
     assert not worker.is_alive()
 
 
-def test_the_profile_without_model(one_turn, tables, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "segbalance.model.networks.build_network", lambda *_, **__: pytest.fail("the model is not wanted")
-    )
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+def test_the_profile_without_model(one_turn, tables, tmp_path, capsys, stub):
+    stub.never("segbalance.model.networks.build_network")
+    stub("os.cpu_count", lambda: 1)
     options = [*TINY, *QUICK, "--csv_dir", tables, "--no_model", "--json", tmp_path / "profile.json"]
     options += ["--cache", "ram", "--transforms", '{"default": "light"}']
     assert profile_loader.main(options) == DONE
@@ -388,7 +384,7 @@ def test_the_profile_without_model(one_turn, tables, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.slow
-def test_transforms_that_cannot_be_sent_are_read_on_threads(one_turn, tables, capsys, monkeypatch):
+def test_transforms_that_cannot_be_sent_are_read_on_threads(one_turn, tables, capsys, monkeypatch, stub):
     def same(image, **_):
         return image
 
@@ -397,7 +393,7 @@ def test_transforms_that_cannot_be_sent_are_read_on_threads(one_turn, tables, ca
         "mine",
         lambda size: A.Compose([A.Lambda(image=same), transforms.resize(size)]),
     )
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    stub("os.cpu_count", lambda: 2)
     options = [*TINY, *QUICK, "--csv_dir", tables, "--no_model", "--transforms", '{"default": "mine"}']
     assert profile_loader.main(options) == DONE
     assert "not tried: num_workers (a transform cannot be sent to worker processes" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 from segbalance.commands import compare as compare_runs
 from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.evaluation.class_scores import evaluate_classes
+from segbalance.evaluation.class_scores import evaluate_classes, evaluate_labels
 from segbalance.files.writing import json_text
 from segbalance.reports import report as run_report
 from segbalance.reports.pages import look_up
@@ -111,11 +111,9 @@ def test_the_most_frequent_confusions_stand_for_a_large_matrix(finished_classes)
     assert not parts["full_matrix"] and parts["weakest"] == 0
 
 
-def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(
-    finished_classes, class_tables, monkeypatch
-):
-    monkeypatch.setattr(run_report, "training_samples", lambda *_: [])
-    monkeypatch.setattr(run_report, "gallery", lambda *_: [])
+def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(finished_classes, class_tables, stub):
+    stub(run_report, "training_samples", lambda *_: [])
+    stub(run_report, "gallery", lambda *_: [])
     names, rng = [f"class {number}" for number in range(25)], np.random.default_rng(0)
     config = dataclasses.replace(load_config(finished_classes), classes=names, class_colours=["#123456"] * 25)
     manifest = read_manifest(class_tables)
@@ -123,9 +121,7 @@ def test_the_page_of_many_classes_shows_the_frequent_confusions_alone(
     batches = [(None, ids, None) for ids in masks]
     answers = iter(rng.random((20, 1, 32, 32, 25), np.float32))
     tables = {"all": manifest.valid}
-    evaluation = evaluate_classes(
-        lambda photos: next(answers), batches, tables, config.class_list, "segmentation"
-    )
+    evaluation = evaluate_classes(lambda photos: next(answers), batches, tables, config.class_list)
     figures = run_figures(finished_classes) | {"evaluation": {"fingerprint": "f"} | evaluation.report()}
     parts = check_stands_alone(report_page(config, manifest, figures, None))
     check_numbers(parts, figures, look_up)
@@ -162,9 +158,7 @@ def labelled(finished_classes, class_tables, tmp_path_factory):
     probabilities = rng.dirichlet([1, 1, 1], 12).astype(np.float32).reshape(12, 1, 1, 3)
     batches = [(None, np.uint8([number]).reshape(1, 1, 1, 1), None) for number in np.repeat(range(3), 4)]
     answers = iter(probabilities)
-    evaluation = evaluate_classes(
-        lambda photos: next(answers)[None], batches, tables, config.class_list, "classification"
-    )
+    evaluation = evaluate_labels(lambda photos: next(answers)[None], batches, tables, config.class_list)
     report = {"fingerprint": "f"} | evaluation.report()
     scores = {
         name: report["all"][name] for name in ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
@@ -176,9 +170,7 @@ def labelled(finished_classes, class_tables, tmp_path_factory):
     (folder / "metrics.json").write_text(json_text({"epoch": 1} | scores))
     (folder / "evaluation_valid.json").write_text(json_text(report))
     figures = run_figures(folder) | {"evaluation": report}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_report, "training_samples", lambda *_: [])
-        page = report_page(config, manifest, figures, None)
+    page = report_page(config, manifest, figures, None)
     (folder / "report.html").write_text(page)
     return folder, page
 
@@ -213,15 +205,15 @@ def test_the_page_of_a_classification(labelled):
     assert "Validation recall" in page and "balanced accuracy" in page
 
 
-def test_names_of_classes_are_escaped(labelled, class_tables, monkeypatch):
+def test_names_of_classes_are_escaped(labelled, class_tables, stub):
     folder, _ = labelled
     evil = '<img src=x onerror="alert(1)">'
     config = dataclasses.replace(
         load_config(folder), work_dir=str(folder), task="classification", decoder_filters=[],
         classes=["a", "b", evil], class_colours=["#000000", "#ff0000", "#00ff00"],
     )  # fmt: skip
-    monkeypatch.setattr(run_report, "training_samples", lambda *_: [])
-    monkeypatch.setattr(run_report, "gallery", lambda *_: [])
+    stub(run_report, "training_samples", lambda *_: [])
+    stub(run_report, "gallery", lambda *_: [])
     figures = run_figures(folder) | {"evaluation": json.loads((folder / "evaluation_valid.json").read_text())}
     text = report_page(config, read_manifest(class_tables), figures, None)
     assert "<img" not in text and text.count("&lt;img src=x onerror=") >= 4

@@ -39,12 +39,16 @@ def predict(finished):
 
 
 @pytest.fixture
-def run_folder(finished, predict, tmp_path, monkeypatch):
+def copied(finished, tmp_path):
     """A copy of the finished run."""
-    monkeypatch.setattr(
-        "segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict
-    )  # built once
     return copied_run(finished, tmp_path / "run")
+
+
+@pytest.fixture
+def run_folder(copied, predict, stub):
+    """A copy of the finished run whose network is built once for all tests."""
+    stub("segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict)
+    return copied
 
 
 def figures_of_files(folder):
@@ -198,12 +202,12 @@ def test_the_training_samples_are_what_training_saw(finished):
             assert picture.source == picture_source(photo)
 
 
-def test_names_from_the_data_are_escaped(finished, run_folder, tables, predict, monkeypatch):
+def test_names_from_the_data_are_escaped(finished, copied, tables, predict, stub):
     evil = '<img src=x onerror="alert(1)">'
-    monkeypatch.setattr(run_report, "training_samples", lambda *_: [(evil, evil, [])])
-    monkeypatch.setattr(run_report, "gallery", lambda *_: [])
+    stub(run_report, "training_samples", lambda *_: [(evil, evil, [])])
+    stub(run_report, "gallery", lambda *_: [])
     config, manifest = load_config(finished), read_manifest(tables)
-    folder = run_folder.rename(run_folder.with_name(evil))
+    folder = copied.rename(copied.with_name(evil))
     figures = run_figures(folder)
     figures["evaluation"] = json.loads((finished / "evaluation_valid.json").read_text())
     figures["evaluation"]["subsets"][0]["subset"] = evil
@@ -276,16 +280,16 @@ def test_shares_of_a_ledger_by_hand():
     assert shares["subsets"][1] == b
 
 
-def test_a_folder_that_is_no_finished_run(run_folder, tmp_path, capsys):
-    (run_folder / "metrics.json").unlink()
-    assert make_report.main(["--work_dir", run_folder]) == WRONG_INPUT
+def test_a_folder_that_is_no_finished_run(copied, tmp_path, capsys):
+    (copied / "metrics.json").unlink()
+    assert make_report.main(["--work_dir", copied]) == WRONG_INPUT
     assert "is not the folder of a finished run, whose metrics.json, history.csv" in capsys.readouterr().err
     assert make_report.main(["--work_dir", tmp_path]) == WRONG_INPUT
     assert "has no config.yaml; expected the folder of a run" in capsys.readouterr().err
     assert make_report.main(["--work_dir", tmp_path, "--threshold", "1", "--batch_size", "0"]) == WRONG_INPUT
     error = capsys.readouterr().err
     assert "threshold must be best" in error and "batch_size must be greater than 0, got 0" in error
-    assert not list(run_folder.glob("*.html")) and not list(tmp_path.glob("*.html"))
+    assert not list(copied.glob("*.html")) and not list(tmp_path.glob("*.html"))
 
 
 def test_images_only_resized_are_no_samples(finished):
@@ -300,7 +304,7 @@ def test_images_only_resized_are_no_samples(finished):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Headless Chromium with its console's messages."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: requirements-dev.txt")
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: the extra dev")
     programs = [shutil.which("chromium"), shutil.which("chromedriver")]
     if not all(programs):
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")

@@ -1,5 +1,6 @@
 """Worker processes: light, in order, and gone when they should be."""
 
+import functools
 import gc
 import mmap
 import multiprocessing
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -337,6 +339,29 @@ def refuse():
 def test_a_state_that_cannot_be_unpacked_is_told():
     with pytest.raises(ValueError, match="^not here$"):
         started(WorkerCrew(1, operator.call, Stubborn()))
+
+
+def make_module(name):
+    """Makes a module that no file stands for; runs in a process of a crew as it starts."""
+    module = types.ModuleType(name)
+    module.__dict__["answer"] = types.FunctionType((lambda *_: 42).__code__, vars(module), "answer")
+    module.answer.__module__, module.answer.__qualname__ = name, "answer"
+    sys.modules[name] = module
+    return module
+
+
+def test_a_process_prepares_before_it_unpacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_up", None)  # so that it goes after the test
+    state = make_module("made_up").answer
+    crew = started(WorkerCrew(1, operator.call, state, functools.partial(make_module, "made_up")))
+    assert crew.call() == 42
+    with pytest.raises(ModuleNotFoundError, match="made_up"):
+        started(WorkerCrew(1, operator.call, state))
+
+
+def test_a_preparation_that_fails_is_told():
+    with pytest.raises(ValueError, match="^not here$"):
+        started(WorkerCrew(1, operator.call, abs, refuse))
 
 
 class Slow:

@@ -1,4 +1,4 @@
-"""Tests of sample_data.py and scripts/make_sample_data.py."""
+"""The rendered data, and scripts/make_sample_data.py."""
 
 import hashlib
 import itertools
@@ -292,7 +292,7 @@ def test_wrong_options_end_with_status_2(tmp_path, capsys, words, message):
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (OSError("disk full"), 1)])
-def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch, error, status):
+def test_a_broken_run_leaves_nothing(tmp_path, stub, error, status):
     calls = itertools.count()
 
     def render_until_the_tenth(*arguments):
@@ -300,7 +300,7 @@ def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch, error, status):
             raise error
         return render_pair(*arguments)
 
-    monkeypatch.setattr(sample_data, "render_pair", render_until_the_tenth)
+    stub(sample_data, "render_pair", render_until_the_tenth)
     assert main(["--output", tmp_path / "data", "--scale", 0.001, "--image_size", 64]) == status
     assert next(calls) == 11, "the run did not break where it should"
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Tests of sample_classes.py and of scripts/make_sample_data.py --task classification."""
+"""The photos of classes, and scripts/make_sample_data.py --task classification."""
 
 import hashlib
 from pathlib import Path

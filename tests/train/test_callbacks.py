@@ -90,9 +90,9 @@ def test_the_elements_stay_as_they_were():
     assert timed.element_spec == numbers.element_spec
 
 
-def test_freed_memory_is_released_by_the_steps_of_all_epochs(monkeypatch):
+def test_freed_memory_is_released_by_the_steps_of_all_epochs(stub):
     released = []
-    monkeypatch.setattr(callbacks, "release_freed_memory", lambda: released.append(step))
+    stub(callbacks, "release_freed_memory", lambda: released.append(step))
     release = MemoryRelease()
     for step in range(1, 2 * RELEASE_STEPS + 2):
         release.on_train_batch_end((step - 1) % 70)  # epochs far shorter than that

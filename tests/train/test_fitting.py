@@ -137,8 +137,10 @@ def test_every_epoch_says_how_long_it_waited_for_data(one_convolution, tables, t
     assert all(0 <= float(share) <= 100 for _, share in shares)
 
 
-def test_an_epoch_off_its_shares_is_warned_about(one_convolution, tables, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("segbalance.balancing.ledger.p_value", lambda counts, shares: 1e-7)
+def test_an_epoch_off_its_shares_is_warned_about(
+    one_convolution, tables, tmp_path, monkeypatch, stub, capsys
+):
+    stub("segbalance.balancing.ledger.p_value", lambda counts, shares: 1e-7)
     monkeypatch.setattr("segbalance.balancing.ledger.LEAST_EXPECTED", 1)
     assert run(tables, tmp_path / "run") == DONE
     assert "warning: epoch 2 did not keep its shares (p = 1e-07)" in capsys.readouterr().out
@@ -271,16 +273,14 @@ def test_a_nan_loss_stops_the_run_and_names_the_step(one_convolution, tables, tm
     assert "Try a lower --learning_rate" in message
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_was_reached(
-    one_convolution, tables, tmp_path, monkeypatch, capsys
-):
+def test_ctrl_c_ends_with_130_and_keeps_what_was_reached(one_convolution, tables, tmp_path, stub, capsys):
     from segbalance.train import callbacks
 
     def interrupt(self, epoch, logs=None):
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.StopAtNaN, "on_epoch_begin", interrupt)
+    stub(callbacks.StopAtNaN, "on_epoch_begin", interrupt)
     assert run(tables, tmp_path / "run") == INTERRUPTED
     assert len(pd.read_csv(tmp_path / "run/history.csv")) == 1
     assert (tmp_path / "run" / BEST).exists() and (tmp_path / "run/curves.png").exists()
@@ -298,8 +298,8 @@ def test_a_file_that_goes_bad_is_named(one_convolution, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path, monkeypatch):
-    monkeypatch.setattr("segbalance.dataloader.pair_cache.cache_folder", lambda: tmp_path / "cache")
+def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path, stub):
+    stub("segbalance.dataloader.pair_cache.cache_folder", lambda: tmp_path / "cache")
     for name, options in {"off": "", "ram": "--cache ram", "disk": "--cache disk --cache_gb 0.1"}.items():
         assert run(tables, tmp_path / name, *options.split()) == DONE
     first, *others = (weights(tmp_path / name / LAST) for name in ("off", "ram", "disk"))
@@ -310,7 +310,7 @@ def test_cached_runs_end_with_the_same_weights(one_convolution, tables, tmp_path
 
 
 @pytest.mark.slow
-def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path, monkeypatch):
+def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path, stub):
     ready, read, batches = WorkerCrew.ready, ReadingProcesses.read, []
 
     def wait(crew):  # or this short run would be over before the processes have started
@@ -322,8 +322,8 @@ def test_worker_processes_train_as_threads_do(one_convolution, tables, tmp_path,
         batches.append(len(samples))
         return read(processes, samples)
 
-    monkeypatch.setattr(WorkerCrew, "ready", wait)
-    monkeypatch.setattr(ReadingProcesses, "read", counted)
+    stub(WorkerCrew, "ready", wait)
+    stub(ReadingProcesses, "read", counted)
     for number in (0, 2):
         assert run(tables, tmp_path / str(number), "--num_workers", number) == DONE
         assert (len(batches) >= 2 * 3) == (number == 2) and set(batches) <= {4}
@@ -423,8 +423,8 @@ def test_a_folder_with_a_run_is_not_touched(tables, finished, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in finished.iterdir()}
 
 
-def test_wandb_missing_is_an_error_with_the_way_out(tables, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_wandb_missing_is_an_error_with_the_way_out(tables, tmp_path, stub, capsys):
+    stub("importlib.util.find_spec", lambda name: None)
     assert run(tables, tmp_path / "run", "--log", "wandb") == WRONG_INPUT
     assert "pip install wandb" in capsys.readouterr().err
 

@@ -26,6 +26,7 @@ from segbalance.train.config import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
 from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
 from tests.support.data import TINY
+from tests.support.stubs import stubbing
 
 STEPS, EPOCHS = 4, 3
 
@@ -47,13 +48,13 @@ def network():
         x = tf.keras.layers.Dropout(0.3)(x)
         return tf.keras.Model(photo, tf.keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segbalance.model.networks.build_network", build)
+    with stubbing() as stub:
+        stub("segbalance.model.networks.build_network", build)
         yield
 
 
 @pytest.fixture
-def at(monkeypatch):
+def at(stub):
     """Calls a function at a step of the training, or at a batch of the validation."""
     from segbalance.legacy_keras import tf
     from segbalance.train import callbacks
@@ -73,8 +74,8 @@ def at(monkeypatch):
 
         usual = callbacks.run_callbacks
         added = lambda *arguments: [At(), *usual(*arguments)]  # noqa: E731
-        monkeypatch.setattr(callbacks, "run_callbacks", added)
-        return lambda: monkeypatch.setattr(callbacks, "run_callbacks", usual)
+        stub(callbacks, "run_callbacks", added)
+        return lambda: stub(callbacks, "run_callbacks", usual)
 
     return install
 
@@ -323,9 +324,9 @@ def test_other_meanings_of_the_masks_are_refused(tables):
 
 def test_a_checkpoint_of_another_network_leaves_the_run_as_it_was(unbroken, capsys):
     before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
-    with pytest.MonkeyPatch.context() as patch:
+    with stubbing() as stub:
         build = model.build_network
-        patch.setattr(
+        stub(
             "segbalance.model.networks.build_network",
             lambda *a, **options: with_one_more(build(*a, **options)),
         )
@@ -352,8 +353,8 @@ def test_force_goes_on_with_another_config(tables, unbroken, tmp_path, at, capsy
     assert set(pd.read_csv(folder / LEDGER).groupby("epoch")["draws"].sum()[1:]) == {2 * STEPS}
 
 
-def test_another_version_is_a_warning(tables, unbroken, capsys, monkeypatch):
-    monkeypatch.setattr("segbalance.train.resuming.versions", lambda: {"numpy": "0.1"})
+def test_another_version_is_a_warning(tables, unbroken, capsys, stub):
+    stub("segbalance.train.resuming.versions", lambda *_: {"numpy": "0.1"})
     assert train.main(["--resume", unbroken]) == 0
     assert re.search(
         r"warning: the rest of the run may not be .*numpy 2\S+ then, 0.1 now", capsys.readouterr().out

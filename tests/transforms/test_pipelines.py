@@ -10,7 +10,6 @@ import pytest
 
 from segbalance.errors import InputError
 from segbalance.transforms.pipelines import (
-    SUBSET_TRANSFORMS,
     TRANSFORMS,
     apply_transform,
     build_transform,
@@ -192,11 +191,6 @@ def test_seeds_of_64_bits_differ():
     pair, transform = sample(), train_transform(32)
     images = {drawn(transform, seed, *pair)[0].tobytes() for seed in (2**63 + k for k in range(20))}
     assert len(images) > 10
-
-
-def test_the_dictionary_in_the_module_is_usable():
-    assert set(SUBSET_TRANSFORMS.values()) <= set(TRANSFORMS)
-    assert "default" in SUBSET_TRANSFORMS
 
 
 def names(transform):

@@ -40,6 +40,7 @@ from segbalance.transforms.pipelines import build_transform, fast_train_transfor
 from segbalance.transforms.quiet_albumentations import A
 from tests.support.data import write_image
 from tests.support.labelled_data import CLASS_COLOURS, SIZES, VALID, draw_labelled
+from tests.support.stubs import stubbing
 
 SIZE = 32
 TINY = (
@@ -71,7 +72,7 @@ def classified(labelled_tables, tmp_path_factory):
 
 
 @pytest.fixture
-def one_layer(monkeypatch):
+def one_layer(stub):
     """A network of one dense layer, for what does not depend on the encoder."""
 
     def build(backbone, image_size, outputs, **options):
@@ -80,7 +81,7 @@ def one_layer(monkeypatch):
         pooled = tf.keras.layers.GlobalAveragePooling2D(keepdims=True)(scaled)
         return tf.keras.Model(photo, tf.keras.layers.Dense(outputs, "softmax")(pooled))
 
-    monkeypatch.setattr("segbalance.model.networks.build_network", build)
+    stub("segbalance.model.networks.build_network", build)
 
 
 def run(csv_dir, work_dir, *more):
@@ -139,10 +140,10 @@ def test_a_batch_is_images_class_ids_and_subsets(labelled_tables):
         np.testing.assert_array_equal(colours_of(images), numbers)
 
 
-def test_no_mask_is_sought(labelled_tables, monkeypatch):
-    monkeypatch.setattr("segbalance.dataloader.working_size.read_pair", None)
-    monkeypatch.setattr("segbalance.dataloader.pair_cache.read_pair", None)
-    monkeypatch.setattr("segbalance.data_processing.mask_encoding.MaskEncoding.read", None)
+def test_no_mask_is_sought(labelled_tables, stub):
+    stub.never("segbalance.dataloader.working_size.read_pair")
+    stub.never("segbalance.dataloader.pair_cache.read_pair")
+    stub.never("segbalance.data_processing.mask_encoding.MaskEncoding.read")
     assert take(training(subsets_of(labelled_tables))[0], 2)
 
 
@@ -171,9 +172,7 @@ def test_batches_start_at_any_step(labelled_tables):
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_a_photo_is_cached_without_a_mask_and_whatever_its_label(
-    kind, labelled_tables, tmp_path, monkeypatch
-):
+def test_a_photo_is_cached_without_a_mask_and_whatever_its_label(kind, labelled_tables, tmp_path, stub):
     photo = draw_labelled("cat", 1)
     cache = RamCache(10**6) if kind == "ram" else DiskCache(10**7, tmp_path / "cache")
     write_image(tmp_path / "photo.png", photo)
@@ -182,9 +181,7 @@ def test_a_photo_is_cached_without_a_mask_and_whatever_its_label(
         image, label = pairs.read(tmp_path / "photo.png", "cat", LabelEncoding(names), (48, 40))
         np.testing.assert_array_equal(image, photo)
         assert label.tolist() == [[names.index("cat")]]
-        monkeypatch.setattr(
-            "segbalance.dataloader.pair_cache.read_photo", None
-        )  # from here on, the cache has it
+        stub.never("segbalance.dataloader.pair_cache.read_photo")  # from here on, the cache has it
     if kind == "ram":
         table = cache.limit // 4096 * 32
         assert cache.used - table == photo.nbytes, "three bytes a pixel"
@@ -439,8 +436,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(one_layer, labelled_tables, t
         if self.step == 4:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpointer, "save", stop_after)
+    with stubbing() as stub:
+        stub(Checkpointer, "save", stop_after)
         assert run(labelled_tables, tmp_path / "run", "--save_every", "2") == 130
     assert train.main(["--resume", tmp_path / "run"]) == DONE
     for name in (BEST, LAST):
@@ -637,14 +634,14 @@ def test_an_export_finds_the_classes_of_its_run(
     )
 
 
-def test_an_export_that_finds_other_classes_is_refused(classified, tmp_path, monkeypatch, capsys):
+def test_an_export_that_finds_other_classes_is_refused(classified, tmp_path, stub, capsys):
     load = exporting.load_exported
 
     def one_further(folder):
         export = load(folder)
         return ExportedModel(export.description, lambda photos: np.roll(export(photos), 1, axis=-1))
 
-    monkeypatch.setattr(exporting, "load_exported", one_further)
+    stub(exporting, "load_exported", one_further)
     words = ["--work_dir", classified, "--format", "savedmodel", "--output", tmp_path / "export"]
     assert export_model.main(words) == WRONG_INPUT
     message = capsys.readouterr().err

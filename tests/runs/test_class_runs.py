@@ -27,14 +27,15 @@ from segbalance.train.folder import best_epoch, read_history
 from segbalance.transforms.pipelines import apply_transform, valid_transform
 from tests.exporting.test_export import run_card
 from tests.support.data import copied_run
+from tests.support.stubs import stubbing
 
 NAMES = list(CLASSES)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_network(two_layers):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segbalance.prediction.predictor.build_network", two_layers)
+    with stubbing() as stub:
+        stub("segbalance.prediction.predictor.build_network", two_layers)
         yield
 
 
@@ -44,12 +45,16 @@ def predict(finished_classes, small_network):
 
 
 @pytest.fixture
-def run_folder(finished_classes, predict, tmp_path, monkeypatch):
+def copied(finished_classes, tmp_path):
     """A copy of the finished run."""
-    monkeypatch.setattr(
-        "segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict
-    )  # built once
     return copied_run(finished_classes, tmp_path / "run")
+
+
+@pytest.fixture
+def run_folder(copied, predict, stub):
+    """A copy of the finished run whose network is built once for all tests."""
+    stub("segbalance.prediction.predictor.RunPredictor", lambda work_dir: predict)
+    return copied
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +137,13 @@ def test_the_command_writes_and_prints_the_same_scores(finished_classes, run_fol
     assert worst[0] == f"{written['worst'][0]['iou']:.3f}" and worst[-1] == written["worst"][0]["images"]
 
 
-def test_manifests_of_other_classes_are_an_error(run_folder, class_tables, tmp_path, capsys):
+def test_manifests_of_other_classes_are_an_error(copied, class_tables, tmp_path, capsys):
     shutil.copytree(class_tables, tmp_path / "csv_file")
     stored = json.loads((class_tables / "manifest.json").read_text())
     stored["classes"]["4"] = "bracelet"
     (tmp_path / "csv_file/manifest.json").write_text(json.dumps(stored))
     place = tmp_path / "csv_file/valid.csv"
-    assert evaluate.main(["--work_dir", run_folder, "--csv", place]) == WRONG_INPUT
+    assert evaluate.main(["--work_dir", copied, "--csv", place]) == WRONG_INPUT
     message = capsys.readouterr().err
     assert (
         f"{place} is for the classes background, skin, nail, polish, bracelet, coin, but the run" in message
@@ -147,20 +152,20 @@ def test_manifests_of_other_classes_are_an_error(run_folder, class_tables, tmp_p
         "is for background, skin, nail, polish, ring, coin. Make manifests with the classes of the run"
         in message
     )
-    config = yaml.safe_load((run_folder / CONFIG).read_text())
-    (run_folder / CONFIG).write_text(yaml.safe_dump(config | {"csv_dir": str(tmp_path / "csv_file")}))
+    config = yaml.safe_load((copied / CONFIG).read_text())
+    (copied / CONFIG).write_text(yaml.safe_dump(config | {"csv_dir": str(tmp_path / "csv_file")}))
     export = ["--format", "onnx", "--output", tmp_path / "export"]
     for command, words in ((make_report, []), (contact_sheet, []), (export_model, export)):
-        assert command.main(["--work_dir", run_folder, *words]) == WRONG_INPUT
+        assert command.main(["--work_dir", copied, *words]) == WRONG_INPUT
         assert "bracelet, coin, but the run is for background, skin" in capsys.readouterr().err
-    assert not (tmp_path / "export").exists() and not list(run_folder.glob("evaluation*"))
+    assert not (tmp_path / "export").exists() and not list(copied.glob("evaluation*"))
 
 
 @pytest.mark.parametrize("threshold", ["0.4", "best"])
-def test_a_threshold_is_not_for_several_classes(run_folder, tmp_path, capsys, threshold):
+def test_a_threshold_is_not_for_several_classes(copied, tmp_path, capsys, threshold):
     photos = ["--images", tmp_path, "--output", tmp_path / "out"]
     for command, words in ((evaluate, []), (make_report, []), (predict_command, photos)):
-        assert command.main(["--work_dir", run_folder, "--threshold", threshold, *words]) == WRONG_INPUT
+        assert command.main(["--work_dir", copied, "--threshold", threshold, *words]) == WRONG_INPUT
         message = capsys.readouterr().err
         assert f"threshold {threshold} is for one foreground class, but this model tells 6 apart" in message
         assert "Leave --threshold out." in message
@@ -213,16 +218,15 @@ def test_tiles_give_class_ids_too(run_folder, class_tables, predict, tmp_path):
     )
 
 
-def test_options_of_one_foreground_are_errors(run_folder, tmp_path, capsys):
+def test_options_of_one_foreground_are_errors(copied, tmp_path, capsys):
     words = ["--images", tmp_path, "--output", tmp_path / "out"]
     assert (
-        predict_command.main(["--work_dir", run_folder, *words, "--smooth", "--values", "white"])
-        == WRONG_INPUT
+        predict_command.main(["--work_dir", copied, *words, "--smooth", "--values", "white"]) == WRONG_INPUT
     )
     message = capsys.readouterr().err
     assert "values white is for one foreground class" in message
     assert "smooth True is for one foreground class" in message
-    shutil.copy(run_folder / CONFIG, tmp_path / CONFIG)
+    shutil.copy(copied / CONFIG, tmp_path / CONFIG)
     config = yaml.safe_load((tmp_path / CONFIG).read_text()) | {"classes": [], "class_colours": []}
     (tmp_path / CONFIG).write_text(yaml.safe_dump(config))
     assert predict_command.main(["--work_dir", tmp_path, *words, "--values", "colours"]) == WRONG_INPUT
@@ -231,9 +235,9 @@ def test_options_of_one_foreground_are_errors(run_folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_contact_sheet_has_masks_above_predictions(run_folder, class_tables):
-    assert contact_sheet.main(["--work_dir", run_folder, "--columns", "2", "--tile", "64"]) == DONE
-    sheet = cv2.imread(str(run_folder / "contact_sheet.png"), cv2.IMREAD_COLOR_RGB)
+def test_the_contact_sheet_has_masks_above_predictions(copied, class_tables):
+    assert contact_sheet.main(["--work_dir", copied, "--columns", "2", "--tile", "64"]) == DONE
+    sheet = cv2.imread(str(copied / "contact_sheet.png"), cv2.IMREAD_COLOR_RGB)
     legend = sheet.shape[0] - 5 * (22 + 128)
     assert sheet.shape[1] == 128 and legend > 22, "the names of the classes take several lines here"
     colours = {tuple(pixel) for pixel in sheet[:legend].reshape(-1, 3).tolist()}
@@ -246,16 +250,16 @@ def test_the_contact_sheet_has_masks_above_predictions(run_folder, class_tables)
     assert np.abs(tile[mask == 1] - skin).max() <= 1
 
 
-def test_a_sample_drawn_again_has_the_colours_of_its_classes(run_folder):
-    assert replay_sample.main(["--work_dir", run_folder, "--step", 3, "--item", 1]) == DONE
-    picture = Image.open(run_folder / "replay/step3_item1_mask.png")
+def test_a_sample_drawn_again_has_the_colours_of_its_classes(copied):
+    assert replay_sample.main(["--work_dir", copied, "--step", 3, "--item", 1]) == DONE
+    picture = Image.open(copied / "replay/step3_item1_mask.png")
     ids, colours = np.array(picture), np.array(picture.convert("RGB"))
     assert picture.mode == "P" and ids.max() > 0
     palette = {number: bytes.fromhex(colour[1:]) for number, colour in enumerate(CLASSES.values())}
     palette[255] = bytes([128, 128, 128])
     assert all(colours[ids == number].tolist().count(list(palette[number])) for number in np.unique(ids))
-    photo = np.array(Image.open(run_folder / "replay/step3_item1_image.png"))
-    sheet = np.array(Image.open(run_folder / "replay/step3_item1_comparison.png"))[-256:, -256:]
+    photo = np.array(Image.open(copied / "replay/step3_item1_image.png"))
+    sheet = np.array(Image.open(copied / "replay/step3_item1_comparison.png"))[-256:, -256:]
     small, where = sheet[4::8, 4::8].astype(int), ids == 1
     skin = 0.5 * photo[where] + 0.5 * np.array(list(palette[1]))
     assert where.any() and np.abs(small[where] - skin).mean() < 20, "tinted"
