@@ -71,7 +71,8 @@ def settings_to_try(
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    choice = {"default": "train"} | {str(name): own for name, own in (config.transforms or {}).items()}
+    assert isinstance(config.transforms, dict), "resolved"
+    choice = {"default": "train"} | {str(name): own for name, own in config.transforms.items()}
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {
