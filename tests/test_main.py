@@ -51,15 +51,15 @@ def test_an_unknown_verb_is_answered_with_the_nearest(word, nearest, capsys):
     )
 
 
-def test_the_version(capsys, monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", {"segbalance": "1.2.3"}.get)
+def test_the_version(capsys, stub):
+    stub(importlib.metadata, "version", {"segbalance": "1.2.3"}.get)
     assert command.main(["--version"]) == 0
     assert capsys.readouterr().out == "segbalance 1.2.3\n"
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "version", missing)
+    stub(importlib.metadata, "version", missing)
     assert command.main(["--version"]) == 0
     assert capsys.readouterr().out == "segbalance, a clone that is not installed\n"
 

@@ -9,7 +9,7 @@ comes next. It finds its place again from the loaders' positions alone.
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -230,7 +230,7 @@ class DrawStream:
         """Number of each row's image, int64 (rows,) for each subset; rows of the same image share it."""
         return [pd.factorize(np.array(list(rows), object))[0] for rows in self._images]
 
-    def steps(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def steps(self, first_step: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """Yields (draws int64 (B,), plain bool (B,)) of each step from `first_step` (0 is the first) on.
 
         There is no end. A plain draw is only resized. Earlier epochs whose positions are not known yet are

@@ -13,6 +13,7 @@ from pathlib import Path
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, write_atomically
 from segbalance.runtime.command_line import command, parse_options
+from segbalance.runtime.verbs import usage
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def template() -> bytes:
 @command
 def main(argv):
     """Writes the file."""
-    options = parse_options(TemplateOptions, argv, prog="segbalance transforms", description=__doc__)
+    options = parse_options(TemplateOptions, argv, prog=usage("transforms"), description=__doc__)
     check_output("--output", options.output)
     if Path(options.output).exists() and not options.overwrite:
         raise InputError(f"--output {options.output} is there already. Choose another, or pass --overwrite.")

@@ -28,10 +28,10 @@ LEAST_IN_GRADIENT = 1e-25
 PIXELS = [0, 1, 2]  # axes of a batch's pixels
 
 
-def of_classes(loss: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+def of_classes(loss: Callable[..., tf.Tensor]) -> Term:
     """A loss of losses.py that takes `axes` -> its mean over the classes in the batch; in [0, 1]."""
 
-    def mean_loss(truth, probability, weight):
+    def mean_loss(truth: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         return _mean_of_present(loss(truth, probability, weight, PIXELS), truth, weight)
 
     return mean_loss

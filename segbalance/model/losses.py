@@ -17,7 +17,9 @@ LARGEST_PIXEL_WEIGHT = 20.0
 Term = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (mask, probability, weight) -> scalar
 
 
-def dice_loss(mask, probability, weight, axes=None):
+def dice_loss(
+    mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor, axes: Sequence[int] | None = None
+) -> tf.Tensor:
     """1 - Dice coefficient over the whole batch (Milletari et al. 2016, V-Net), smoothed; in [0, 1].
 
     Over the batch, because per image it is 0 or 1 at the whim of a single pixel where a mask is empty.
@@ -30,7 +32,9 @@ def dice_loss(mask, probability, weight, axes=None):
     return 1.0 - (2.0 * shared + SMOOTH) / (total + SMOOTH)
 
 
-def jaccard_loss(mask, probability, weight, axes=None):
+def jaccard_loss(
+    mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor, axes: Sequence[int] | None = None
+) -> tf.Tensor:
     """1 - intersection over union over the whole batch, smoothed; in [0, 1]. `axes` as for Dice.
 
     After Rahman and Wang 2016, «Optimizing Intersection-Over-Union in Deep Neural Networks».
@@ -40,7 +44,9 @@ def jaccard_loss(mask, probability, weight, axes=None):
     return 1.0 - (shared + SMOOTH) / (total - shared + SMOOTH)
 
 
-def tversky_loss(mask, probability, weight, axes=None):
+def tversky_loss(
+    mask: tf.Tensor, probability: tf.Tensor, weight: tf.Tensor, axes: Sequence[int] | None = None
+) -> tf.Tensor:
     """1 - Tversky index over the whole batch, smoothed; in [0, 1]. `axes` as for Dice.
 
     Salehi et al. 2017, with alpha 0.3 for false positives and beta 0.7 for false negatives.

@@ -9,6 +9,7 @@ from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.prediction.many_photos import (
     BATCHES_AHEAD,
     BadPhoto,
+    ModelInput,
     Predictor,
     Threads,
     answered_photos,
@@ -50,7 +51,7 @@ def predict_labels(
         (path, BadPhoto or the values of `table_columns` behind the image) in the order of `paths`.
     """
 
-    def read(path: str | Path) -> np.ndarray | BadPhoto:
+    def read(path: str | Path) -> ModelInput:
         photo = read_input(path, input_size, predictor.working_size, max_pixels)
         return photo._replace(content=b"")  # many wait for the model
 
@@ -58,9 +59,10 @@ def predict_labels(
         reading = submitted_ahead(readers, read, paths, BATCHES_AHEAD * batch_size + threads)
         answers = answered_photos(predictor, reading, batch_size)
         for path, (photo, probability) in zip(paths, answers, strict=True):
-            if not isinstance(photo, BadPhoto):
-                photo = _labelled(probability[0, 0], classes, with_probabilities)
-            yield path, photo
+            if isinstance(photo, BadPhoto):
+                yield path, photo
+            else:
+                yield path, _labelled(probability[0, 0], classes, with_probabilities)
 
 
 def _labelled(

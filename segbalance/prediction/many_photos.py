@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -100,16 +100,6 @@ def read_input(
     return ModelInput(pixels, size, content)
 
 
-def tried_input(
-    path: str | Path, input_size: int, working_size: int, max_pixels: int = MAX_PIXELS
-) -> ModelInput | BadPhoto:
-    """As `read_input`, but a BadPhoto is returned."""
-    try:
-        return read_input(path, input_size, working_size, max_pixels)
-    except BadPhoto as bad:
-        return bad
-
-
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return "not an image" if text.startswith("cannot identify image file") else text
@@ -142,11 +132,9 @@ def predict_squeezed(
     """
     limit = BATCHES_AHEAD * batch_size + threads
 
-    def read(path: str | Path) -> ModelInput | BadPhoto:
-        photo = tried_input(path, input_size, predictor.working_size, max_pixels)
-        if choice.overlay or isinstance(photo, BadPhoto):
-            return photo
-        return photo._replace(content=b"")  # many wait for the model
+    def read(path: str | Path) -> ModelInput:
+        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        return photo if choice.overlay else photo._replace(content=b"")  # many wait for the model
 
     def write(places: Mapping[str, Path], photo: ModelInput, probability: np.ndarray) -> tuple[float, ...]:
         ratio = len(probability) / photo.size[1]
@@ -155,12 +143,14 @@ def predict_squeezed(
 
     with Threads(threads) as readers, Threads(threads) as writers:
         reading = submitted_ahead(readers, read, [path for path, _ in jobs], limit)
-        writing = deque()
+        writing: deque[tuple[str | Path, BadPhoto | Future[tuple[float, ...]]]] = deque()
         answers = answered_photos(predictor, reading, batch_size)
         for (path, places), (photo, probability) in zip(jobs, answers, strict=True):
-            if isinstance(photo, ModelInput):
-                photo = writers.submit(write, places, photo, without_single_class(probability))
-            writing.append((path, photo))
+            if isinstance(photo, BadPhoto):
+                writing.append((path, photo))
+            else:
+                future = writers.submit(write, places, photo, without_single_class(probability))
+                writing.append((path, future))
             if len(writing) > limit:
                 yield _finished(*writing.popleft())
         while writing:
@@ -168,15 +158,14 @@ def predict_squeezed(
 
 
 def answered_photos(
-    predictor: Predictor, reading: Iterable[Future], batch_size: int
-) -> Iterator[tuple["ModelInput | BadPhoto", np.ndarray | None]]:
+    predictor: Predictor, reading: Iterator[Future[ModelInput]], batch_size: int
+) -> Iterator[tuple[ModelInput | BadPhoto, Any]]:
     """Yields (ModelInput, float32 (H, W, C) of the model) or (BadPhoto, None) of every photo, in order.
 
     Args:
         reading: futures of `read_input`.
         batch_size: photos that the model gets at once.
     """
-    reading = iter(reading)
     while batch := [_read_result(future) for future in itertools.islice(reading, batch_size)]:
         good = [photo.pixels for photo in batch if isinstance(photo, ModelInput)]
         answers = iter(predictor(np.stack(good)) if good else ())
@@ -184,7 +173,7 @@ def answered_photos(
             yield photo, next(answers) if isinstance(photo, ModelInput) else None
 
 
-def _read_result(future):
+def _read_result(future: Future[ModelInput]) -> ModelInput | BadPhoto:
     """What a future of `read_input` gives: ModelInput or BadPhoto."""
     try:
         return future.result()

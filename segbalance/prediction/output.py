@@ -1,7 +1,7 @@
 """What a prediction leaves behind: the mask, and on request probabilities and an overlay, in row bands."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from segbalance.data_processing.classes import Classes, names_of
-from segbalance.data_processing.tasks import CLASSES, FOREGROUND, TASKS, task_of
+from segbalance.data_processing.tasks import CLASSES, FOREGROUND, TASKS, Task, task_of
 from segbalance.dataloader.working_size import Size, decode_photo, working_shape
 from segbalance.files.pixel_limit import MOST_PIXELS
 from segbalance.files.writing import open_together
@@ -135,13 +135,13 @@ class ForegroundAnswer:
         choice: OutputChoice.
     """
 
-    colours = {1: COLOUR}  # RGB, of each id that is counted and drawn
-    palette = None  # of the mask file
+    colours: dict[int, Sequence[int]] = {1: COLOUR}  # RGB, of each id that is counted and drawn
+    palette: np.ndarray | None = None  # of the mask file
 
     def __init__(self, choice: OutputChoice) -> None:
         self.choice = choice
 
-    def found_bands(self, bands: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def found_bands(self, bands: Iterable[np.ndarray], size: Size) -> Iterator[np.ndarray]:
         """Yields uint8 (R, W) class ids from float32 (R, W) bands of a photo of this (W, H)."""
         found = ((band > np.float32(self.choice.threshold)).view(np.uint8) for band in bands)
         smooth = self.choice.smooth
@@ -151,7 +151,7 @@ class ForegroundAnswer:
         """uint8 (R, W) class ids -> what stands for them in the mask file."""
         return ids * np.uint8(self.choice.foreground)
 
-    def outcome(self, outcome: Outcome, found: list[tuple]) -> tuple:
+    def outcome(self, outcome: Outcome, found: list[tuple[float, int]]) -> tuple[float, ...]:
         """What `write_outputs` returns, from part and objects of all and of each id that is counted."""
         return outcome
 
@@ -160,11 +160,14 @@ class ClassAnswer:
     """The same of several classes, of which the most probable one is found."""
 
     def __init__(self, choice: OutputChoice) -> None:
+        assert choice.classes is not None, "this is the answer of several classes"
         rgb = choice.classes.rgb[: len(choice.classes)]
-        self.colours = {number: rgb[number].tolist() for number in range(1, len(rgb))}
+        self.colours: dict[int, Sequence[int]] = {
+            number: rgb[number].tolist() for number in range(1, len(rgb))
+        }
         self.palette = rgb if choice.colours else None
 
-    def found_bands(self, bands: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def found_bands(self, bands: Iterable[np.ndarray], size: Size) -> Iterator[np.ndarray]:
         """Yields uint8 (R, W) class ids from float32 (R, W, C) bands."""
         return (band.argmax(axis=-1).astype(np.uint8) for band in bands)
 
@@ -172,12 +175,15 @@ class ClassAnswer:
         """The ids themselves."""
         return ids
 
-    def outcome(self, outcome: Outcome, found: list[tuple]) -> tuple:
+    def outcome(self, outcome: Outcome, found: list[tuple[float, int]]) -> tuple[float, ...]:
         """As that of ForegroundAnswer, with part and objects of each class behind."""
         return (*outcome, *itertools.chain(*found))
 
 
-ANSWERS = {FOREGROUND: ForegroundAnswer, CLASSES: ClassAnswer}
+ANSWERS: dict[Task, type[ForegroundAnswer] | type[ClassAnswer]] = {
+    FOREGROUND: ForegroundAnswer,
+    CLASSES: ClassAnswer,
+}
 
 
 class MaskCounter:
@@ -243,7 +249,7 @@ class Sketch:
         return np.concatenate(self._parts)
 
 
-def overlay(photo, ids, colours):
+def overlay(photo: np.ndarray, ids: np.ndarray, colours: Mapping[int, Sequence[int]]) -> bytes:
     """The photo with the mask tinted and outlined, as the bytes of a JPEG file.
 
     Args:

@@ -3,17 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from segbalance.data_processing.manifest import Manifest
 from segbalance.dataloader.pair_cache import GB
 from segbalance.dataloader.ram_cache import BYTES_A_PLACE, FULLEST, WORDS
 from segbalance.dataloader.working_size import Size, working_shape
 from segbalance.model.architectures import largest_size
 from segbalance.profiling.profile import CACHED_READ, OWN_STAGES, READING, REST
 from segbalance.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from segbalance.data_processing.manifest import Manifest
 
 WORTH_IT = 1.05  # times; a setting that gains less is not named
 MUCH_SMALLER = 0.5  # of the decoded pixels; a working_size that leaves more is not tried
@@ -57,7 +59,7 @@ class Advice:
 
 
 def settings_to_try(
-    config: TrainConfig, manifest: Manifest, cores: int
+    config: TrainConfig, manifest: "Manifest", cores: int
 ) -> tuple[dict[str, Attempt], dict[str, str]]:
     """What could be set otherwise.
 
@@ -68,7 +70,8 @@ def settings_to_try(
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    choice = {"default": "train"} | {str(name): own for name, own in (config.data.transforms or {}).items()}
+    assert isinstance(config.data.transforms, dict), "resolved"
+    choice = {"default": "train"} | {str(name): own for name, own in config.data.transforms.items()}
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segbalance.balancing.draws import Draws, DrawStream
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import NoCache
 from segbalance.dataloader.reading import PLAIN, BatchReader, Sample
@@ -22,6 +21,7 @@ from segbalance.transforms.quiet_albumentations import A
 
 # TensorFlow takes seconds to import: the functions below do so.
 if TYPE_CHECKING:
+    from segbalance.balancing.draws import Draws, DrawStream
     from segbalance.legacy_keras import tf
 
 TURNS = 3
@@ -163,7 +163,7 @@ class FirstSteps:
         batch_size: draws a step.
     """
 
-    def __init__(self, steps: list[tuple[np.ndarray, np.ndarray]], draws: Draws, batch_size: int) -> None:
+    def __init__(self, steps: list[tuple[np.ndarray, np.ndarray]], draws: "Draws", batch_size: int) -> None:
         self._steps, self.draws, self.batch_size = steps, draws, batch_size
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -174,7 +174,7 @@ class FirstSteps:
         return itertools.islice(itertools.cycle(self._steps), first_step, None)
 
 
-def first_steps(reader: BatchReader, stream: DrawStream, seconds: float) -> FirstSteps:
+def first_steps(reader: BatchReader, stream: "DrawStream", seconds: float) -> FirstSteps:
     """The FirstSteps that a BatchReader reads in so many seconds; a cache holds their pairs afterwards."""
     steps = stream.steps()
     read: list[tuple[np.ndarray, np.ndarray]] = []

@@ -142,9 +142,9 @@ def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
         values = [float(value) if math.isfinite(value) else None for value in history[column]]
         return Line(name, epochs, values, strong)
 
-    def scores(score: str, title: str, part: str | None = None, title_of_all: str = "all") -> Chart:
+    def scores(score: str, title: str, part: str, title_of_all: str) -> Chart:
         prefix = f"val_{part}_"
-        columns = [column for column in history if column.startswith(prefix)]
+        columns = [column for column in history.columns if column.startswith(prefix)]
         lines = [line(column.removeprefix(prefix), column) for column in columns]
         lines.append(line(title_of_all, f"val_{score}", strong=True))
         mark = (best["epoch"], best[f"val_{score}"], "best epoch")
@@ -155,7 +155,7 @@ def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
     rate, highest_rate = [line("learning rate", "learning_rate")], float(history["learning_rate"].max())
     return [
-        *(scores(*curves) for curves in task_of_history(history).score_curves),
+        *(scores(*curves) for curves in task_of_history(history.columns).score_curves),
         scores("f1", "F1", "f1", "all"),
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
         Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, highest_rate), whole_x=True),

@@ -2,7 +2,7 @@
 
 import gc
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ import numpy as np
 from segbalance.balancing.ledger import read_skipped
 from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
 from segbalance.data_processing.manifest import Manifest
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.reading import BatchReader, Sample
-from segbalance.dataloader.working_size import decode_photo, shrink_mask, shrink_photo, working_shape
+from segbalance.dataloader.working_size import Size, decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable
 from segbalance.reports.pages import picture_source, pointer_part
@@ -143,36 +143,39 @@ class Easel(NamedTuple):
     image_size: int
     threshold: float | None
 
-    def answered(self, row: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def answered(self, row: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) photo and uint8 (H, W) class ids of a row, float32 (S, S, C) probabilities."""
-        paths = [self.manifest.data_root / row[column] for column in ("images", "masks")]
-        photo, mask = self.pairs.read(*map(str, paths), self.manifest.encoding)
+        image, mask_file = (str(self.manifest.data_root / row[column]) for column in ("images", "masks"))
+        photo, mask = self.pairs.read(image, mask_file, self.manifest.encoding)
         small, _ = apply_transform(valid_transform(self.image_size), photo, mask)
         return photo, mask, np.asarray(self.predict(small[None]))[0]
 
 
-def foreground_example(easel: Easel, row: dict, pointer: str) -> Picture:
+def foreground_example(easel: Easel, row: Example, pointer: str) -> Picture:
     """Picture of a row of one foreground; `pointer` is that of its figures."""
     photo, mask, probability = easel.answered(row)
+    assert easel.threshold is not None, "one foreground has a threshold"
     return compared(photo, mask, probability[..., 0], easel.threshold, row["images"], pointer)
 
 
-def class_example(easel: Easel, row: dict, pointer: str) -> Picture:
+def class_example(easel: Easel, row: Example, pointer: str) -> Picture:
     """The same of several classes."""
+    assert easel.manifest.classes is not None, "several classes have names"
     return compared_classes(*easel.answered(row), easel.manifest.classes, row["images"], pointer)
 
 
-def thumbnail(easel: Easel, row: dict, pointer: str) -> Picture:
+def thumbnail(easel: Easel, row: Example, pointer: str) -> Picture:
     """The same of an image with a label: the photo alone, small."""
     path = easel.manifest.data_root / row["images"]
     photo, _ = decode_photo(read_bytes(path), path, LONGEST, easel.pairs.max_pixels)
-    return Picture(picture_source(photo), *photo.shape[1::-1], row["images"], {}, pointer)
+    height, width = photo.shape[:2]
+    return Picture(picture_source(photo), width, height, row["images"], {}, pointer)
 
 
 EXAMPLES = {FOREGROUND: foreground_example, CLASSES: class_example, CLASSIFICATION: thumbnail}
 
 
-def gallery(examples: dict[str, dict[str, list]], easel: Easel) -> list[tuple[str, list]]:
+def gallery(examples: Mapping[str, Mapping[str, Sequence[Example]]], easel: Easel) -> Sections:
     """The examples of every subset as pictures.
 
     Args:
@@ -181,7 +184,8 @@ def gallery(examples: dict[str, dict[str, list]], easel: Easel) -> list[tuple[st
     Returns:
         [(subset, [(kind, list of Picture)])] without subsets that have no images.
     """
-    sections, draw = [], EXAMPLES[easel.manifest.kind]
+    sections: Sections = []
+    draw = EXAMPLES[easel.manifest.kind]
     for subset, kinds in examples.items():
         start = f"/evaluation/examples/{pointer_part(subset)}"
         drawn = [
@@ -218,7 +222,8 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    choice = config.data.transforms or {}
+    choice = config.data.transforms
+    assert isinstance(choice, dict), "resolved"
     default = choice.get("default", "train")
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 
@@ -232,7 +237,7 @@ def _sample(reader: BatchReader, sample: Sample, config: TrainConfig) -> Picture
 
 
 # What of a mask is drawn into a training image: functions of (mask, size, classes) that give it to a Picture.
-SAMPLE_MARKS = {
+SAMPLE_MARKS: dict[Task, Callable[[np.ndarray, Size, Any], dict[str, Any]]] = {
     FOREGROUND: lambda mask, size, classes: {"layers": {"truth": outlines(shrink_mask(mask, size) > 0)}},
     CLASSES: lambda mask, size, classes: {"parts": class_parts(shrink_mask(mask, size), classes)},
     CLASSIFICATION: lambda mask, size, classes: {},

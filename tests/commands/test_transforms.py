@@ -1,6 +1,7 @@
 """A run with a person's own transforms, from train.py to the replay; and the command that writes the file."""
 
 import hashlib
+import importlib
 import runpy
 import shutil
 import sys
@@ -166,11 +167,10 @@ HAND_OVER = {
 
 
 @pytest.mark.parametrize("script", HAND_OVER)
-def test_doors_and_scripts_hand_over_the_clones_file(script, monkeypatch):
+def test_doors_and_scripts_hand_over_the_clones_file(script, stub):
     handed = []
-    monkeypatch.setattr(
-        f"segbalance.commands.{HAND_OVER[script]}.main", lambda **options: handed.append(options)
-    )
+    command = importlib.import_module(f"segbalance.commands.{HAND_OVER[script]}")
+    stub(command, "main", lambda **options: handed.append(options))
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / script), run_name="__main__")
     assert handed == [{"transforms_file": ROOT / "transforms.py"}]

@@ -66,16 +66,16 @@ def test_packages_missing_or_of_another_version(examine):
     assert found["package_version"] == [f"pandas 1.0, tested with {importlib.metadata.version('pandas')}"]
 
 
-def test_versions_of_an_installed_package_come_from_its_metadata(monkeypatch):
+def test_versions_of_an_installed_package_come_from_its_metadata(monkeypatch, stub):
     metadata = {"segbalance": ["tqdm==4.70.1", 'onnx==1.23.2; extra == "export"', "pandas>=3"]}
     monkeypatch.setattr(environment, "CLONE", None)
-    monkeypatch.setattr(importlib.metadata, "requires", metadata.get)
+    stub(importlib.metadata, "requires", metadata.get)
     assert environment.tested_versions() == {"tqdm": "4.70.1"}
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    stub(importlib.metadata, "requires", missing)
     assert environment.tested_versions() == {}
 
 

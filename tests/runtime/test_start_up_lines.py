@@ -41,11 +41,11 @@ def test_what_was_said_before_an_exception_is_passed_on(capfd):
     assert capfd.readouterr().err == "why it failed\n"
 
 
-def test_without_a_standard_error_nothing_is_held_back(monkeypatch):
+def test_without_a_standard_error_nothing_is_held_back(stub):
     def closed(descriptor):
         raise OSError
 
-    monkeypatch.setattr(os, "dup", closed)
+    stub(os, "dup", closed)
     with without_start_up_lines():
         entered = True
     assert entered
