@@ -5,16 +5,26 @@ The class found is the most probable one; IGNORED pixels count nowhere.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from segbalance.data_processing.classes import IGNORED, Classes
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, POOLED, Task
-from segbalance.evaluation.scores import CONFIDENCE, RESAMPLED_AT_ONCE, RESAMPLES, WORST, spread_examples
+from segbalance.evaluation.scores import (
+    CONFIDENCE,
+    RESAMPLED_AT_ONCE,
+    RESAMPLES,
+    WORST,
+    Batches,
+    Examples,
+    Predict,
+    records,
+    spread_examples,
+)
 from segbalance.model.metrics import scores_of_sums
 
 OF_CLASSES = POOLED  # a score of each class, and the mean over classes
@@ -24,33 +34,35 @@ ABSENT_RULE = (
     "a class that is neither there nor found has no score and is left out of means; any other 0/0 scores 0"
 )
 
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray]  # of an image: true and found ids, probabilities
 
-def confusion_matrix(true, found, classes):
+
+def confusion_matrix(true: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
     """int64 (C, C) counts [true, found] of two uint8 arrays of class ids, IGNORED in `true` left out."""
     kept = true != IGNORED
     pairs = true[kept].astype(np.int64) * classes + found[kept]
     return np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
 
 
-def marginals(confusion):
+def marginals(confusion: np.ndarray) -> np.ndarray:
     """(..., C, C) counts [true, found] -> (..., 3, C): right, there and found, which tell all scores."""
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
     return np.stack([right, confusion.sum(axis=-1), confusion.sum(axis=-2)], axis=-2)
 
 
-def scores_of(counts):
+def scores_of(counts: np.ndarray) -> dict[str, np.ndarray]:
     """`metrics.class_scores` as NumPy arrays, from (..., 3, C) of `marginals`: {name: float64}."""
     sums = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
     return {name: value.numpy() for name, value in scores_of_sums(*sums).items()}
 
 
-def mean_of_known(values):
+def mean_of_known(values: np.ndarray) -> float:
     """Mean of float64 (N,) without NaN; NaN where there is nothing else."""
     known = values[np.isfinite(values)]
     return known.mean() if len(known) else math.nan
 
 
-def intervals(counts, figures):
+def intervals(counts: np.ndarray, figures: np.ndarray) -> dict[str, np.ndarray]:
     """Percentile bootstrap intervals over images (Efron and Tibshirani 1993, chapter 13).
 
     Whole images are drawn with replacement, as how often each is drawn: a resample is then a sum with these
@@ -79,7 +91,7 @@ def intervals(counts, figures):
     return {name: _bounds([part[name] for part in parts]) for name in parts[0]}
 
 
-def _bounds(parts):
+def _bounds(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The middle part of resamples (R, ...), without those that have no score: float64 (..., 2)."""
     values = np.concatenate(parts)
     edge = (1 - CONFIDENCE) / 2
@@ -93,7 +105,7 @@ class ClassEvaluation:
     """What was counted of masks of several classes.
 
     Args:
-        classes: Classes.
+        classes: of the masks.
         subsets: names, of subsets without images too.
         images: DataFrame, a row an image: images, masks, subset, OF_CLASSES (means over the image's classes),
             accuracy and iou_<class>.
@@ -103,21 +115,21 @@ class ClassEvaluation:
 
     kind: ClassVar[Task] = CLASSES
     classes: Classes
-    subsets: list
+    subsets: list[str]
     images: pd.DataFrame
     counts: np.ndarray
-    confusions: dict
+    confusions: dict[str, np.ndarray]
 
-    def examples(self, subset):
-        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}.
+    def examples(self, subset: str) -> Examples:
+        """The worst, median and best images of a subset, none of them twice.
 
         Those without a score, of which all is ignored, are none of these.
         """
         own = self.images[(self.images["subset"] == subset) & self.images[self.kind.example_order].notna()]
         return spread_examples(own.sort_values(self.kind.example_order, kind="stable"))
 
-    def summary(self, rows, confusion):
-        """Scores of some images, a dict of plain types: each with `_low` and `_high`, None where it has none.
+    def summary(self, rows: np.ndarray, confusion: np.ndarray) -> dict[str, Any]:
+        """Scores of some images in plain types: each with `_low` and `_high`, None where it has none.
 
         Args:
             rows: bool (images,).
@@ -151,12 +163,12 @@ class ClassEvaluation:
     def _no_confusion(self) -> np.ndarray:
         return np.zeros((len(self.classes),) * 2, np.int64)
 
-    def of_subset(self, name: str) -> dict:
+    def of_subset(self, name: str) -> dict[str, Any]:
         """What the report has of a subset."""
         rows = (self.images["subset"] == name).to_numpy()
         return self.summary(rows, self.confusions.get(name, self._no_confusion()))
 
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """All scores in plain types, the weakest subset first: what is written as JSON."""
         rows = [{"subset": name} | self.of_subset(name) for name in self.subsets]
         everything = self.summary(
@@ -172,7 +184,7 @@ class ClassEvaluation:
             "absent_classes": ABSENT_RULE,
             "all": everything,
             "subsets": sorted(rows, key=lambda row: _known(row[self.kind.subset_order])),
-            "worst": plain(worst.to_dict("records")),
+            "worst": plain(records(worst)),
             "examples": {
                 name: {kind: plain(chosen) for kind, chosen in self.examples(name).items()}
                 for name in self.subsets
@@ -194,59 +206,55 @@ class LabelEvaluation(ClassEvaluation):
     def _means_of_images(self, figures: np.ndarray) -> dict[str, float]:
         return {}
 
-    def of_subset(self, name: str) -> dict:
+    def of_subset(self, name: str) -> dict[str, Any]:
         """The accuracy alone: a subset is a class, of which `all` tells the rest."""
         right = self.images["correct"][self.images["subset"] == name]
         return {"images": len(right), "accuracy": number(right.astype(float).mean())}
 
 
-def _known(score):
+def _known(score: float | None) -> float:
     return math.inf if score is None else score
 
 
-def _of_class(values, number):
+def _of_class(values: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
     return {name: values[f"class_{name}"][number] for name in OF_CLASSES if values}
 
 
-def with_bounds(values, bounds):
+def with_bounds(values: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, float | None]:
     """{name, name_low, name_high} of scores (floats) and their bounds ({name: (2,)}) as plain numbers."""
-    row = {}
+    row: dict[str, float | None] = {}
     for name, value in values.items():
         low, high = bounds.get(name, (math.nan, math.nan))
         row |= {name: number(value), f"{name}_low": number(low), f"{name}_high": number(high)}
     return row
 
 
-def number(value):
+def number(value: float) -> float | None:
     """A float, None for NaN."""
     return float(value) if math.isfinite(value) else None
 
 
-def plain(records):
-    """list of dict without NaN, which JSON does not know."""
+def plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without NaN, which JSON does not know."""
     return [
         {
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in row.items()
         }
-        for row in records
+        for row in rows
     ]
 
 
 def evaluate_classes(
-    predict: Callable[[np.ndarray], np.ndarray],
-    batches: Iterable[tuple],
-    tables: dict[str, pd.DataFrame],
-    classes: Classes,
+    predict: Predict, batches: Batches, tables: Mapping[str, pd.DataFrame], classes: Classes
 ) -> ClassEvaluation:
     """Counts every image of some tables; memory grows by a few numbers for each image and class.
 
     Args:
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
-        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the
-            subsets), in the order of the tables and their rows.
+        predict: gives a probability of each class.
+        batches: in the order of the tables and their rows.
         tables: {subset: DataFrame with the columns images and masks}.
-        classes: Classes.
+        classes: of the masks.
     """
     names, counts, confusions = _count(_answers(predict, batches), tables, classes)
     images = pd.concat([names[["images", "masks", "subset"]], _mask_table(counts, classes)], axis=1)
@@ -254,15 +262,12 @@ def evaluate_classes(
 
 
 def evaluate_labels(
-    predict: Callable[[np.ndarray], np.ndarray],
-    batches: Iterable[tuple],
-    tables: dict[str, pd.DataFrame],
-    classes: Classes,
+    predict: Predict, batches: Batches, tables: Mapping[str, pd.DataFrame], classes: Classes
 ) -> LabelEvaluation:
     """As `evaluate_classes`, of images that have a class as a whole: H and W of ids and answers are 1."""
     labels = []
 
-    def remembered():
+    def remembered() -> Iterator[Answer]:
         for answer in _answers(predict, batches):
             labels.append(_label_row(*answer, classes))
             yield answer
@@ -273,9 +278,7 @@ def evaluate_labels(
     return LabelEvaluation(classes, list(tables), images, counts, confusions)
 
 
-def _answers(
-    predict: Callable[[np.ndarray], np.ndarray], batches: Iterable[tuple]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _answers(predict: Predict, batches: Batches) -> Iterator[Answer]:
     """Yields of each image the uint8 (H, W) ids that are true and found, and the float32 (H, W, C)."""
     for photos, ids, _ in batches:
         for true, probability in zip(ids, predict(photos), strict=True):
@@ -283,11 +286,12 @@ def _answers(
 
 
 def _count(
-    answers: Iterable[tuple], tables: dict[str, pd.DataFrame], classes: Classes
+    answers: Iterable[Answer], tables: Mapping[str, pd.DataFrame], classes: Classes
 ) -> tuple[pd.DataFrame, np.ndarray, dict[str, np.ndarray]]:
     """(rows of the tables with their subset, int64 (images, 3, C), {subset: int64 (C, C)})."""
     names = pd.concat([table.assign(subset=name) for name, table in tables.items()]).reset_index(drop=True)
-    confusions, counts = {}, []
+    confusions: dict[str, np.ndarray] = {}
+    counts: list[np.ndarray] = []
     for true, found, _ in answers:
         confusion = confusion_matrix(true, found, len(classes))
         subset = names["subset"][len(counts)]
@@ -296,15 +300,17 @@ def _count(
     return names, np.stack(counts) if counts else np.empty((0, 3, len(classes)), np.int64), confusions
 
 
-def _mask_table(counts, classes):
-    """DataFrame of the scores of each image: means over its classes, and the IoU of each."""
+def _mask_table(counts: np.ndarray, classes: Classes) -> pd.DataFrame:
+    """The scores of each image: means over its classes, and the IoU of each."""
     scores = scores_of(counts)
     table = {name: scores[name] for name in (*OF_CLASSES, "accuracy")}
     of_classes = zip(classes.names, scores["class_iou"].T, strict=True)
     return pd.DataFrame(table | {f"iou_{name}": iou for name, iou in of_classes})
 
 
-def _label_row(true, found, probability, classes):
+def _label_row(
+    true: np.ndarray, found: np.ndarray, probability: np.ndarray, classes: Classes
+) -> tuple[str, str, float, bool]:
     """What one image shows, what was found, how probable the truth was held to be, whether it was found."""
     label, answer = int(true[0, 0]), int(found[0, 0])
     return classes.names[label], classes.names[answer], float(probability[0, 0, label]), label == answer

@@ -3,11 +3,13 @@
 `predict`, `batches` and `tables` are as `scores.evaluate` takes them; a task makes no use of what it has not.
 """
 
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
-from segbalance.evaluation.class_scores import evaluate_classes, evaluate_labels
-from segbalance.evaluation.scores import evaluate
+from collections.abc import Callable
 
-EVALUATORS = {
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
+from segbalance.evaluation.class_scores import ClassEvaluation, evaluate_classes, evaluate_labels
+from segbalance.evaluation.scores import Evaluation, evaluate
+
+EVALUATORS: dict[Task, Callable[..., Evaluation | ClassEvaluation]] = {
     FOREGROUND: lambda predict, batches, tables, classes, threshold: evaluate(
         predict, batches, tables, threshold
     ),

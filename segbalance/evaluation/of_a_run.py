@@ -2,21 +2,29 @@
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segbalance.evaluation.class_scores import ClassEvaluation
+    from segbalance.evaluation.scores import Evaluation, Predict
 
 from segbalance.balancing.skipping import SKIP_ADVICE
 from segbalance.data_processing.classes import names_of
 from segbalance.data_processing.description import MANIFEST
-from segbalance.data_processing.manifest import natural_order, read_manifest, subset_files
+from segbalance.data_processing.manifest import Manifest, natural_order, read_manifest, subset_files
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, THRESHOLD, Task, task_of
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import pixel_limit_problem
 from segbalance.files.writing import json_text
 from segbalance.runtime.verbs import named, typed
+from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 from segbalance.train.inputs import loader_subsets, valid_tables
 from segbalance.transforms.pipelines import valid_transform
@@ -33,13 +41,13 @@ NEEDED = {
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
 
 
-def output_files(work_dir, split, csv=None):
+def output_files(work_dir: str | Path, split: str, csv: str | Path | None = None) -> tuple[Path, Path]:
     """Paths of the JSON and CSV files in a run's folder."""
     name = f"csv_{Path(csv).stem}" if csv else split
     return Path(work_dir, f"evaluation_{name}.json"), Path(work_dir, f"evaluation_{name}.csv")
 
 
-def read_evaluation(work_dir):
+def read_evaluation(work_dir: str | Path) -> dict[str, Any]:
     """Content of evaluation_valid.json. Raises InputError where it is missing or damaged."""
     path, _ = output_files(work_dir, "valid")
     way_out = f"{typed('evaluate')} --work_dir {work_dir}"
@@ -57,13 +65,16 @@ def read_evaluation(work_dir):
     return content
 
 
-def task_of_report(report: dict) -> Task:
+def task_of_report(report: Mapping[str, Any]) -> Task:
     """The Task of what stands in an evaluation's JSON file."""
     return task_of(report.get("task"), report.get("classes"))
 
 
-def chosen_threshold(threshold, work_dir):
+def chosen_threshold(threshold: float | str, work_dir: str | Path | None) -> float:
     """The number that an option stands for: itself, or the best one of the validation images.
+
+    Args:
+        work_dir: of a run, which `best` needs; None for an exported model.
 
     Raises:
         InputError: the run has several classes, of which the most probable one is taken.
@@ -73,11 +84,12 @@ def chosen_threshold(threshold, work_dir):
         if not config.kind.with_threshold:
             raise InputError(several_classes("threshold", threshold, config.filled_in.classes))
     if threshold == BEST_THRESHOLD:
+        assert work_dir is not None, "an exported model has no best threshold"
         return float(read_evaluation(work_dir)["best_threshold"]["threshold"])
     return float(threshold)
 
 
-def several_classes(option, value, classes):
+def several_classes(option: str, value: object, classes: Sequence[str]) -> str:
     """What is wrong with an option that means something for background and foreground alone."""
     return (
         f"{option} {value} is for one foreground class, but this model tells {len(classes)} apart "
@@ -85,14 +97,25 @@ def several_classes(option, value, classes):
     )
 
 
-def threshold_problem(threshold):
+def threshold_problem(threshold: float | str) -> str | None:
     """What is wrong with the option, or None."""
-    if threshold == BEST_THRESHOLD or 0 <= threshold < 1:
+    if threshold == BEST_THRESHOLD or 0 <= float(threshold) < 1:
         return None
     return f"threshold must be {BEST_THRESHOLD}, or from 0 up to but not including 1; got {threshold}"
 
 
-def scoring_problems(options) -> Iterator[str]:
+class ScoringOptions(Protocol):
+    """What the options of all commands have that score images."""
+
+    @property
+    def threshold(self) -> float | str: ...
+    @property
+    def max_pixels(self) -> int: ...
+    @property
+    def batch_size(self) -> int | None: ...
+
+
+def scoring_problems(options: ScoringOptions) -> Iterator[str | None]:
     """Yields what is wrong with the options that all commands have which score images."""
     yield threshold_problem(options.threshold)
     yield pixel_limit_problem(options.max_pixels)
@@ -100,11 +123,16 @@ def scoring_problems(options) -> Iterator[str]:
         yield f"batch_size must be greater than 0, got {options.batch_size}"
 
 
-def held_out_manifest(config, split, csv=None, data_root=None):
+def held_out_manifest(
+    config: TrainConfig,
+    split: str,
+    csv: str | Path | None = None,
+    data_root: str | Path | None = None,
+) -> Manifest:
     """The Manifest whose `valid` are the images to score; it has no training rows.
 
     Args:
-        config: TrainConfig of the run, with the data root and limits that the user has chosen.
+        config: of the run, with the data root and limits that the user has chosen.
         split: `valid` or `test`, beside the run's other manifests.
         csv: path of any other table. The encoding of its masks is that of the manifest.json beside it, or
             else of the run's.
@@ -126,7 +154,7 @@ def held_out_manifest(config, split, csv=None, data_root=None):
     return manifest
 
 
-def check_classes(config, manifest):
+def check_classes(config: TrainConfig, manifest: Manifest) -> None:
     """Raises InputError where the manifests are for other classes than the run."""
     names = list(names_of(manifest.classes))
     if names != config.filled_in.classes:
@@ -139,20 +167,27 @@ def check_classes(config, manifest):
         )
 
 
-def scored_tables(config, manifest):
+def scored_tables(config: TrainConfig, manifest: Manifest) -> dict[str, "pd.DataFrame"]:
     """{subset: rows to score}, in the order of the validation; those of training without rows last."""
     tables, trained = valid_tables(manifest), subset_files(config.data.csv_dir)
     missing = sorted(trained.keys() - tables.keys(), key=natural_order)
     return tables | dict.fromkeys(missing, manifest.valid.iloc[:0])
 
 
-def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
+def evaluate_table(
+    config: TrainConfig,
+    manifest: Manifest,
+    predict: "Predict",
+    *,
+    threshold: float,
+    batch_size: int | None = None,
+) -> "Evaluation | ClassEvaluation":
     """Evaluation of the images of `manifest.valid`, read as the validation of the run reads them.
 
     Of a run with several classes it is a ClassEvaluation, of a classification a LabelEvaluation.
 
     Args:
-        config: TrainConfig of the run.
+        config: of the run.
         predict: RunPredictor of it.
         threshold: for background and foreground alone.
         batch_size: the run's by default.
@@ -171,7 +206,7 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
         loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(config.network.image_size))),
         image_size=config.network.image_size,
         batch_size=batch_size,
-        pairs=PairReader(working_size=config.loading.working_size, max_pixels=config.data.max_pixels),
+        pairs=PairReader(working_size=config.loading.working_size or 0, max_pixels=config.data.max_pixels),
     )
     steps = int(np.ceil(len(manifest.valid) / batch_size))
     try:
@@ -186,7 +221,15 @@ def evaluate_table(config, manifest, predict, *, threshold, batch_size=None):
         gc.collect()  # the iterator must not live until the process ends
 
 
-def evaluated(config, manifest, predict, *, threshold, batch_size=None, **place):
+def evaluated(
+    config: TrainConfig,
+    manifest: Manifest,
+    predict: "Predict",
+    *,
+    threshold: float,
+    batch_size: int | None = None,
+    **place: str | Path,
+) -> tuple["Evaluation | ClassEvaluation", dict[str, Any]]:
     """(what `evaluate_table` returns, what is written of it as JSON).
 
     Args:
@@ -206,7 +249,12 @@ def evaluated(config, manifest, predict, *, threshold, batch_size=None, **place)
     return evaluation, report
 
 
-def report_files(report, evaluation, json_path, csv_path):
+def report_files(
+    report: Mapping[str, Any],
+    evaluation: "Evaluation | ClassEvaluation",
+    json_path: str | Path,
+    csv_path: str | Path,
+) -> dict[Path, str | bytes]:
     """{path: text} of the JSON and of the CSV file with a row an image."""
     table = evaluation.images.to_csv(index=False, lineterminator="\n")
     return {Path(json_path): json_text(report), Path(csv_path): table}

@@ -5,7 +5,9 @@ and nothing was found, a score is 1; any other 0 / 0 is 0 (`metrics.scores`). Ta
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,13 +31,18 @@ MEANS = {
 COUNTS = ["true_positives", "false_positives", "false_negatives"]
 EMPTY_RULE = "nothing to find and nothing found scores 1, any other 0/0 scores 0"
 
+Predict = Callable[[np.ndarray], np.ndarray]  # uint8 (B, S, S, 3) photos -> float32 (B, S, S, C)
+# uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the subsets.
+Batches = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+Examples = dict[str, list[dict[str, Any]]]  # {kind: rows of images} of a subset
 
-def pooled_scores(counts):
+
+def pooled_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     """`metrics.scores` as NumPy arrays: counts (..., 3) -> {name: float64 (...)}."""
     return {name: value.numpy() for name, value in scores(counts).items()}
 
 
-def threshold_counts(mask, probability):
+def threshold_counts(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Counts of one image at every threshold; a pixel is found where its probability is greater.
 
     Args:
@@ -54,7 +61,7 @@ def threshold_counts(mask, probability):
     return np.stack([true, false, inside.sum() - true], axis=-1)
 
 
-def boundary_iou(mask, found):
+def boundary_iou(mask: np.ndarray, found: np.ndarray) -> float:
     """IoU within a band along the outlines of two masks (Cheng et al. 2021, Boundary IoU, CVPR).
 
     The band lies inside of each mask and is 2 % of the picture's diagonal wide; where a mask touches the edge
@@ -64,7 +71,7 @@ def boundary_iou(mask, found):
         mask, found: bool (H, W).
 
     Returns:
-        float in [0, 1].
+        in [0, 1].
     """
     width = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
     true_band, found_band = _band(mask, width), _band(found, width)
@@ -72,13 +79,13 @@ def boundary_iou(mask, found):
     return np.count_nonzero(true_band & found_band) / either if either else 1.0
 
 
-def _band(mask, width):
+def _band(mask: np.ndarray, width: int) -> np.ndarray:
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
     return mask & (inner == 0)
 
 
-def intervals(counts, figures):
+def intervals(counts: np.ndarray, figures: np.ndarray) -> np.ndarray | None:
     """Percentile bootstrap intervals over images (Efron and Tibshirani 1993, chapter 13).
 
     Whole images are drawn with replacement, since pixels of one image are not independent. The same input
@@ -97,7 +104,7 @@ def intervals(counts, figures):
     if len(counts) < 2:
         return None
 
-    def statistic(*samples, axis):
+    def statistic(*samples: np.ndarray, axis: int) -> np.ndarray:
         totals = np.stack([part.sum(axis=axis) for part in samples[:3]], axis=-1)
         means = [part.mean(axis=axis) for part in samples[3:]]
         return np.stack([*pooled_scores(totals).values(), *means])
@@ -128,25 +135,25 @@ class Evaluation:
         threshold: above which a pixel counts as found.
     """
 
-    subsets: list
+    subsets: list[str]
     images: pd.DataFrame
     counts: np.ndarray
     threshold: float
 
-    def curve(self):
-        """Scores of all images together at every threshold: a list of dict."""
+    def curve(self) -> list[dict[str, float]]:
+        """Scores of all images together at every threshold."""
         rows = pooled_scores(self.counts)
         return [
             {"threshold": float(threshold)} | {name: float(rows[name][place]) for name in POOLED}
             for place, threshold in enumerate(THRESHOLDS)
         ]
 
-    def examples(self, subset):
-        """The worst, median and best images of a subset, none of them twice: {kind: list of dict}."""
+    def examples(self, subset: str) -> Examples:
+        """The worst, median and best images of a subset, none of them twice."""
         own = self.images[self.images["subset"] == subset]
         return spread_examples(own.sort_values(["iou", "true_coverage"]))
 
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """All scores in plain types, the weakest subset first: what is written as JSON."""
         own = {name: self.images[self.images["subset"] == name] for name in self.subsets}
         rows = [{"subset": name} | summary(images) for name, images in own.items()]
@@ -162,13 +169,13 @@ class Evaluation:
             # Of several thresholds with the same IoU, the one nearest to the usual.
             "best_threshold": max(curve, key=lambda row: (row["iou"], -abs(row["threshold"] - THRESHOLD))),
             "curve": curve,
-            "worst": worst.to_dict("records"),
+            "worst": records(worst),
             "examples": {name: self.examples(name) for name in self.subsets},
         }
 
 
-def spread_examples(order):
-    """{worst, median, best: list of dict}: the first, middle and last rows of a DataFrame, none twice."""
+def spread_examples(order: pd.DataFrame) -> Examples:
+    """{worst, median, best}: the first, middle and last rows, none twice."""
     count, some = len(order), max(1, min(EXAMPLES, len(order) // 3))
     start = (count - some) // 2
     places = {
@@ -176,45 +183,49 @@ def spread_examples(order):
         "median": range(start, start + some),
         "best": range(count - 1, count - 1 - some, -1),
     }
-    chosen, shown = {}, set()
+    chosen: Examples = {}
+    shown: set[int] = set()
     for kind in ("worst", "best", "median"):
         own = [place for place in places[kind] if 0 <= place < count and place not in shown]
         shown |= set(own)
-        chosen[kind] = order.iloc[own].to_dict("records")
+        chosen[kind] = records(order.iloc[own])
     return {kind: chosen[kind] for kind in places}
 
 
-def summary(images):
-    """Scores of some rows of `Evaluation.images`, a dict of plain numbers: each with `_low` and `_high`.
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table with names as columns, a dict each."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def summary(images: pd.DataFrame) -> dict[str, Any]:
+    """Scores of some rows of `Evaluation.images`, plain numbers: each with `_low` and `_high`.
 
     Without images, all but their number are None; the bounds are for fewer than two.
     """
     names = [*POOLED, *MEANS]
-    if not len(images):
-        values, bounds = dict.fromkeys(names), None
-    else:
+    values: dict[str, Any] = dict.fromkeys(names)
+    bounds = None
+    if len(images):
         counts, figures = images[COUNTS].to_numpy(), images[list(MEANS.values())]
         values = pooled_scores(counts.sum(axis=0)) | dict(zip(MEANS, figures.mean(), strict=True))
         values = {name: float(value) for name, value in values.items()}
-        bounds = intervals(counts, figures)
-    row = {"images": len(images)}
+        bounds = intervals(counts, figures.to_numpy())
+    row: dict[str, Any] = {"images": len(images)}
     for place, name in enumerate(names):
         low, high = (None, None) if bounds is None else bounds[place].tolist()
         row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
     return row
 
 
-def evaluate(predict, batches, tables, threshold=THRESHOLD):
+def evaluate(
+    predict: Predict, batches: Batches, tables: Mapping[str, pd.DataFrame], threshold: float = THRESHOLD
+) -> Evaluation:
     """Counts every image of some tables; memory grows by a few numbers an image.
 
     Args:
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, 1) probabilities.
-        batches: iterable of (uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the
-            subsets), in the order of the tables and their rows.
+        predict: gives probabilities of the foreground: C is 1.
+        batches: in the order of the tables and their rows.
         tables: {subset: DataFrame with the columns images and masks}.
-
-    Returns:
-        Evaluation
     """
     counts = np.zeros((len(THRESHOLDS), 3), np.int64)
     rows = []
@@ -231,9 +242,8 @@ def evaluate(predict, batches, tables, threshold=THRESHOLD):
     return Evaluation(list(tables), images[[*columns, *COUNTS]], counts, threshold)
 
 
-def _image_row(mask, found):
+def _image_row(mask: np.ndarray, found: np.ndarray) -> tuple[float, ...]:
     """COUNTS, Boundary IoU and both coverages of one image, bool (H, W) each."""
-    both = np.count_nonzero(mask & found)
-    there, claimed = np.count_nonzero(mask), np.count_nonzero(found)
+    both, there, claimed = (int(np.count_nonzero(part)) for part in (mask & found, mask, found))
     coverages = there / mask.size, claimed / mask.size
     return both, claimed - both, there - both, boundary_iou(mask, found), *coverages
