@@ -2,13 +2,19 @@
 
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.errors import Findings, InputError
 from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
 from segbalance.reports.pages import pointer_part, render
+from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import METRICS, read_history
 
@@ -17,8 +23,12 @@ SECTIONS = {
 }  # fmt: skip
 NOT_COMPARED = ("work_dir",)  # options that differ between any two runs
 
+Run = dict[str, Any]  # what the JSON file has of a run
 
-def compared_runs(work_dirs):
+
+def compared_runs(
+    work_dirs: Sequence[str | Path],
+) -> tuple[dict[str, Any], list[TrainConfig], list["pd.DataFrame"]]:
     """What the page and the JSON file show, in plain types.
 
     Args:
@@ -37,7 +47,7 @@ def compared_runs(work_dirs):
         except InputError as error:
             findings.add("folders that cannot be compared", error, "Name the folders of finished runs.")
     findings.raise_if_any()
-    configs, histories, epochs, evaluations = (list(part) for part in zip(*parts, strict=True))
+    configs, histories, epochs, evaluations = map(list, zip(*parts, strict=True))
     kinds = {(config.kind, *config.filled_in.classes) for config in configs}
     if len(kinds) > 1:
         lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
@@ -60,11 +70,11 @@ def compared_runs(work_dirs):
     return figures, configs, histories
 
 
-def _kind(config):
+def _kind(config: TrainConfig) -> str:
     return f"{config.kind.name}, {', '.join(config.filled_in.classes) or 'background and foreground'}"
 
 
-def _read_run(folder):
+def _read_run(folder: str | Path) -> tuple[TrainConfig, "pd.DataFrame", int, dict[str, Any]]:
     config, history, evaluation = load_config(folder), read_history(folder), read_evaluation(folder)
     try:
         epoch = json.loads(Path(folder, METRICS).read_text(encoding="utf-8"))["epoch"]
@@ -73,13 +83,13 @@ def _read_run(folder):
     return config, history, epoch, evaluation
 
 
-def run_names(work_dirs):
+def run_names(work_dirs: Sequence[str | Path]) -> list[str]:
     """The folders' own names, or their whole paths where two are called the same."""
     names = [Path(folder).resolve().name for folder in work_dirs]
     return names if len(set(names)) == len(names) else [str(folder) for folder in work_dirs]
 
 
-def _warnings(runs, configs):
+def _warnings(runs: Sequence[Run], configs: Sequence[TrainConfig]) -> Iterator[str]:
     if len({run["fingerprint"] for run in runs}) > 1:
         yield (
             "The validation data differ: the runs were scored on other images or masks, so their scores are "
@@ -96,8 +106,8 @@ def _warnings(runs, configs):
         yield "The runs were trained on different rows."
 
 
-def differences(configs):
-    """Options in which the configs differ: a list of {option, values} with the values as text."""
+def differences(configs: Sequence[TrainConfig]) -> list[dict[str, Any]]:
+    """Options in which the configs differ: {option, values} with the values as text."""
     rows = [config.options() for config in configs]
     return [
         {"option": option, "values": [str(row[option]) for row in rows]}
@@ -106,7 +116,9 @@ def differences(configs):
     ]
 
 
-def comparison_page(figures, configs, histories):
+def comparison_page(
+    figures: dict[str, Any], configs: Sequence[TrainConfig], histories: Sequence["pd.DataFrame"]
+) -> str:
     """The page as text; all arguments of `compared_runs`."""
     names = [run["name"] for run in figures["runs"]]
     config = configs[0]
@@ -129,7 +141,7 @@ def comparison_page(figures, configs, histories):
     )
 
 
-def _class_table(runs, config):
+def _class_table(runs: Sequence[Run], config: TrainConfig) -> dict[str, Any]:
     """The scores of each class, as the page's tables take them."""
     score, rows = config.kind.class_score, []
     for number, name in enumerate(config.filled_in.classes):
@@ -142,7 +154,7 @@ def _class_table(runs, config):
     return head | {"score": score, "rows": rows}
 
 
-def _subset_table(runs, config):
+def _subset_table(runs: Sequence[Run], config: TrainConfig) -> dict[str, Any]:
     """The IoU of each subset, as the page's tables take it; no place where a run has no such subset."""
     rows = []
     for subset in dict.fromkeys(name for run in runs for name in run["subsets"]):
@@ -158,17 +170,26 @@ def _subset_table(runs, config):
     }  # fmt: skip
 
 
-TABLES = {"classes": _class_table, "subsets": _subset_table}
+TABLES: dict[str, Callable[[Sequence[Run], TrainConfig], dict[str, Any]]] = {
+    "classes": _class_table,
+    "subsets": _subset_table,
+}
 
 
-def _best_runs(scores):
+def _best_runs(scores: Sequence[float | None]) -> list[int]:
     """Numbers of the runs with the highest of their scores, None among them."""
     highest = max((score for score in scores if score is not None), default=None)
     return [number for number, score in enumerate(scores) if score is not None and score == highest]
 
 
-def overlaid(names, histories, column, title, up_to_one=False):
-    """Chart of one column of several histories (DataFrame); of a score, `up_to_one`."""
+def overlaid(
+    names: Sequence[str],
+    histories: Sequence["pd.DataFrame"],
+    column: str,
+    title: str,
+    up_to_one: bool = False,
+) -> Chart:
+    """Chart of one column of several histories; of a score, `up_to_one`."""
     lines = [
         Line(name, history["epoch"].tolist(), [v if math.isfinite(v) else None for v in history[column]])
         for name, history in zip(names, histories, strict=True)

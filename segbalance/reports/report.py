@@ -4,11 +4,19 @@ import heapq
 import json
 import math
 import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segbalance.data_processing.manifest import Manifest
+    from segbalance.evaluation.scores import Predict
 
 from segbalance.balancing.ledger import LEDGER, read_ledger
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, THRESHOLD
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, THRESHOLD, Task
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import evaluated, output_files, report_files
@@ -46,12 +54,19 @@ MOST_CONFUSIONS = 30
 PACKAGES = ("tensorflow", "tf-keras", "segmentation-models", "albumentations", "numpy")
 
 
-def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, output=None):
+def write_report(
+    config: TrainConfig,
+    manifest: "Manifest",
+    *,
+    threshold: float = THRESHOLD,
+    batch_size: int | None = None,
+    output: str | Path | None = None,
+) -> tuple[Path, dict[str, Any]]:
     """Evaluates a run on its validation images and writes the page and evaluation_valid.json and .csv.
 
     Args:
-        config: TrainConfig of a finished run, with its work_dir.
-        manifest: its Manifest.
+        config: of a finished run, with its work_dir.
+        manifest: of the run.
         threshold: above which a pixel counts as found.
         batch_size: that of the run by default.
         output: path of the page; report.html in the run folder by default.
@@ -65,6 +80,7 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     from segbalance.prediction.predictor import RunPredictor  # TensorFlow takes seconds to import
 
     work_dir = config.run.work_dir
+    assert work_dir is not None, "a run has a folder"
     figures = run_figures(work_dir)
     predict = RunPredictor(work_dir)
     evaluation, figures["evaluation"] = evaluated(
@@ -77,7 +93,7 @@ def write_report(config, manifest, *, threshold=THRESHOLD, batch_size=None, outp
     return output, figures["evaluation"]
 
 
-def run_figures(work_dir):
+def run_figures(work_dir: str | Path) -> dict[str, Any]:
     """What the run itself has written: {`metrics`, `history`, `shares`} in plain types.
 
     Raises:
@@ -95,8 +111,8 @@ def run_figures(work_dir):
         ) from None
 
 
-def share_figures(ledger):
-    """What each subset was to get and got, over all epochs of a ledger (DataFrame)."""
+def share_figures(ledger: "pd.DataFrame") -> dict[str, Any]:
+    """What each subset was to get and got, over all epochs of a ledger."""
     total = int(ledger["draws"].sum())
     subsets = [
         {
@@ -113,18 +129,21 @@ def share_figures(ledger):
     return {"epochs": int(ledger["epoch"].nunique()), "lowest_p_value": lowest, "subsets": subsets}
 
 
-def report_page(config, manifest, figures, predict):
+def report_page(
+    config: TrainConfig, manifest: "Manifest", figures: dict[str, Any], predict: "Predict"
+) -> str:
     """The page as text.
 
     Args:
         config, manifest: as for `write_report`.
         figures: of `run_figures`, with `evaluation`.
-        predict: function of uint8 (B, S, S, 3) photos that returns float32 (B, S, S, C) probabilities.
+        predict: the run's network.
     """
     work_dir, evaluation = config.run.work_dir, figures["evaluation"]
+    assert work_dir is not None, "a run has a folder"
     history = read_history(work_dir)
     same_rows = config.filled_in.fingerprint == manifest.training_fingerprint()
-    pairs = PairReader(working_size=config.loading.working_size, max_pixels=config.data.max_pixels)
+    pairs = PairReader(working_size=config.loading.working_size or 0, max_pixels=config.data.max_pixels)
     easel = Easel(manifest, pairs, predict, config.network.image_size, evaluation.get("threshold"))
     pictures = gallery(evaluation["examples"], easel)
     return render(
@@ -154,14 +173,14 @@ def report_page(config, manifest, figures, predict):
     )
 
 
-def foreground_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
+def foreground_parts_of_page(config: TrainConfig, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs for one foreground."""
     known = [row for row in evaluation["subsets"] if row.get("iou") is not None]
     weakest = known[0] if len(known) > 1 else None
     return {"threshold_charts": threshold_charts(evaluation), "weakest": weakest}
 
 
-def class_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
+def class_parts_of_page(config: TrainConfig, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs for several classes, of pixels or of images."""
     kind = config.kind
     scored = [row[kind.class_score] for row in evaluation["all"]["classes"]]
@@ -179,14 +198,14 @@ def class_parts_of_page(config: TrainConfig, evaluation: dict) -> dict:
     }
 
 
-PARTS_OF_PAGE = {
+PARTS_OF_PAGE: dict[Task, Callable[[TrainConfig, Mapping[str, Any]], dict[str, Any]]] = {
     FOREGROUND: foreground_parts_of_page,
     CLASSES: class_parts_of_page,
     CLASSIFICATION: class_parts_of_page,
 }
 
 
-def frequent_confusions(confusion):
+def frequent_confusions(confusion: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """[(true, found)] of the most frequent confusions, the most frequent first, as ids."""
     counts = [
         (count, row, column)
@@ -197,12 +216,12 @@ def frequent_confusions(confusion):
     return [(row, column) for _, row, column in heapq.nlargest(MOST_CONFUSIONS, counts)]
 
 
-def quoted(*parts):
+def quoted(*parts: str | Path) -> str:
     """A path as a word of the command line."""
     return shlex.quote(str(Path(*parts)))
 
 
-def report_notes(config, figures, same_rows):
+def report_notes(config: TrainConfig, figures: Mapping[str, Any], same_rows: bool) -> Iterator[str]:
     """Sentences that the reader should see first."""
     if not same_rows:
         yield "The training rows in the manifests are no longer those of the run."
@@ -218,7 +237,7 @@ def report_notes(config, figures, same_rows):
         yield f"The {SCORE_NAMES[score]} differs from that which training measured, as with {why}."
 
 
-def config_rows(config):
+def config_rows(config: TrainConfig) -> list[tuple[str, str, str]]:
     """[(option, value, default)] as text."""
     defaults = TrainConfig().options()
     return [(name, str(value), str(defaults[name])) for name, value in config.options().items()]
