@@ -22,7 +22,7 @@ from segbalance.evaluation.scores import (
     Batches,
     Examples,
     Predict,
-    records,
+    Row,
     spread_examples,
 )
 from segbalance.model.metrics import scores_of_sums
@@ -184,7 +184,7 @@ class ClassEvaluation:
             "absent_classes": ABSENT_RULE,
             "all": everything,
             "subsets": sorted(rows, key=lambda row: _known(row[self.kind.subset_order])),
-            "worst": plain(records(worst)),
+            "worst": plain(worst.to_dict("records")),
             "examples": {
                 name: {kind: plain(chosen) for kind, chosen in self.examples(name).items()}
                 for name in self.subsets
@@ -234,7 +234,7 @@ def number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def plain(rows: Iterable[Row]) -> list[Row]:
     """The rows without NaN, which JSON does not know."""
     return [
         {

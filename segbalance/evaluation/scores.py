@@ -5,7 +5,7 @@ and nothing was found, a score is 1; any other 0 / 0 is 0 (`metrics.scores`). Ta
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ EMPTY_RULE = "nothing to find and nothing found scores 1, any other 0/0 scores 0
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 (B, S, S, 3) photos -> float32 (B, S, S, C)
 # uint8 (B, S, S, 3) photos, uint8 (B, S, S, 1) class ids, numbers of the subsets.
 Batches = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
-Examples = dict[str, list[dict[str, Any]]]  # {kind: rows of images} of a subset
+Row = dict[Hashable, Any]  # of a table, by column
+Examples = dict[str, list[Row]]  # {kind: rows of images} of a subset
 
 
 def pooled_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -169,7 +170,7 @@ class Evaluation:
             # Of several thresholds with the same IoU, the one nearest to the usual.
             "best_threshold": max(curve, key=lambda row: (row["iou"], -abs(row["threshold"] - THRESHOLD))),
             "curve": curve,
-            "worst": records(worst),
+            "worst": worst.to_dict("records"),
             "examples": {name: self.examples(name) for name in self.subsets},
         }
 
@@ -188,13 +189,8 @@ def spread_examples(order: pd.DataFrame) -> Examples:
     for kind in ("worst", "best", "median"):
         own = [place for place in places[kind] if 0 <= place < count and place not in shown]
         shown |= set(own)
-        chosen[kind] = records(order.iloc[own])
+        chosen[kind] = order.iloc[own].to_dict("records")
     return {kind: chosen[kind] for kind in places}
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table with names as columns, a dict each."""
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def summary(images: pd.DataFrame) -> dict[str, Any]:
