@@ -4,20 +4,32 @@ Only weights are read from the run: config -> network in float32 -> weights, wha
 """
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from segbalance.data_processing.manifest import by_type
+if TYPE_CHECKING:
+    from segbalance.legacy_keras import tf
+
+from segbalance.data_processing.manifest import Manifest, by_type
 from segbalance.dataloader.pair_cache import PairReader
-from segbalance.dataloader.working_size import shrink_photo, working_shape
+from segbalance.dataloader.working_size import Size, shrink_photo, working_shape
 from segbalance.errors import InputError
 from segbalance.evaluation.class_scores import confusion_matrix
-from segbalance.exporting.exported_model import DESCRIPTION, MODEL_NAMES, ExportDescription, load_exported
+from segbalance.exporting.exported_model import (
+    DESCRIPTION,
+    MODEL_NAMES,
+    ExportDescription,
+    ExportedModel,
+    load_exported,
+)
 from segbalance.files.pixel_limit import MAX_PIXELS
 from segbalance.files.writing import check_writable, json_text, whole_folder
+from segbalance.train.config import TrainConfig
 
 CHECK, CARD = "check.json", "MODEL_CARD.md"
 OWN_FILES = {DESCRIPTION, CHECK, CARD, *MODEL_NAMES.values()}
@@ -33,8 +45,12 @@ ADVICE = {
     "int8": "Try --quantize float16, or more --representative_images.",
 }
 
+Pair = tuple[str, np.ndarray, np.ndarray]  # subset, uint8 (H, W, 3) photo, uint8 (H, W) class ids
 
-def describe(config, *, format, size, output_type, quantize):
+
+def describe(
+    config: TrainConfig, *, format: str, size: str, output_type: str, quantize: str
+) -> ExportDescription:
     """The ExportDescription of a run's config and the chosen options."""
     from segbalance.model.metrics import THRESHOLD
 
@@ -53,7 +69,7 @@ def describe(config, *, format, size, output_type, quantize):
     )
 
 
-def check_place(folder, overwrite):
+def check_place(folder: str | Path, overwrite: bool) -> None:
     """Raises InputError where `folder` cannot be written, or holds what must not be replaced."""
     folder = Path(folder)
     check_writable("--output", folder.parent)
@@ -70,14 +86,11 @@ def check_place(folder, overwrite):
         )
 
 
-def drawn_evenly(tables, count, seed):
+def drawn_evenly(tables: Mapping[str, pd.DataFrame], count: int, seed: int) -> list[tuple[str, int]]:
     """Draws rows evenly over the subsets, each once; what a small one lacks, the others give.
 
-    Args:
-        tables: {subset: DataFrame}.
-
     Returns:
-        list of (subset, row number), at most `count`.
+        [(subset, row number)], at most `count`.
     """
     rng = np.random.default_rng(seed)
     ranked = [
@@ -89,8 +102,15 @@ def drawn_evenly(tables, count, seed):
     return [(name, row) for _, name, row in sorted(ranked, key=lambda place: place[0])[:count]]
 
 
-def drawn_pairs(manifest, tables, count, seed, working_size=0, max_pixels=MAX_PIXELS):
-    """Yields (subset, uint8 (H, W, 3) photo, uint8 (H, W) class ids) of `drawn_evenly`'s rows.
+def drawn_pairs(
+    manifest: Manifest,
+    tables: Mapping[str, pd.DataFrame],
+    count: int,
+    seed: int,
+    working_size: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Pair]:
+    """Yields the pairs of `drawn_evenly`'s rows.
 
     In classification the ids are (1, 1), that of the label.
 
@@ -109,36 +129,36 @@ def drawn_pairs(manifest, tables, count, seed, working_size=0, max_pixels=MAX_PI
         yield name, photo, ids
 
 
-def as_trained(photo, description):
+def as_trained(photo: np.ndarray, description: ExportDescription) -> np.ndarray:
     """Photo uint8 (H, W, 3) -> uint8 (S, S, 3), resized as for training."""
     shrunk = shrink_photo(photo, working_shape(photo.shape[1::-1], description.working_size))
     size = (description.image_size, description.image_size)
     return cv2.resize(shrunk, size, interpolation=cv2.INTER_LINEAR)
 
 
-def compare(network, exported, pairs):
+def compare(network: "tf.keras.Model", exported: ExportedModel, pairs: Iterable[Pair]) -> dict[str, Any]:
     """How far an export is from the network that it was made of.
 
     Args:
         network: what `predictor.load_network` returns.
-        exported: ExportedModel.
+        exported: made of it.
         pairs: what `drawn_pairs` yields, photos at their own size.
 
     Returns:
-        dict: images; the largest and the mean difference of the probabilities on photos of the input's size,
+        images; the largest and the mean difference of the probabilities on photos of the input's size,
         and the largest at the photos' own size, where the model resizes (None for masks and for what was
         not compared); `mask_pixels_differing`, in classification `labels_differing`, a share; the
         description's score of both over all pixels or labels, and what is lost; the same scores by subset.
         All but the first two are at the photos' own size for a dynamic model.
     """
     description = exported.description
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, photo, mask in pairs:
         small = as_trained(photo, exported.description)
         expected = network(small[None], training=False).numpy()[0]
         found = exported(small[None])[0]
         difference = np.abs(expected - found)
-        row = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
+        row: dict[str, Any] = {"subset": name, "largest": difference.max(), "mean": difference.mean()}
         if description.size == "dynamic":
             found = exported(photo[None])[0]
         if description.kind.with_masks:
@@ -150,7 +170,7 @@ def compare(network, exported, pairs):
     return summary(pd.DataFrame(rows), description)
 
 
-def at_one_size(probability, mask, size):
+def at_one_size(probability: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """float32 (H, W, C) and uint8 (H', W') -> the same at this (width, height)."""
     if probability.shape[1::-1] != size:
         resized = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
@@ -172,8 +192,8 @@ def counted(true: np.ndarray, found: np.ndarray, description: ExportDescription)
     return confusion_matrix(true, found, len(description.classes))
 
 
-def summary(rows, description):
-    """What `compare` returns, from a DataFrame of one row for each photo."""
+def summary(rows: pd.DataFrame, description: ExportDescription) -> dict[str, Any]:
+    """What `compare` returns, from one row for each photo."""
     probabilities, score = description.output_type == "probability", description.kind.main
     resized = probabilities and description.size == "dynamic"
     subsets = rows.groupby("subset", sort=False)["counts"]
@@ -183,19 +203,20 @@ def summary(rows, description):
         "mean_difference": float(rows["mean"].mean()) if probabilities else None,
         "largest_difference_resized": float(rows["resized"].max()) if resized else None,
         f"{description.kind.likeness}_differing": float(rows["differing"].sum() / rows["pixels"].sum()),
-        **both_scores(rows["counts"].sum(), score),
+        **both_scores(np.sum(rows["counts"].tolist(), axis=0), score),
         "subsets": [
-            {"subset": name, "images": len(own)} | both_scores(own.sum(), score) for name, own in subsets
+            {"subset": name, "images": len(own)} | both_scores(np.sum(own.tolist(), axis=0), score)
+            for name, own in subsets
         ],
     }
 
 
-def confusion(mask, found):
+def confusion(mask: np.ndarray, found: np.ndarray) -> list[int]:
     """True positives, false positives and false negatives of two bool arrays."""
     return [int((a & b).sum()) for a, b in ((mask, found), (~mask, found), (mask, ~found))]
 
 
-def both_scores(counts, score):
+def both_scores(counts: np.ndarray, score: str) -> dict[str, float]:
     """{<score>_keras, <score>_export, <score>_lost}: of the network, of the export, and what is lost.
 
     Args:
@@ -208,7 +229,7 @@ def both_scores(counts, score):
     return {f"{score}_keras": keras, f"{score}_export": export, f"{score}_lost": keras - export}
 
 
-def check_likeness(check, description, most_lost):
+def check_likeness(check: Mapping[str, Any], description: ExportDescription, most_lost: float) -> None:
     """Raises InputError where the comparison says that the export is not like the run's network."""
     differing = MOST_DIFFERING[description.quantize]
     if not description.kind.with_masks:
@@ -233,21 +254,21 @@ def check_likeness(check, description, most_lost):
 
 
 def export(
-    config,
-    manifest,
-    description,
-    folder,
+    config: TrainConfig,
+    manifest: Manifest,
+    description: ExportDescription,
+    folder: str | Path,
     *,
-    representative_images,
-    check_images,
-    most_lost,
-    seed,
-):
+    representative_images: int,
+    check_images: int,
+    most_lost: float,
+    seed: int,
+) -> dict[str, Any]:
     """Writes the export of a run into `folder`, which may only hold an earlier one.
 
     Args:
         config: of the run, with its work_dir and the limits that the user has chosen.
-        description: ExportDescription.
+        description: of what is to be written.
         representative_images: training photos from which int8 takes the ranges.
         check_images: validation photos for the comparison.
         most_lost: of the description's score, in [0, 1].
@@ -263,6 +284,7 @@ def export(
     from segbalance.exporting.model_card import model_card
     from segbalance.prediction.predictor import load_network
 
+    assert config.run.work_dir is not None, "a run has a folder"
     network = load_network(config.run.work_dir)
     calibration = drawn_pairs(
         manifest,
@@ -284,7 +306,7 @@ def export(
     return check
 
 
-def megabytes(place):
+def megabytes(place: Path) -> float:
     """Size of a file, or of a folder with all in it, in 10**6 bytes."""
     files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files) / 1e6

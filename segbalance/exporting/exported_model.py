@@ -10,10 +10,15 @@ import importlib.util
 import json
 import os
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 from segbalance.data_processing.classes import Classes, checked_classes
 from segbalance.data_processing.tasks import TASKS, Task, task_of
@@ -33,6 +38,8 @@ LARGEST_DESCRIPTION = 2**16  # bytes
 ONNX_KEY = "export"  # of the description among an ONNX file's own metadata
 PHOTO = "photo"  # name of every model's input
 LISTS = ("classes", "class_colours")  # in JSON; tuples here
+
+Run = Callable[[np.ndarray], np.ndarray]  # uint8 (B, H, W, 3) photos -> float32 (B, H, W, C)
 
 
 @dataclass(frozen=True)
@@ -64,17 +71,17 @@ class ExportDescription:
     image_size: int
     working_size: int
     threshold: float
-    classes: tuple
+    classes: tuple[str, ...]
     backbone: str
-    class_colours: tuple = ()
+    class_colours: tuple[str, ...] = ()
     task: str = TASKS[0]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = list(self._problems())
         if problems:
             raise InputError("\n".join(problems))
 
-    def _problems(self):
+    def _problems(self) -> Iterator[str]:
         known = {"format": FORMATS, "size": SIZES, "output_type": OUTPUTS, "quantize": QUANTIZATIONS}
         for name, values in (known | {"backbone": BACKBONES}).items():
             if getattr(self, name) not in values:
@@ -95,7 +102,7 @@ class ExportDescription:
             yield f"classes must be the names of two classes, got {names!r}"
 
     @property
-    def class_list(self):
+    def class_list(self) -> Classes | None:
         """Classes, or None for background and foreground alone."""
         return Classes.named(self.classes, self.class_colours)
 
@@ -105,7 +112,7 @@ class ExportDescription:
         return task_of(self.task, self.class_colours)
 
     @classmethod
-    def from_json(cls, text, place):
+    def from_json(cls, text: str, place: str | Path) -> "ExportDescription":
         """The inverse of `to_json`; `place` is for the InputError."""
         try:
             stored = json.loads(text)
@@ -124,26 +131,21 @@ class ExportDescription:
             raise InputError(
                 f"{place}: expected version {VERSION}, got {stored['version']!r}. Export it again."
             )
+        values: dict[str, Any] = {name: stored[name] for name in given}
+        lists = [name for name in LISTS if isinstance(values.get(name), list)]
         try:
-            return cls(
-                **{
-                    name: tuple(stored[name])
-                    if name in LISTS and isinstance(stored[name], list)
-                    else stored[name]
-                    for name in given
-                }
-            )
+            return cls(**values | {name: tuple(values[name]) for name in lists})
         except InputError as error:
             raise InputError(f"{place} is damaged: {error}\nExport the model again.") from None
 
-    def to_json(self):
+    def to_json(self) -> str:
         """For export.json; what is as usual is left out of it."""
         usual = {field.name: field.default for field in dataclasses.fields(self)}
         stored = {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
         return json.dumps({"version": VERSION} | stored, indent=2) + "\n"
 
 
-def _class_problems(names, colours):
+def _class_problems(names: Any, colours: Any) -> Iterator[str]:
     """Yields what is wrong with values that are to be names and colours of classes."""
     if not all(type(part) is tuple and all(type(text) is str for text in part) for part in (names, colours)):
         yield f"classes and class_colours must be lists of text, got {names!r} and {colours!r}"
@@ -158,8 +160,8 @@ class ExportedModel:
     """An export, ready to predict, by one thread at a time.
 
     Args:
-        description: ExportDescription.
-        run: function of uint8 (B, H, W, 3) that returns float32 (B, H, W, C).
+        description: what it says of itself.
+        run: the model, whatever its format.
 
     Attributes:
         input_size: side in pixels of the photos that it takes; None for photos of any size.
@@ -167,13 +169,13 @@ class ExportedModel:
             input_size; 0 for none. A dynamic model does both itself.
     """
 
-    def __init__(self, description, run):
+    def __init__(self, description: ExportDescription, run: Run) -> None:
         self.description = description
         self.input_size = description.image_size if description.size == "fixed" else None
         self.working_size = description.working_size
         self._run = run
 
-    def __call__(self, photos):
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
         """Photos uint8 (B, H, W, 3) RGB -> float32 (B, H, W, C), probabilities in [0, 1].
 
         C is 1, or the number of classes; (B, 1, 1, C) in classification. A model exported for masks answers
@@ -196,20 +198,17 @@ class ExportedModel:
         return answer
 
 
-def load_exported(path):
+def load_exported(path: str | Path) -> ExportedModel:
     """The ExportedModel at `path`, ready to predict; arguments and errors as of `find_description`."""
     description, model = find_description(path)
     return ExportedModel(description, OPENERS[description.format](model, description))
 
 
-def find_description(path):
+def find_description(path: str | Path) -> tuple[ExportDescription, Path]:
     """What an export says of itself, and where its model lies.
 
     Args:
         path: of the export's folder, or of the model in it. An ONNX file may also stand alone.
-
-    Returns:
-        (ExportDescription, Path)
 
     Raises:
         InputError: there is no export, it is damaged, or a package that runs it is missing.
@@ -232,7 +231,7 @@ def find_description(path):
     return description, model
 
 
-def read_description(folder):
+def read_description(folder: str | Path) -> ExportDescription:
     """The checked ExportDescription in the folder of an export. Raises InputError."""
     place = Path(folder, DESCRIPTION)
     try:
@@ -245,7 +244,7 @@ def read_description(folder):
     return ExportDescription.from_json(text, place)
 
 
-def require_packages(names):
+def require_packages(names: Iterable[str]) -> None:
     """Raises InputError that names the way to install, where optional packages are missing."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
@@ -255,7 +254,9 @@ def require_packages(names):
         )
 
 
-def _check_input(model, description, dtype, shape):
+def _check_input(
+    model: Path, description: ExportDescription, dtype: str, shape: Sequence[int | str | None]
+) -> None:
     """Raises InputError where the model's input is not what its description says; -1 or None is any size."""
     side = description.image_size if description.size == "fixed" else None
     found = tuple(length if isinstance(length, int) and length > 0 else None for length in shape)
@@ -266,11 +267,11 @@ def _check_input(model, description, dtype, shape):
         )
 
 
-def _unreadable(model, description, error):
+def _unreadable(model: Path, description: ExportDescription, error: Exception) -> InputError:
     return InputError(f"{model} is damaged or no {description.format} model: {error}")
 
 
-def _open_savedmodel(model, description):
+def _open_savedmodel(model: Path, description: ExportDescription) -> Run:
     from segbalance.legacy_keras import tf
 
     try:
@@ -281,14 +282,15 @@ def _open_savedmodel(model, description):
         raise _unreadable(model, description, error) from None
     _check_input(model, description, spec.dtype.name, spec.shape.as_list())
 
-    def run(photos, loaded=loaded):  # the function does not keep its variables alive
+    # `loaded` is kept as a default, for the function alone does not keep its variables alive.
+    def run(photos: np.ndarray, loaded: Any = loaded) -> np.ndarray:
         answer = predict(**{PHOTO: tf.constant(photos)})[description.output_type]
         return answer.numpy().astype(np.float32)
 
     return run
 
 
-def _open_tflite(model, description):
+def _open_tflite(model: Path, description: ExportDescription) -> Run:
     from segbalance.legacy_keras import tf
 
     try:
@@ -302,14 +304,14 @@ def _open_tflite(model, description):
         raise _unreadable(model, description, error) from None
     _check_input(model, description, np.dtype(taken["dtype"]).name, taken["shape_signature"].tolist())
 
-    def run(photos):
+    def run(photos: np.ndarray) -> np.ndarray:
         answer = runner(**{PHOTO: photos})[description.output_type].astype(np.float32)
         return (answer - zero) * scale if scale else answer
 
     return run
 
 
-def _onnx_session(model):
+def _onnx_session(model: Path) -> "onnxruntime.InferenceSession":
     require_packages(["onnxruntime"])
     import onnxruntime
 
@@ -321,12 +323,12 @@ def _onnx_session(model):
         raise InputError(f"{model} is damaged or no onnx model: {error}") from None
 
 
-def _description_inside(model):
+def _description_inside(model: Path) -> ExportDescription:
     stored = _onnx_session(model).get_modelmeta().custom_metadata_map.get(ONNX_KEY, "")
     return ExportDescription.from_json(stored[:LARGEST_DESCRIPTION], f"the metadata in {model}")
 
 
-def _open_onnx(model, description):
+def _open_onnx(model: Path, description: ExportDescription) -> Run:
     session = _onnx_session(model)
     taken = session.get_inputs()[0]
     dtype = "uint8" if taken.type == "tensor(uint8)" else taken.type

@@ -5,16 +5,22 @@ The headings follow Mitchell et al. 2019, «Model Cards for Model Reporting».
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+if TYPE_CHECKING:
+    from segbalance.data_processing.manifest import Manifest
+
 from segbalance.data_processing.manifest import by_type
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, Task
 from segbalance.errors import InputError
-from segbalance.exporting.exported_model import MODEL_NAMES
+from segbalance.exporting.exported_model import MODEL_NAMES, ExportDescription
 from segbalance.model.architectures import ARCHITECTURES
 from segbalance.runtime.verbs import named
+from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, METRICS
 
 EVALUATION = "evaluation_valid.json"
@@ -28,17 +34,20 @@ LIMITS = {
 }
 
 
-def model_card(config, manifest, description, check):
+def model_card(
+    config: TrainConfig, manifest: "Manifest", description: ExportDescription, check: dict[str, Any]
+) -> str:
     """The card as Markdown text.
 
     Args:
-        config: TrainConfig of the run, with its work_dir.
-        description: ExportDescription.
+        config: of the run, with its work_dir.
+        description: of the export.
         check: what `export.export` returns.
 
     Raises:
         InputError: a JSON file of the run is damaged.
     """
+    assert config.run.work_dir is not None, "a run has a folder"
     run = Path(config.run.work_dir)
     metrics, evaluation = read_scores(run / METRICS), read_scores(run / EVALUATION)
     head = config.kind.card_network.format(architecture=ARCHITECTURES[config.network.architecture])
@@ -61,7 +70,7 @@ def model_card(config, manifest, description, check):
     return "\n\n".join(sections) + "\n"
 
 
-def read_scores(path):
+def read_scores(path: Path) -> dict[str, Any]:
     """A JSON object of a run, {} where the file does not exist. Raises InputError where it is damaged."""
     if not path.is_file():
         return {}
@@ -75,7 +84,7 @@ def read_scores(path):
     return content
 
 
-def usage(description):
+def usage(description: ExportDescription) -> str:
     """Python that makes mask.png of photo.jpg, or prints its class, with the model in the same folder."""
     size, name = description.image_size, MODEL_NAMES[description.format]
     fixed, key = description.size == "fixed", description.output_type
@@ -114,7 +123,7 @@ def usage(description):
     return "\n".join(lines) + "\n"
 
 
-def _summary(run, description, check):
+def _summary(run: Path, description: ExportDescription, check: dict[str, Any]) -> str:
     with open(run / BEST, "rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     sides = "H, W" if description.size == "dynamic" else ", ".join([str(description.image_size)] * 2)
@@ -145,7 +154,7 @@ def _summary(run, description, check):
     return table(["", ""], rows)
 
 
-def _notes(description):
+def _notes(description: ExportDescription) -> str:
     notes = [f"Photos must stand upright; the network sees them at {description.image_size} pixels a side."]
     if description.format == "savedmodel":
         notes.append("A SavedModel is a program that may read and write files: open only those you trust.")
@@ -157,7 +166,7 @@ def _notes(description):
     return " ".join(notes)
 
 
-def _data(config, manifest):
+def _data(config: TrainConfig, manifest: "Manifest") -> str:
     valid = by_type(manifest.valid)
     names = [*manifest.train, *(name for name in valid if name not in manifest.train)]
     rows = [(name, len(manifest.train.get(name, ())), len(valid.get(name, ()))) for name in names]
@@ -175,7 +184,7 @@ def _data(config, manifest):
     )
 
 
-def _best_epoch(metrics, kind):
+def _best_epoch(metrics: dict[str, Any], kind: Task) -> str:
     """The scores of the subsets that training wrote."""
     if not metrics:
         return f"The run has no {METRICS}."
@@ -185,7 +194,7 @@ def _best_epoch(metrics, kind):
     return f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{shown}"
 
 
-def _evaluation(evaluation, kind):
+def _evaluation(evaluation: Mapping[str, Any], kind: Task) -> str:
     """The scores of the subsets, or of the classes, with intervals."""
     score = kind.card_score
     others = [name for name in ("f1", "precision", "recall") if name != score]
@@ -193,32 +202,37 @@ def _evaluation(evaluation, kind):
     return f"`{EVALUATION}`, with the bootstrap interval of the {HEADS[score]}:\n\n{shown}"
 
 
-def _of_subsets(evaluation, keys):
+def _of_subsets(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
     rows = [*evaluation.get("subsets", []), {"subset": "all"} | evaluation.get("all", {})]
     return score_table(rows, ("subset", "images", *keys))
 
 
-def _of_classes(evaluation, keys):
+def _of_classes(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
     everything = evaluation.get("all", {})
     classes = [*everything.get("classes", []), everything | {"class": "mean"}]
     return score_table(classes, ("class", *keys, "true_share"))
 
 
-def _of_classes_and_subsets(evaluation, keys):
+def _of_classes_and_subsets(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
     means = _of_subsets(evaluation, ("iou", "accuracy", "balanced_accuracy"))
     return f"{_of_classes(evaluation, keys)}\n\nOf the subsets, means over the classes:\n\n{means}"
 
 
-def _of_classes_and_all(evaluation, keys):  # the subsets are the classes
+def _of_classes_and_all(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
+    # The subsets are the classes.
     everything = evaluation.get("all", {})
     accuracy, balanced = (cell(everything.get(name)) for name in ("accuracy", "balanced_accuracy"))
     return f"{_of_classes(evaluation, keys)}\n\nAccuracy {accuracy}, balanced accuracy {balanced}."
 
 
-EVALUATED = {FOREGROUND: _of_subsets, CLASSES: _of_classes_and_subsets, CLASSIFICATION: _of_classes_and_all}
+EVALUATED: dict[Task, Callable[[Mapping[str, Any], Sequence[str]], str]] = {
+    FOREGROUND: _of_subsets,
+    CLASSES: _of_classes_and_subsets,
+    CLASSIFICATION: _of_classes_and_all,
+}
 
 
-def _comparison(check, description):
+def _comparison(check: dict[str, Any], description: ExportDescription) -> str:
     score, likeness = description.kind.main, description.kind.likeness
     keys = ("subset", "images", *(f"{score}_{kind}" for kind in ("keras", "export", "lost")))
     rows = [
@@ -238,7 +252,7 @@ def _comparison(check, description):
     return "\n".join(lines)
 
 
-def _limits(config, metrics, description):
+def _limits(config: TrainConfig, metrics: dict[str, Any], description: ExportDescription) -> Iterator[str]:
     yield LIMITS[description.kind].format(classes=len(description.classes))
     side = config.network.image_size
     yield (
@@ -263,7 +277,7 @@ def _limits(config, metrics, description):
     yield "The probabilities were not calibrated."
 
 
-def _config(config):
+def _config(config: TrainConfig) -> str:
     shown = {name: value for name, value in config.options().items() if name not in PLACES}
     if config.network.encoder_weights in ("imagenet", "none"):
         shown["encoder_weights"] = config.network.encoder_weights
@@ -271,24 +285,26 @@ def _config(config):
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def table(head, rows):
+def table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; numbers with a point get three digits after it, None stays empty."""
     lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def score_table(rows, keys, heads=None):
+def score_table(
+    rows: Iterable[Mapping[str, Any]], keys: Sequence[str], heads: Mapping[str, str] | None = None
+) -> str:
     """A Markdown table of some entries of dicts, empty where one has none.
 
     Args:
         heads: {key: its head} where that is not its name.
     """
-    heads = HEADS | (heads or {})
+    heads = HEADS | dict(heads or {})
     names = [heads.get(key, key.replace("_", " ")) for key in keys]
     return table(names, [[row.get(key) for key in keys] for row in rows])
 
 
-def cell(value):
+def cell(value: object) -> str:
     """A value as text that cannot break a table or become a tag."""
     if value is None:
         return ""

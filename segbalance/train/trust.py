@@ -4,19 +4,20 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from segbalance.errors import InputError, listing
 
+Choice = Mapping[Any, str] | str  # {subset or `default`: name}, or the path of a Python file
 
-def trusted_transforms(
-    stored: Mapping[str, str], given: Mapping[str, str] | None, source: str | Path
-) -> Mapping[str, str]:
+
+def trusted_transforms(stored: Choice, given: Choice | None, source: str | Path) -> Choice:
     """Which subset gets which pipeline, from a config.yaml that may come from elsewhere.
 
     What is not built in is code, and so is a path. It is run only where the user's own command line names it.
 
     Args:
-        stored: what the file says: {subset or `default`: name}, or a path.
+        stored: what the file says.
         given: what --transforms says, or None.
         source: the file, for the message.
 
