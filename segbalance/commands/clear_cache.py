@@ -21,7 +21,7 @@ class ClearOptions:
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Deletes the cache and says what it took."""
     options = parse_options(ClearOptions, argv, prog=usage("clear-cache"), description=__doc__)
     folder = options.folder or cache_folder()

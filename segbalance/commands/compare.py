@@ -5,11 +5,14 @@
 The runs must have been evaluated, as train.py does at its end and scripts/evaluate.py does at any time.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from segbalance.data_processing.tasks import Task
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.reports.comparison import compared_runs, comparison_page
@@ -32,19 +35,19 @@ class CompareOptions:
     output: str = "compare.html"
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.work_dirs) < 2:
             raise InputError(f"expected the folders of two or more runs, got {len(self.work_dirs)}")
         if len({Path(folder).resolve() for folder in self.work_dirs}) < len(self.work_dirs):
             raise InputError(f"a run is named twice: {', '.join(self.work_dirs)}")
 
 
-def with_option_name(argv):
+def with_option_name(argv: list[str]) -> list[str]:
     """The command line with --work_dirs in front of folders that stand at its beginning."""
     return ["--work_dirs", *argv] if argv and not argv[0].startswith("-") else argv
 
 
-def score_table(runs, kind):
+def score_table(runs: Sequence[Mapping[str, Any]], kind: Task) -> str:
     """The printed table of runs of one task."""
     main = kind.main
     shown = (main, f"{main}_low", f"{main}_high", "f1", "boundary_iou")
@@ -59,7 +62,7 @@ def score_table(runs, kind):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the comparison."""
     options = parse_options(
         CompareOptions, with_option_name(argv), prog=usage("compare"), description=__doc__
@@ -68,7 +71,7 @@ def main(argv):
     if options.json:
         check_output("--json", options.json)
     figures, configs, histories = compared_runs(options.work_dirs)
-    files = {Path(options.output): comparison_page(figures, configs, histories)}
+    files: dict[Path, str | bytes] = {Path(options.output): comparison_page(figures, configs, histories)}
     if options.json:
         files[Path(options.json)] = json_text(figures)
     for warning in figures["warnings"]:

@@ -9,6 +9,7 @@ seeds. The validation images are as many of each class, and the scores are those
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -59,7 +60,7 @@ class CompareBalanceOptions:
     learning_rate: float = 0.001
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = [name for name in STRATEGIES if name not in NEED_MORE]
         unknown = [name for name in self.balances if name not in known]
         if unknown or len(set(self.balances)) < len(self.balances):
@@ -67,15 +68,15 @@ class CompareBalanceOptions:
         if self.seeds < 1:
             raise InputError(f"seeds must be at least 1, got {self.seeds}; try 3")
 
-    def training(self, balance, seed):
+    def training(self, balance: str, seed: int) -> str:
         """The command line of one run, but for its folders."""
-        options = {"balance": balance, "seed": seed}
+        options: dict[str, Any] = {"balance": balance, "seed": seed}
         for name in ("image_size", "backbone", "batch_size", "epochs", "learning_rate"):
             options[name] = getattr(self, name)
         return " ".join(f"--{name} {value}" for name, value in options.items())
 
 
-def scores_of(folder):
+def scores_of(folder: str | Path) -> dict[str, float]:
     """{column of history.csv: value} at the best epoch of a run, and its balanced accuracy at the last."""
     history = read_history(folder)
     best = best_epoch(history)
@@ -83,11 +84,11 @@ def scores_of(folder):
     return {"epoch": int(best["epoch"])} | scores | {"last": float(history[SCORE].iloc[-1])}
 
 
-def comparison(runs):
-    """DataFrame: a row a balance, with the mean and the spread of the balanced accuracy over the seeds.
+def comparison(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a balance, with the mean and the spread of the balanced accuracy over the seeds.
 
     Args:
-        runs: DataFrame with a row a run: balance, seed, and what `scores_of` gives.
+        runs: a row a run: balance, seed, and what `scores_of` gives.
     """
     rows = []
     for balance, own in runs.groupby("balance", sort=False):
@@ -96,13 +97,13 @@ def comparison(runs):
         # Of a sample: divided by seeds - 1; a single seed has none.
         row |= {"standard_deviation": accuracy.std(), "lowest": accuracy.min(), "highest": accuracy.max()}
         row |= {"last_epoch": own["last"].mean()}
-        recalls = [name for name in own if name.startswith("val_recall_")]
+        recalls = [name for name in map(str, own) if name.startswith("val_recall_")]
         rows.append(row | {name.removeprefix("val_"): own[name].mean() for name in recalls})
     return pd.DataFrame(rows)
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Trains the runs and prints the table."""
     options = parse_options(CompareBalanceOptions, argv, prog=usage("compare-balance"), description=__doc__)
     folder = Path(options.output)

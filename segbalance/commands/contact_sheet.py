@@ -7,14 +7,16 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from segbalance.data_processing.classes import Classes
-from segbalance.data_processing.manifest import natural_order
-from segbalance.data_processing.tasks import CLASSES, FOREGROUND
+from segbalance.data_processing.manifest import Manifest, natural_order
+from segbalance.data_processing.mask_encoding import MaskEncoding
+from segbalance.data_processing.tasks import CLASSES, FOREGROUND, Task
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
 from segbalance.files.images import read_image
@@ -52,21 +54,21 @@ class SheetOptions:
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("columns", "tile"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
-        if pixel_limit_problem(self.max_pixels):
-            raise InputError(pixel_limit_problem(self.max_pixels))
+        if problem := pixel_limit_problem(self.max_pixels):
+            raise InputError(problem)
 
 
-def chosen_rows(table, columns):
+def chosen_rows(table: pd.DataFrame, columns: int) -> pd.DataFrame:
     """`columns` rows of a subset, evenly spread over it."""
     places = np.unique(np.linspace(0, len(table) - 1, columns).round().astype(int))
     return table.iloc[places]
 
 
-def outlined(image, true, predicted, tile):
+def outlined(image: np.ndarray, true: np.ndarray, predicted: np.ndarray, tile: int) -> np.ndarray:
     """The photo in a square of `tile` pixels, with the outlines of both masks: uint8 (tile, tile, 3)."""
     canvas = np.full((tile, tile, 3), 255, np.uint8)
     picture = outlined_photo(image, [(true, TRUE), (predicted, PREDICTED)], tile)
@@ -74,7 +76,7 @@ def outlined(image, true, predicted, tile):
     return canvas
 
 
-def tinted(image, ids, classes, tile):
+def tinted(image: np.ndarray, ids: np.ndarray, classes: Classes, tile: int) -> np.ndarray:
     """The photo in a square of `tile` pixels in the colours of its classes: uint8 (tile, tile, 3)."""
     canvas = np.full((tile, tile, 3), 255, np.uint8)
     photo = outlined_photo(image, [], tile)
@@ -85,9 +87,10 @@ def tinted(image, ids, classes, tile):
     return canvas
 
 
-def legend(classes, width):
+def legend(classes: Classes, width: int) -> np.ndarray:
     """Strips that name the classes beside their colours: uint8 (H, width, 3)."""
-    strips, strip, left = [], label("", width), 4
+    strips: list[np.ndarray] = []
+    strip, left = label("", width), 4
     for name, colour in zip(classes.names[1:], classes.rgb[1:], strict=False):
         (text_width, _), _ = cv2.getTextSize(name, *FONT[:2], 1)
         if left > 4 and left + 18 + text_width > width:
@@ -98,7 +101,7 @@ def legend(classes, width):
     return np.concatenate([*strips, strip])
 
 
-def label(text, width):
+def label(text: str, width: int) -> np.ndarray:
     """A white strip with dark text: uint8 (LABEL_HEIGHT, width, 3)."""
     strip = np.full((LABEL_HEIGHT, width, 3), 255, np.uint8)
     cv2.putText(strip, text, (4, LABEL_HEIGHT - 7), *FONT, (40, 40, 40), 1, cv2.LINE_AA)
@@ -111,18 +114,18 @@ class Sheet(NamedTuple):
     Args:
         tiles: that stand above each other for a photo.
         note: behind the name of a subset.
-        legend: function of the Classes and of a width that returns a strip.
+        legend: function of the Classes, None for one foreground, and of a width that returns a strip.
         draw: function of photo, true and found ids, Classes and side of a tile that returns
             uint8 (tiles * tile, tile, 3).
     """
 
     tiles: int
     note: str
-    legend: Callable[[Classes | None, int], np.ndarray]
+    legend: Callable[[Any, int], np.ndarray]
     draw: Callable[..., np.ndarray]
 
 
-SHEETS = {
+SHEETS: dict[Task, Sheet] = {
     FOREGROUND: Sheet(
         1,
         "",
@@ -140,21 +143,29 @@ SHEETS = {
 }
 
 
-def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
+def draw_sheet(
+    predict: Callable[[np.ndarray], np.ndarray],
+    manifest: Manifest,
+    columns: int,
+    tile: int,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
     """Labelled rows of photos for each validation subset, one or of several classes two: uint8 (H, W, 3) RGB.
 
     Args:
         predict: function of a photo that returns its mask.
         max_pixels: of a file, by its header.
     """
+    assert isinstance(manifest.encoding, MaskEncoding), "a sheet shows masks"
     width, sheet = columns * tile, SHEETS[manifest.kind]
     rows = [sheet.legend(manifest.classes, width)]
     for name in sorted(manifest.valid["type"].unique(), key=natural_order):
         table = manifest.valid[manifest.valid["type"] == name]
         row = np.full((sheet.tiles * tile, width, 3), 255, np.uint8)
-        for column, pair in enumerate(chosen_rows(table, columns).itertuples()):
-            image = read_image(manifest.data_root / pair.images, max_pixels)
-            true = manifest.encoding.read(manifest.data_root / pair.masks, max_pixels)
+        chosen = chosen_rows(table, columns)
+        for column, (photo, mask) in enumerate(zip(chosen["images"], chosen["masks"], strict=True)):
+            image = read_image(manifest.data_root / photo, max_pixels)
+            true = manifest.encoding.read(manifest.data_root / mask, max_pixels)
             found = predict(image)
             drawn = sheet.draw(image, true, found, manifest.classes, tile)
             row[:, column * tile : (column + 1) * tile] = drawn
@@ -163,7 +174,7 @@ def draw_sheet(predict, manifest, columns, tile, max_pixels=MAX_PIXELS):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the contact sheet of a run's best weights."""
     options = parse_options(SheetOptions, argv, prog=usage("contact-sheet"), description=__doc__)
     config = trusted_config(options)

@@ -8,6 +8,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from segbalance.commands import contact_sheet, prepare, train
 from segbalance.commands import sample_data as make_sample_data
@@ -38,13 +39,13 @@ class DemoOptions:
     seed: int = 0
     output: str = "demo"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.seed < SEEDS:
             raise InputError(f"seed must be from 0 to {SEEDS - 1}, got {self.seed}")
         check_writable("--output", self.output)
 
 
-def run(program, verb, arguments):
+def run(program: ModuleType, verb: str, arguments: str) -> None:
     """Runs one command in this process, showing it as typed; leaves with its status if it fails."""
     print(f"\n$ {typed(verb)} {arguments}", flush=True)
     status = program.main(shlex.split(arguments))
@@ -53,7 +54,7 @@ def run(program, verb, arguments):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Runs the demo."""
     options = parse_options(DemoOptions, argv, prog=usage("demo"), description=__doc__)
     started, folder = time.time(), Path(options.output)

@@ -4,13 +4,17 @@ It changes nothing. Exit status: 2 where make_csv_file or training would refuse 
 --strict a warning will do), 0 otherwise.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from segbalance.doctor.checkup import CheckupOptions, examine_data
 from segbalance.doctor.diagnosis import Diagnosis
 from segbalance.doctor.environment import examine_environment
+from segbalance.doctor.examined import Examined
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically, write_json
 from segbalance.runtime.command_line import command, parse_options
@@ -30,20 +34,20 @@ class DoctorOptions(CheckupOptions):
         strict: End with status 2 for warnings too.
     """
 
-    data_root: str | None = None
+    data_root: str | None = None  # type: ignore[assignment]  # without it, no data is looked at
     only: Literal["environment", "data"] | None = None
     output: str | None = None
     pictures: int = 12
     json: str | None = None
     strict: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.pictures < 0:
             raise InputError(f"pictures must be 0 or greater, got {self.pictures}")
 
 
-def _print_report(diagnosis, examined, facts):
+def _print_report(diagnosis: Diagnosis, examined: Examined | None, facts: Mapping[str, str]) -> None:
     if facts:
         width = max(map(len, facts))
         print("\n".join(["environment", *(f"  {name:<{width}}  {text}" for name, text in facts.items()), ""]))
@@ -52,7 +56,7 @@ def _print_report(diagnosis, examined, facts):
     print(f"{diagnosis.text() or 'nothing was found'}\n\n{diagnosis.summary()}")
 
 
-def _data_line(rows):
+def _data_line(rows: pd.DataFrame) -> str:
     if not len(rows):
         return "no pair of image and mask was compared"
     sides = ", ".join(f"{count} {side or 'left out'}" for side, count in rows["split"].value_counts().items())
@@ -60,7 +64,7 @@ def _data_line(rows):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Prints what was found; a page and JSON where asked for."""
     options = parse_options(DoctorOptions, argv, prog=usage("doctor"), description=__doc__)
     if options.only == "data" and not options.data_root:

@@ -7,10 +7,10 @@ Masks are compared at the model's input size, as in training. The weakest subset
 first; evaluation_<split>.json and .csv in the run folder hold everything.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -38,6 +38,8 @@ from segbalance.files.writing import check_output, write_together
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
 from segbalance.train.folder import check_weights, trusted_config
+
+Row = Mapping[str, Any]  # of the report: the scores of a subset, of a class or of all
 
 WITH_BOUNDS = ("iou", "f1", "boundary_iou")  # scores printed with their intervals
 WORST_IMAGES = {
@@ -77,7 +79,7 @@ class EvaluateOptions:
     json: str | None = None
     csv_output: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = list(scoring_problems(self))
         if self.csv is not None and self.split != "valid":
             problems.append("--csv takes the place of --split; give one of the two")
@@ -85,7 +87,7 @@ class EvaluateOptions:
             raise InputError("\n".join(filter(None, problems)))
 
 
-def score_table(rows):
+def score_table(rows: Iterable[Row]) -> str:
     """The printed table of scores, from `all` and `subsets` of the report."""
     shown = [
         {"subset": row["subset"], "images": row["images"]} | score_cells(row, FOREGROUND.compared)
@@ -94,7 +96,7 @@ def score_table(rows):
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def score_cells(row: dict, scores: Iterable[str]) -> dict[str, str]:
+def score_cells(row: Row, scores: Iterable[str]) -> dict[str, str]:
     """{name: text} of some scores of a row."""
     return {
         SCORE_NAMES[score]: with_interval(row, score) if score in WITH_BOUNDS else number(row[score])
@@ -102,18 +104,18 @@ def score_cells(row: dict, scores: Iterable[str]) -> dict[str, str]:
     }
 
 
-def number(value):
+def number(value: float | None) -> str:
     """A score in three places, a dash for none."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def with_interval(row, name):
+def with_interval(row: Row, name: str) -> str:
     """A score and the bounds of its interval, if it has one."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return number(row[name]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
-def class_score_table(rows, means):
+def class_score_table(rows: Iterable[Row], means: Mapping[str, str]) -> str:
     """The printed table of the subsets' scores, means over the classes, from a report of several classes.
 
     Args:
@@ -127,7 +129,7 @@ def class_score_table(rows, means):
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def class_table(rows, scores):
+def class_table(rows: Iterable[Row], scores: Iterable[str]) -> str:
     """The printed table of the classes, from `classes` of a summary in the report."""
     shown = [
         {"class": row["class"]}
@@ -138,7 +140,7 @@ def class_table(rows, scores):
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def describe_foreground(report: dict, kind: Task) -> Iterator[str]:
+def describe_foreground(report: dict[str, Any], kind: Task) -> Iterator[str]:
     """What is printed of one foreground."""
     yield score_table([*report["subsets"], {"subset": "all"} | report["all"]])
     yield _intervals(report)
@@ -151,7 +153,7 @@ def describe_foreground(report: dict, kind: Task) -> Iterator[str]:
     yield from _worst_images(report, kind)
 
 
-def describe_classes(report: dict, kind: Task) -> Iterator[str]:
+def describe_classes(report: dict[str, Any], kind: Task) -> Iterator[str]:
     """What is printed of masks of several classes."""
     yield class_table(report["all"]["classes"], kind.class_columns)
     rows = [*report["subsets"], {"subset": "all"} | report["all"]]
@@ -159,24 +161,24 @@ def describe_classes(report: dict, kind: Task) -> Iterator[str]:
     yield from _after_classes(report, kind)
 
 
-def describe_labels(report: dict, kind: Task) -> Iterator[str]:
+def describe_labels(report: dict[str, Any], kind: Task) -> Iterator[str]:
     """What is printed of a classification, whose subsets are its classes."""
     yield class_table(report["all"]["classes"], kind.class_columns)
     yield f"\n{class_score_table([{'subset': 'all'} | report['all']], kind.means)}"
     yield from _after_classes(report, kind)
 
 
-def _after_classes(report, kind):
+def _after_classes(report: dict[str, Any], kind: Task) -> Iterator[str]:
     yield _intervals(report)
     yield f"without a score: {report['absent_classes']}"
     yield from _worst_images(report, kind)
 
 
-def _intervals(report):
+def _intervals(report: dict[str, Any]) -> str:
     return f"in parentheses: {report['confidence']:.0%} bootstrap intervals over the images"
 
 
-def _worst_images(report, kind):
+def _worst_images(report: dict[str, Any], kind: Task) -> Iterator[str]:
     yield f"\nworst {len(report['worst'])} images"
     worst = pd.DataFrame(report["worst"], columns=WORST_IMAGES[kind])
     yield worst.rename(columns=lambda name: name.replace("_", " ")).to_string(
@@ -187,14 +189,14 @@ def _worst_images(report, kind):
 DESCRIBE = {FOREGROUND: describe_foreground, CLASSES: describe_classes, CLASSIFICATION: describe_labels}
 
 
-def describe(report: dict) -> Iterator[str]:
+def describe(report: dict[str, Any]) -> Iterator[str]:
     """What is printed."""
     kind = task_of_report(report)
     return DESCRIBE[kind](report, kind)
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes and prints the scores."""
     options = parse_options(EvaluateOptions, argv, prog=usage("evaluate"), description=__doc__)
     config = trusted_config(options)

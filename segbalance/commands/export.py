@@ -6,9 +6,10 @@
 Photos (uint8, RGB) go in, probabilities, masks or labels come out; normalisation is inside.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -17,7 +18,14 @@ from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import check_classes
 from segbalance.exporting import export as exporting
-from segbalance.exporting.exported_model import FORMATS, OUTPUTS, QUANTIZATIONS, SIZES, require_packages
+from segbalance.exporting.exported_model import (
+    FORMATS,
+    OUTPUTS,
+    QUANTIZATIONS,
+    SIZES,
+    ExportDescription,
+    require_packages,
+)
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
@@ -66,12 +74,12 @@ class ExportOptions:
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
 
-    def __post_init__(self):
-        problems = list(self._problems())
+    def __post_init__(self) -> None:
+        problems = [problem for problem in self._problems() if problem]
         if problems:
             raise InputError("\n".join(problems))
 
-    def _problems(self):
+    def _problems(self) -> Iterator[str | None]:
         if self.format == "tflite" and self.size == "dynamic":
             yield "size dynamic is not for tflite, which plans its memory for one size; expected fixed"
         if self.format != "tflite" and self.quantize != "none":
@@ -83,21 +91,20 @@ class ExportOptions:
             yield f"most_iou_lost must be in [0, 1], got {self.most_iou_lost}"
         if self.seed < 0:
             yield f"seed must not be negative, got {self.seed}"
-        if pixel_limit_problem(self.max_pixels):
-            yield pixel_limit_problem(self.max_pixels)
+        yield pixel_limit_problem(self.max_pixels)
 
-    def resolved_size(self):
+    def resolved_size(self) -> str:
         """`dynamic` or `fixed`."""
         return self.size or ("fixed" if self.format == "tflite" else "dynamic")
 
-    def folder(self):
+    def folder(self) -> Path:
         """Path of the export."""
         own = (self.format, self.resolved_size(), self.output_type, self.quantize)
         name = "-".join(part for part in own if part not in ("probability", "none"))
         return Path(self.output or Path(self.work_dir, "exports", name))
 
 
-def lines(check, description):
+def lines(check: dict[str, Any], description: ExportDescription) -> Iterator[str]:
     """What is printed of the comparison."""
     rows = [*check["subsets"], {"subset": "all"} | check]
     score, likeness = description.kind.main, description.kind.likeness
@@ -113,7 +120,7 @@ def lines(check, description):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the export and prints how it compares."""
     options = parse_options(ExportOptions, argv, prog=usage("export"), description=__doc__)
     config = trusted_config(options)
@@ -121,11 +128,9 @@ def main(argv):
     if options.format == "onnx":
         require_packages(ONNX_PACKAGES)
     exporting.check_place(options.folder(), options.overwrite)
+    data = config.data
     manifest = read_manifest(
-        options.csv_dir or config.data.csv_dir,
-        config.data.data_root,
-        config.data.allow_outside,
-        config.data.max_pixels,
+        options.csv_dir or data.csv_dir, data.data_root, data.allow_outside, data.max_pixels
     )
     check_classes(config, manifest)
     description = exporting.describe(

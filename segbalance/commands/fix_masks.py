@@ -6,16 +6,17 @@ The data stays as it is.
 import shlex
 import shutil
 import tempfile
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from segbalance.data_processing.class_table import read_classes
 from segbalance.data_processing.inspection import inspect_pairs
 from segbalance.data_processing.mask_encoding import has_fringes, usual_encoding
-from segbalance.data_processing.pairs import find_folders, find_pairs
+from segbalance.data_processing.pairs import Folders, find_folders, find_pairs
 from segbalance.doctor.mask_fixes import suspects, write_fixes
 from segbalance.errors import Findings, InputError, listing
 from segbalance.files.data_root import LEADS_OUT
@@ -50,7 +51,11 @@ class FixOptions:
     json: str | None = None
 
 
-def fix_masks(options):
+Fixes = list[dict[str, Any]]  # what was written, as `write_fixes` returns it
+Left = list[dict[str, str]]  # what is left to a person
+
+
+def fix_masks(options: FixOptions) -> tuple[Fixes, Left]:
     """Writes the corrected copies, all or none.
 
     Returns:
@@ -104,7 +109,9 @@ def fix_masks(options):
     return written, left
 
 
-def _copy_the_rest(data_root, folders, output, replaced):
+def _copy_the_rest(
+    data_root: Path, folders: Sequence[Folders], output: Path, replaced: Collection[str]
+) -> None:
     """Copies the files of the images and masks folders that have no corrected copy."""
     for place in folders:
         for top in (place.images, place.masks):
@@ -115,8 +122,8 @@ def _copy_the_rest(data_root, folders, output, replaced):
                     shutil.copy2(data_root / top / path, target)
 
 
-def totals(written):
-    """Files, pixels and changed pixels of each rule, as a list of dicts."""
+def totals(written: Fixes) -> list[dict[Hashable, Any]]:
+    """Files, pixels and changed pixels of each rule."""
     if not written:
         return []
     table = pd.DataFrame(written).groupby("rule", sort=True)
@@ -124,7 +131,7 @@ def totals(written):
     return sums[["rule", "files", "pixels", "changed"]].to_dict("records")
 
 
-def _print_report(options, written, left):
+def _print_report(options: FixOptions, written: Fixes, left: Left) -> None:
     if written:
         table = pd.DataFrame(written).rename(columns={"changed": "pixels changed"})
         lines = table.drop(columns="replaces").to_string(index=False).splitlines()
@@ -143,7 +150,7 @@ def _print_report(options, written, left):
         print(f"\nwrote {options.output}\n{_next_step(options, written)}")
 
 
-def _next_step(options, written):
+def _next_step(options: FixOptions, written: Fixes) -> str:
     data, output = shlex.quote(options.data_root), shlex.quote(options.output)
     suffix = f" --mask_suffix {shlex.quote(options.mask_suffix)}" if options.mask_suffix else ""
     classes = f" --classes {shlex.quote(options.classes)}" if options.classes else ""
@@ -159,7 +166,7 @@ def _next_step(options, written):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the corrected copies and prints what was changed."""
     options = parse_options(FixOptions, argv, prog=usage("fix-masks"), description=__doc__)
     if options.json:

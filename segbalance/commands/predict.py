@@ -97,12 +97,12 @@ class PredictOptions:
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = [problem for problem in self._problems() if problem]
         if problems:
             raise InputError("\n".join(problems))
 
-    def _problems(self):
+    def _problems(self) -> Iterator[str | None]:
         if not self.images:
             yield "images: name files, folders or globs, as in --images photos"
         if (self.work_dir is None) == (self.model is None):
@@ -379,7 +379,7 @@ PREDICTIONS_OF = {
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Predicts masks or labels and says what was written."""
     options = parse_options(PredictOptions, argv, prog=usage("predict"), description=__doc__)
     model = described_model(options)

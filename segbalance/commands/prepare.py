@@ -20,13 +20,15 @@ from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
 
 
-def print_report(rows, options):
+def print_report(rows: pd.DataFrame, options: ManifestOptions) -> None:
+    """Prints the table of the subsets and what is worth a look."""
     shown = pd.DataFrame(subset_table(rows))
     shown["share"] = shown["share"].map("{:.1%}".format)
     if "mean_coverage" in shown:
         shown["mean_coverage"] = shown["mean_coverage"].map("{:.2%}".format).replace("nan%", "-")
     print(shown.rename(columns=lambda name: name.replace("_", " ")).to_string(index=False))
     description = read_description(options.csv_dir)
+    assert description is not None, "it has just been written"
     if description.get("class_shares"):
         print(f"\n{printed_class_table(description['class_shares'])}")
     print(f"\nsplit: {description['split']}")
@@ -47,7 +49,7 @@ def print_report(rows, options):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Makes the manifests of a data folder and prints the table of its subsets."""
     options = parse_options(
         ManifestOptions,

@@ -135,7 +135,7 @@ def draw_preview(plans, recipe, draws_per_epoch, epochs):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Prints and draws the preview."""
     options = parse_config(PreviewOptions, argv, prog=usage("preview"), description=__doc__)
     for option in ("output", "json"):

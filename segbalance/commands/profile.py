@@ -49,7 +49,7 @@ class ProfileOptions:
     no_model: bool = False
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.seconds < float("inf"):
             raise InputError(f"seconds must be greater than 0, got {self.seconds}; try 10")
 
@@ -191,7 +191,7 @@ def as_json(profile, weighed, advice):
 
 
 @command
-def main(argv, transforms_file=None):
+def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     """Measures and prints the tables and the advice."""
     options = parse_config(ProfileOptions, argv, prog=usage("profile"), description=__doc__)
     if options.json:

@@ -61,7 +61,7 @@ class ReplayOptions:
     max_pixels: int = MAX_PIXELS
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if pixel_limit_problem(self.max_pixels):
             raise InputError(pixel_limit_problem(self.max_pixels))
 
@@ -250,7 +250,7 @@ def pictures(original, trained, place, kind, classes):
 
 
 @command
-def main(argv, transforms_file=None):
+def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     """Writes the pictures and prints where they come from."""
     options = parse_options(ReplayOptions, argv, prog=usage("replay"), description=__doc__)
     config = trusted_config(options, transforms_file)

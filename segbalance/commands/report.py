@@ -46,14 +46,14 @@ class ReportOptions:
     max_pixels: int = MAX_PIXELS
     output: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = list(scoring_problems(self))
         if any(problems):
             raise InputError("\n".join(filter(None, problems)))
 
 
 @command
-def main(argv, transforms_file=None):
+def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     """Writes the report."""
     options = parse_options(ReportOptions, argv, prog=usage("report"), description=__doc__)
     config = trusted_config(options, transforms_file)

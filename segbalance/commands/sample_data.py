@@ -43,7 +43,7 @@ class Options:
     classes: Literal[2, 6] = 2
     mask_format: Literal[MASK_FORMATS] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf"):
             raise InputError(
                 f"scale must be greater than 0, got {self.scale:g}; 0.1 gives a tenth of the set"
@@ -84,7 +84,7 @@ def render_classes(options: Options) -> None:
     print(f"classes {', '.join(CLASS_NAMES)}: {Path(options.output, CLASS_TABLE)}")
 
 
-def _render_masks(options, mask_format):
+def _render_masks(options: Options, mask_format: str | None) -> None:
     written = make_sample_data(
         options.output, options.seed, options.scale, options.image_size, mask_format=mask_format
     )
@@ -98,7 +98,7 @@ RENDERERS = {FOREGROUND: render_foreground, CLASSES: render_classes, CLASSIFICAT
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Renders the set and prints what is in it."""
     options = parse_options(Options, argv, prog=usage("sample-data"), description=__doc__)
     RENDERERS[options.kind](options)

@@ -8,6 +8,7 @@ python train.py --resume runs/first  goes on where a run stopped
 from dataclasses import dataclass
 from pathlib import Path
 
+from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
 from segbalance.reports.report import write_report
 from segbalance.runtime.command_line import command
@@ -16,7 +17,7 @@ from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config, parse_config
 from segbalance.train.fitting import train
 from segbalance.train.inputs import with_transforms
-from segbalance.train.resuming import resumed_config
+from segbalance.train.resuming import Resumption, resumed_config
 from segbalance.train.trust import trusted_transforms
 
 
@@ -35,14 +36,14 @@ class TrainOptions:
     force: bool = False
 
 
-def run(config, resumption=None, force=False):
+def run(config: TrainConfig, resumption: Resumption | None = None, force: bool = False) -> None:
     """Trains as `train` does, and writes the report."""
     config, manifest = train(config, resumption, force)
     if config.run.report:
         print(f"report: {_report(config, manifest)}")
 
 
-def _report(config, manifest):
+def _report(config: TrainConfig, manifest: Manifest) -> Path:
     """Writes the report of a run that has ended; returns its path."""
     try:
         return write_report(config, manifest)[0]
@@ -54,10 +55,10 @@ def _report(config, manifest):
 
 
 @command
-def main(argv, transforms_file=None):
+def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     """Trains a network on the manifests; `transforms_file` is the clone's transforms.py, if any."""
 
-    def parse(words):
+    def parse(words: list[str]) -> TrainOptions:
         return parse_config(TrainOptions, words, prog=usage("train"), description=__doc__)
 
     options = parse(argv)
@@ -66,7 +67,9 @@ def main(argv, transforms_file=None):
         return
     stored = Path(options.resume, CONFIG)
     if stored.is_file() and not any(word.partition("=")[0] == "--transforms" for word in argv):
-        trusted_transforms(load_config(options.resume).data.transforms, None, stored)
+        choice = load_config(options.resume).data.transforms
+        assert choice is not None, "that of a run is never missing"
+        trusted_transforms(choice, None, stored)
     wanted = parse(["--config", str(stored), *argv]).config if stored.is_file() else options.config
     own = options.config.data
     # The folder may come from elsewhere, and must not widen what may be read.

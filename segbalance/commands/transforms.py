@@ -28,7 +28,7 @@ class TemplateOptions:
     output: str
     overwrite: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.output.endswith(".py"):
             raise InputError(f"output must be a file that ends in .py, got {self.output!r}")
 
@@ -39,7 +39,7 @@ def template() -> bytes:
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the file."""
     options = parse_options(TemplateOptions, argv, prog=usage("transforms"), description=__doc__)
     check_output("--output", options.output)

@@ -73,7 +73,7 @@ class VerifyOptions:
     kills: int = len(MOMENTS)
     json: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.kills <= len(MOMENTS):
             raise InputError(f"kills must be from 1 to {len(MOMENTS)}, got {self.kills}")
 
@@ -231,7 +231,7 @@ def kill_and_resume(run, words, moment):
 
 
 @command
-def main(argv):
+def main(argv: list[str]) -> None:
     """Kills, resumes, compares, and prints a table."""
     options = parse_options(VerifyOptions, argv, prog=usage("verify-resume"), description=__doc__)
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
