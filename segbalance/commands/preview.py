@@ -6,7 +6,9 @@ so is what the tutorial's recipe of finite loaders would do.
 
 import dataclasses
 import io
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from segbalance.balancing.plan import (
     BELONGS_TO,
     SHORT_FOR,
     STRATEGIES,
+    BalancePlan,
     balance_plan,
     finite_recipe,
     format_plan,
@@ -25,6 +28,7 @@ from segbalance.runtime.verbs import usage
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import parse_config
 from segbalance.train.inputs import read_data
+from segbalance.train.options import BalanceOptions
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class PreviewOptions:
     json: str | None = None
 
 
-def preview_plans(sizes, options, batch_size):
+def preview_plans(
+    sizes: Mapping[str, int], options: BalanceOptions, batch_size: int
+) -> dict[str, BalancePlan]:
     """{strategy: BalancePlan} of every strategy that the BalanceOptions allow, the chosen one first.
 
     A strategy gets those of the options that belong to it; `shares` needs --shares, and `exact` a batch
@@ -49,10 +55,10 @@ def preview_plans(sizes, options, batch_size):
     """
     chosen = balance_plan(sizes, options, batch_size)
     plans = {_title(chosen): chosen}
-    unset = {field.name: field.default for field in dataclasses.fields(options)}
+    unset: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(options)}
     for strategy in STRATEGIES:
         foreign = [name for name, owners in BELONGS_TO.items() if strategy not in owners]
-        changes = {name: [] if name == "oversample_only" else unset[name] for name in foreign}
+        changes: dict[str, Any] = {name: [] if name == "oversample_only" else unset[name] for name in foreign}
         try:
             other = dataclasses.replace(options, balance=strategy, loss_weights="none", **changes)
             plan = balance_plan(sizes, other, batch_size)
@@ -62,13 +68,13 @@ def preview_plans(sizes, options, batch_size):
     return plans
 
 
-def _title(plan):
+def _title(plan: BalancePlan) -> str:
     plain = plan.weighting == "none" or plan.balance in SHORT_FOR
     weights = "" if plain else f" + {plan.weighting} weights"
     return plan.balance + weights
 
 
-def recipe_text(recipe, epochs):
+def recipe_text(recipe: Sequence[Mapping[str, Any]], epochs: float) -> str:
     """The stretches of `finite_recipe` in words, a line each."""
     lines = []
     for row in recipe[1:]:
@@ -83,7 +89,12 @@ def recipe_text(recipe, epochs):
     return "\n".join(lines) or "  no subset runs dry"
 
 
-def draw_preview(plans, recipe, draws_per_epoch, epochs):
+def draw_preview(
+    plans: Mapping[str, BalancePlan],
+    recipe: Sequence[Mapping[str, Any]],
+    draws_per_epoch: int,
+    epochs: int,
+) -> bytes:
     """PNG bytes: shares, repeats and weights of every plan, and the recipe's shares over the run."""
     import matplotlib
 
@@ -144,11 +155,12 @@ def main(argv: list[str]) -> None:
     config = options.config
     manifest = read_data(config)
     sizes = {name: len(table) for name, table in manifest.train.items()}
-    epochs, batch_size = config.optimisation.epochs, config.optimisation.batch_size
-    draws = batch_size * (config.optimisation.steps_per_epoch or -(-sum(sizes.values()) // batch_size))
+    optimisation = config.optimisation
+    epochs, batch_size = optimisation.epochs, optimisation.batch_size
+    draws = batch_size * (optimisation.steps_per_epoch or -(-sum(sizes.values()) // batch_size))
     plans = preview_plans(sizes, config.balancing, batch_size)
     recipe = finite_recipe(sizes, epochs)
-    rows = []
+    rows: list[dict[Hashable, Any]] = []
     for title, plan in plans.items():
         table = plan.table(draws)
         rows += [{"strategy": title} | row for row in table.to_dict("records")]
@@ -156,7 +168,7 @@ def main(argv: list[str]) -> None:
         print("".join(f"{note}\n" for note in plan.notes(draws)))
     print("the tutorial's recipe, sample_from_datasets over loaders that end (repeat(epochs)), on this data:")
     print(recipe_text(recipe, epochs))
-    files = {options.output: draw_preview(plans, recipe, draws, epochs)}
+    files: dict[str, str | bytes] = {options.output: draw_preview(plans, recipe, draws, epochs)}
     if options.json:
         files[options.json] = json_text({"strategies": rows, "finite_recipe": recipe})
     write_together(files)

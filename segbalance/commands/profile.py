@@ -10,14 +10,24 @@ batch, and both together.
 import dataclasses
 import gc
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+if TYPE_CHECKING:
+    import albumentations as A
+
+    from segbalance.balancing.plan import BalancePlan
+    from segbalance.data_processing.manifest import Manifest
+    from segbalance.dataloader.reading import BatchReader
+    from segbalance.legacy_keras import tf
+
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, write_json
-from segbalance.profiling.advice import NAMES, choose, settings_to_try, weigh
+from segbalance.profiling.advice import NAMES, Advice, choose, settings_to_try, weigh
 from segbalance.profiling.profile import (
     REST,
     TURNS,
@@ -58,28 +68,37 @@ class Profile:
     """The measurements of one run.
 
     Args:
-        config: resolved TrainConfig whose devices are chosen.
-        manifest: Manifest.
-        plan: BalancePlan.
-        transforms: {subset: Compose}.
+        config: resolved, with devices that are chosen.
+        manifest: of the data.
+        plan: of the balancing.
+        transforms: by subset.
         shared: True where model and loader share the cores.
         seconds: how long each measurement lasts.
     """
 
-    def __init__(self, config, manifest, plan, transforms, shared, seconds):
+    def __init__(
+        self,
+        config: TrainConfig,
+        manifest: "Manifest",
+        plan: "BalancePlan",
+        transforms: Mapping[str, "A.Compose"],
+        shared: bool,
+        seconds: float,
+    ) -> None:
         self.seconds = seconds
         self.config, self.manifest, self.plan, self.shared = config, manifest, plan, shared
         self.pairs = run_data.pair_reader(config)
         self.reader, stream = run_data.training_parts(config, manifest, plan, transforms, self.pairs)
-        self.attempts, self.left_out = settings_to_try(config, manifest, os.cpu_count())
-        self.rates = dict.fromkeys(("loader", *NAMES, "model", "training"))
-        self.stages = {}
+        self.cores = os.cpu_count() or 1
+        self.attempts, self.left_out = settings_to_try(config, manifest, self.cores)
+        self.rates: dict[str, float | None] = dict.fromkeys(("loader", *NAMES, "model", "training"))
+        self.stages: dict[str, float] = {}
         self.steps = first_steps(self.reader, stream, seconds / TURNS)
 
-    def measure_loader(self):
+    def measure_loader(self) -> None:
         """The stages, the loader as it is, and the loader under each setting to try."""
         self.stages, loader = measure_stages(self.reader, self.steps, self.seconds)
-        self.stages[REST] = 1000 * os.cpu_count() / loader - sum(self.stages.values())
+        self.stages[REST] = 1000 * self.cores / loader - sum(self.stages.values())
         self.rates["loader"] = loader
         for name in list(self.attempts):
             try:
@@ -92,43 +111,41 @@ class Profile:
             del reader  # with its processes and its cache, before the next
             gc.collect()
 
-    def _reader(self, config):
+    def _reader(self, config: TrainConfig) -> "BatchReader":
         transforms = run_data.checked_plan(config, self.manifest)[1]
-        same = (config.loading.cache, config.loading.working_size) == (
-            self.config.loading.cache,
-            self.config.loading.working_size,
-        )
+        own, other = self.config.loading, config.loading
+        same = (own.cache, own.working_size) == (other.cache, other.working_size)
         pairs = self.pairs if same else run_data.pair_reader(config)
         return run_data.training_parts(config, self.manifest, self.plan, transforms, pairs)[0]
 
-    def measure_model(self, strategy):
+    def measure_model(self, strategy: "tf.distribute.Strategy") -> None:
         """The model on one fixed batch, and training as a whole."""
         with strategy.scope():
             model = fitting.build_model(self.config, run_data.valid_tables(self.manifest), self.plan)
         rates = measure_training(model, self.reader, self.steps, self.seconds)
         self.rates["model"], self.rates["training"] = rates
 
-    def weighed(self):
-        """What each setting would bring: list of Advice, the largest gain first."""
-        config = self.config
+    def weighed(self) -> list[Advice]:
+        """What each setting would bring, the largest gain first."""
+        network = self.config.network
         return weigh(
             self.stages,
             self.rates,
             self.attempts,
-            config.network.image_size,
+            network.image_size,
             self.shared,
-            config.network.architecture,
-            config.network.backbone,
+            network.architecture,
+            network.backbone,
         )
 
 
-def stage_table(stages):
-    """DataFrame: stage, ms_per_image (of one core), share."""
+def stage_table(stages: Mapping[str, float]) -> pd.DataFrame:
+    """The columns are stage, ms_per_image (of one core), share."""
     table = pd.DataFrame({"stage": list(stages), "ms_per_image": list(stages.values())})
     return table.assign(share=table["ms_per_image"] / table["ms_per_image"].sum())
 
 
-def report(profile, weighed, advice):
+def report(profile: Profile, weighed: Sequence[Advice], advice: Advice) -> Iterator[str]:
     """Yields the lines that are printed."""
     shown = stage_table(profile.stages).rename(columns={"ms_per_image": "ms per image"})
     formatters = {"ms per image": "{:.3f}".format, "share": "{:.1%}".format}
@@ -143,7 +160,7 @@ def report(profile, weighed, advice):
     yield from advice_lines(advice)
 
 
-def rate_lines(rates, shared):
+def rate_lines(rates: Mapping[str, Any], shared: bool) -> Iterator[str]:
     """Yields the images per second and the bottleneck."""
     yield f"loader alone     {rates['loader']:8.1f} images/s on {os.cpu_count()} cores"
     if rates["model"] is not None:
@@ -155,9 +172,9 @@ def rate_lines(rates, shared):
         )
 
 
-def setting_table(weighed, with_model):
+def setting_table(weighed: Sequence[Advice], with_model: bool) -> str:
     """The settings that were tried, as text: images per second of the loader and of training with each."""
-    width = max(len(advice.setting) for advice in weighed)
+    width = max(len(advice.setting or "") for advice in weighed)
     rows = [
         {
             f"{'with':<{width}}": f"{advice.setting:<{width}}",
@@ -171,7 +188,7 @@ def setting_table(weighed, with_model):
     return table.to_string(index=False, float_format="{:.1f}".format)
 
 
-def advice_lines(advice):
+def advice_lines(advice: Advice) -> Iterator[str]:
     """Yields the one setting to change and its gain."""
     if advice.setting is None:
         yield f"no setting gains a twentieth: {advice.reason}"
@@ -180,7 +197,7 @@ def advice_lines(advice):
         yield f"expected: {advice.images_per_s:.1f} images/s, {advice.gain:+.1f}"
 
 
-def as_json(profile, weighed, advice):
+def as_json(profile: Profile, weighed: Sequence[Advice], advice: Advice) -> dict[str, Any]:
     """The figures as --json writes them."""
     return (
         {"stages": stage_table(profile.stages).to_dict("records")}

@@ -8,30 +8,38 @@ Of a classification there is no mask, and the CSV row tells the label.
 
 import gc
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import read_skipped
 from segbalance.commands.contact_sheet import label, outlined, tinted
 from segbalance.data_processing.classes import Classes
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
+from segbalance.data_processing.manifest import Manifest
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
+from segbalance.dataloader.reading import BatchReader
 from segbalance.errors import InputError, visible
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
 from segbalance.files.writing import check_output, check_writable, json_text, write_together
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
+from segbalance.train.config import TrainConfig
 from segbalance.train.folder import trusted_config
 from segbalance.train.inputs import checked_plan, read_data, training_parts
 from segbalance.transforms.fast import by_name
 from segbalance.transforms.pipelines import reseed
 
 SHOWN_WHOLE = 16  # numbers of an array among the parameters; of longer ones, only what they amount to
+
+Draw = tuple[int, int, bool]  # subset number, position, plain
+Pair = tuple[np.ndarray, np.ndarray | None]  # photo and mask, None where there are labels
+Applied = Sequence[tuple[str, Mapping[str, Any]]]  # class name and parameters of each transform, in order
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,15 @@ class ReplayOptions:
     json: str | None = None
 
     def __post_init__(self) -> None:
-        if pixel_limit_problem(self.max_pixels):
-            raise InputError(pixel_limit_problem(self.max_pixels))
+        if problem := pixel_limit_problem(self.max_pixels):
+            raise InputError(problem)
 
 
-def check_place(options, config):
+def check_place(options: ReplayOptions, config: TrainConfig) -> None:
     """Raises InputError unless the run has this step and item."""
-    steps = config.optimisation.epochs * config.optimisation.steps_per_epoch
-    limits = {
-        "step": (steps, "steps of the run"),
-        "item": (config.optimisation.batch_size, "images of a batch"),
-    }
+    optimisation = config.optimisation
+    steps = optimisation.epochs * steps_of_an_epoch(config)
+    limits = {"step": (steps, "steps of the run"), "item": (optimisation.batch_size, "images of a batch")}
     problems = [
         f"{name} must be from 0 to {count - 1} (the {what}), got {getattr(options, name)}"
         for name, (count, what) in limits.items()
@@ -82,7 +88,13 @@ def check_place(options, config):
         raise InputError("\n".join(problems))
 
 
-def check_rows(config, manifest):
+def steps_of_an_epoch(config: TrainConfig) -> int:
+    """Those of a run, which has worked them out where its user did not say."""
+    assert config.optimisation.steps_per_epoch is not None, "resolved"
+    return config.optimisation.steps_per_epoch
+
+
+def check_rows(config: TrainConfig, manifest: Manifest) -> None:
     """Raises InputError where the manifests are no longer those of the run, which would draw other images."""
     if config.filled_in.fingerprint is None:
         print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
@@ -93,8 +105,8 @@ def check_rows(config, manifest):
         )
 
 
-def draw_at(stream, step, item):
-    """(subset number, position, plain) of one draw of a DrawStream."""
+def draw_at(stream: DrawStream, step: int, item: int) -> Draw:
+    """One draw of a stream."""
     steps = stream.steps(step)
     draws, plain = next(steps)
     steps.close()  # with the iterator inside it, which must not live until the process ends
@@ -102,34 +114,31 @@ def draw_at(stream, step, item):
     return subset, position, bool(plain[item])
 
 
-def replay(reader, index, position, plain):
+def replay(reader: BatchReader, index: int, position: int, plain: bool) -> tuple[Pair, Pair, Applied]:
     """One draw again, with what the transforms did.
 
     Args:
-        reader: BatchReader of the run.
+        reader: of the run.
         index, position, plain: as `draw_at` gives them.
 
     Returns:
-        ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, list of
-        (class name, parameters) of the transforms applied, in their order); None for both masks where there
-        are labels.
+        ((uint8 (H, W, 3), uint8 (H, W)) as read, (uint8 (S, S, 3), uint8 (S, S)) as trained on, the
+        transforms applied); None for both masks where there are labels.
     """
     sample = reader.sample(index, position, plain)
     image, mask = reader.samples.pair(sample)
-    labelled = reader.mask_size == 1
-    if labelled:
-        mask = None
+    shown = None if reader.mask_size == 1 else mask
     transform = reader.samples.new_transform(index, plain)
     transform.save_applied_params = True  # only recorded: no random number is drawn for it
     reseed(transform, sample.seed)
-    copies = by_name(image.copy(), None if labelled else mask.copy())
+    copies = by_name(image.copy(), None if shown is None else shown.copy())
     applied = transform(**copies)["applied_transforms"]
     # The pixels as training made them: a Compose that records may take another way to the same parameters.
     small, small_mask = reader.samples.read(sample)
-    return (image, mask), (small, None if labelled else small_mask), applied
+    return (image, shown), (small, None if shown is None else small_mask), applied
 
 
-def in_plain_types(value):
+def in_plain_types(value: Any) -> Any:
     """A parameter as JSON takes it; a long array as its shape, type, mean and standard deviation."""
     if isinstance(value, np.ndarray):
         if value.size <= SHOWN_WHOLE:
@@ -145,7 +154,7 @@ def in_plain_types(value):
     return value if isinstance(value, str | int | float | None) else repr(value)
 
 
-def colour_png(image):
+def colour_png(image: np.ndarray) -> bytes:
     """uint8 (H, W, 3) RGB as the bytes of a PNG."""
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
@@ -155,36 +164,37 @@ class Look(NamedTuple):
 
     Args:
         draw: function of photo, mask, Classes and side that returns uint8 (side, side, 3).
-        palette: function of the Classes that returns the mask file's, 768 numbers of type uint8.
+        palette: function of the Classes, None for one foreground, that returns the mask file's, 768 numbers
+            of type uint8.
     """
 
     draw: Callable[..., np.ndarray]
-    palette: Callable[[Classes | None], np.ndarray]
+    palette: Callable[[Any], np.ndarray]
 
 
-def _plain(image, mask, classes, side):
+def _plain(image: np.ndarray, mask: None, classes: Classes | None, side: int) -> np.ndarray:
     """The photo alone."""
     nothing = np.zeros(image.shape[:2], np.uint8)
     return outlined(image, nothing, nothing, side)
 
 
-def _with_outlines(image, mask, classes, side):
+def _with_outlines(image: np.ndarray, mask: np.ndarray, classes: None, side: int) -> np.ndarray:
     return outlined(image, mask, np.zeros(image.shape[:2], np.uint8), side)
 
 
-def _grey(classes):
+def _grey(classes: Classes | None) -> np.ndarray:
     """0 is black, 1 white."""
     return np.repeat(np.r_[0, 255, np.arange(2, 256)], 3).astype(np.uint8)
 
 
-LOOKS = {
+LOOKS: dict[Task, Look] = {
     FOREGROUND: Look(_with_outlines, _grey),
     CLASSES: Look(tinted, lambda classes: classes.rgb),
     CLASSIFICATION: Look(_plain, _grey),
 }
 
 
-def mask_png(mask, palette):
+def mask_png(mask: np.ndarray, palette: np.ndarray) -> bytes:
     """uint8 (H, W) of class ids as the bytes of a PNG with a palette (uint8, 768 numbers)."""
     picture = Image.fromarray(mask)
     picture.putpalette(palette.tobytes())
@@ -193,7 +203,9 @@ def mask_png(mask, palette):
     return content.getvalue()
 
 
-def side_by_side(original, trained, kind=FOREGROUND, classes=None):
+def side_by_side(
+    original: Pair, trained: Pair, kind: Task = FOREGROUND, classes: Classes | None = None
+) -> np.ndarray:
     """Both pairs of a task, with masks as far as it has such: uint8 (H, 2 S, 3)."""
     tile = max(trained[0].shape[0], 256)
     tiles = [LOOKS[kind].draw(image, mask, classes, tile) for image, mask in (original, trained)]
@@ -201,7 +213,7 @@ def side_by_side(original, trained, kind=FOREGROUND, classes=None):
     return np.concatenate([np.concatenate(strips, axis=1), np.concatenate(tiles, axis=1)])
 
 
-def describe(report):
+def describe(report: Mapping[str, Any]) -> Iterator[str]:
     """What is printed: a line each for the place, the row and every transform."""
     keys = ("step", "item", "epoch", "subset", "position", "row", "sample_seed", "plain", "transform")
     yield from (f"{key.replace('_', ' '):<12} {report[key]}" for key in keys)
@@ -214,17 +226,25 @@ def describe(report):
         yield f"  {applied['name']}({parameters})"
 
 
-def report_of(options, config, manifest, reader, draw, applied):
-    """What is printed and written as JSON, a dict of plain types."""
+def report_of(
+    options: ReplayOptions,
+    config: TrainConfig,
+    manifest: Manifest,
+    reader: BatchReader,
+    draw: Draw,
+    applied: Applied,
+) -> dict[str, Any]:
+    """What is printed and written as JSON, in plain types."""
     index, position, plain = draw
     subset, row = reader.subsets[index].name, reader.row(index, position)
     skip = reader.bad_files.skip(reader.draws.draw(index, position))
     csv_file, csv_line, csv_row = manifest.line(subset, row)
     names = config.data.transforms
+    assert isinstance(names, dict), "resolved"
     return {
         "step": options.step,
         "item": options.item,
-        "epoch": options.step // config.optimisation.steps_per_epoch + 1,
+        "epoch": options.step // steps_of_an_epoch(config) + 1,
         "subset": subset,
         "position": position,
         "row": row,
@@ -239,7 +259,9 @@ def report_of(options, config, manifest, reader, draw, applied):
     }
 
 
-def pictures(original, trained, place, kind, classes):
+def pictures(
+    original: Pair, trained: Pair, place: Path, kind: Task, classes: Classes | None
+) -> dict[Path, str | bytes]:
     """{path: bytes} of the PNG files whose names begin with `place`: three, or without a mask two."""
     contents = {
         "image": colour_png(trained[0]),

@@ -15,12 +15,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    import h5py
 
 from segbalance.balancing.ledger import LEDGER
 from segbalance.data_processing.make_csv_file import ManifestOptions, make_csv_file, split_data_train
@@ -49,7 +54,9 @@ DECODER = ["--decoder_filters", "16", "8", "8", "4", "4"]
 CHECKPOINT_EVENTS = "writing 1, state 2, rename 1, hashes 3, rename 4, writing 5, rename 7"
 # (kind, detail): after training step n; when checkpoint number n is about to be written (its variables, its
 # state, its hashes) or renamed; after validation batch n.
-MOMENTS = [
+Moment = tuple[str, int | str]
+
+MOMENTS: list[Moment] = [
     *(("step", step) for step in (1, 2, 5, 7, 9, 10, 11, 14, 16)),
     *(("checkpoint", event) for event in CHECKPOINT_EVENTS.split(", ")),
     *(("validation", batch) for batch in (1, 3, 4, 5)),
@@ -78,12 +85,12 @@ class VerifyOptions:
             raise InputError(f"kills must be from 1 to {len(MOMENTS)}, got {self.kills}")
 
 
-def kill():
+def kill() -> None:
     """Ends this process as a failing machine would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at(kind, detail):
+def kill_at(kind: str, detail: str) -> None:
     """Makes this process kill itself at a moment of MOMENTS."""
     from segbalance.legacy_keras import tf
     from segbalance.train import callbacks
@@ -91,11 +98,11 @@ def kill_at(kind, detail):
     class Killer(tf.keras.callbacks.Callback):
         validated = 0
 
-        def on_train_batch_end(self, batch, logs=None):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             if kind == "step" and int(self.model.optimizer.iterations) == int(detail):
                 kill()
 
-        def on_test_batch_end(self, batch, logs=None):
+        def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.validated += 1
             if kind == "validation" and self.validated == int(detail):
                 kill()
@@ -106,11 +113,11 @@ def kill_at(kind, detail):
         sys.addaudithook(checkpoint_killer(*detail.split()))
 
 
-def checkpoint_killer(wanted, number):
+def checkpoint_killer(wanted: str, number: str) -> Callable[[str, tuple[Any, ...]], None]:
     """An audit hook (Python's sys.addaudithook) that kills at an event of the checkpoint of this number."""
-    begun = set()
+    begun: set[Path] = set()
 
-    def hook(event, arguments):
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in ("open", "os.mkdir", "os.rename") or not isinstance(arguments[0], str | os.PathLike):
             return
         path = Path(arguments[0])
@@ -128,14 +135,14 @@ def checkpoint_killer(wanted, number):
     return hook
 
 
-def kill_when_filled(folder):
+def kill_when_filled(folder: Path) -> None:
     """Kills this process as soon as there is a file in `folder`."""
     while not (folder.is_dir() and any(folder.iterdir())):
         time.sleep(0.0001)
     kill()
 
 
-def run_child(words, moment=None):
+def run_child(words: Sequence[str], moment: Moment | None = None) -> int:
     """Trains in a process of its own; returns its exit status, negative for a signal."""
     place = [str(part) for part in moment] if moment else ["never", "0"]
     done = subprocess.run(
@@ -150,7 +157,7 @@ def run_child(words, moment=None):
     return done.returncode
 
 
-def differences(folder, expected):
+def differences(folder: Path, expected: Path) -> list[str]:
     """Names of what is not bit-identical in two run folders."""
     found = [name for name in (BEST, LAST) if not same_weights(folder / name, expected / name)]
     histories = [pd.read_csv(place / HISTORY).drop(columns="seconds") for place in (folder, expected)]
@@ -159,24 +166,24 @@ def differences(folder, expected):
     return found + ([] if same else [LEDGER])
 
 
-def same_weights(path, other):
+def same_weights(path: Path, other: Path) -> bool:
     """Whether two weights files hold the same arrays under the same names, to the last bit."""
     import h5py
 
-    def arrays(file):
-        found = {}
+    def arrays(file: "h5py.File") -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
         file.visititems(lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None)
         return found
 
-    with h5py.File(path) as first, h5py.File(other) as second:
-        first, second = arrays(first), arrays(second)
+    with h5py.File(path) as file, h5py.File(other) as other_file:
+        first, second = arrays(file), arrays(other_file)
     return first.keys() == second.keys() and all(
         np.array_equal(value, second[name]) and value.dtype == second[name].dtype
         for name, value in first.items()
     )
 
 
-def prepare(folder):
+def prepare(folder: Path) -> list[str]:
     """Makes data and manifests below `folder`; returns the options of a run on them, but for its place."""
     make_sample_data(folder / "data", scale=0.03, image_size=96, progress=False)
     make_csv_file(ManifestOptions(data_root=str(folder / "data"), csv_dir=str(folder / "csv_file")))
@@ -185,8 +192,8 @@ def prepare(folder):
     return [f"--{name}={value}" for name, value in settings.items()] + DECODER
 
 
-def verify(options, folder):
-    """Runs everything below `folder`, as many at a time as there are cores; a list of dict, one a kill."""
+def verify(options: VerifyOptions, folder: Path) -> list[dict[str, Any]]:
+    """Runs everything below `folder`, as many at a time as there are cores; a row a kill."""
     words = prepare(folder)
     places = np.linspace(0, len(MOMENTS) - 1, options.kills).round().astype(int)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -221,7 +228,7 @@ def verify(options, folder):
     return found
 
 
-def kill_and_resume(run, words, moment):
+def kill_and_resume(run: Path, words: Sequence[str], moment: Moment) -> str:
     """Trains until the moment, then resumes to the end; name of the newest checkpoint that the kill left."""
     if run_child(words, moment) != -signal.SIGKILL:
         raise RuntimeError(f"the moment {moment} never came")
@@ -246,7 +253,7 @@ def main(argv: list[str]) -> None:
         raise RuntimeError("a resumed run is not what the unbroken one is")
 
 
-def child(words):
+def child(words: list[str]) -> int:
     """What a process of its own does: train.py with the words after the moment."""
     kind, detail, *words = words
     from segbalance.commands import train
