@@ -31,6 +31,7 @@ from segbalance.dataloader.working_size import decode_photo
 from segbalance.errors import InputError
 from segbalance.files.images import read_bytes
 from segbalance.files.writing import check_output, write_json
+from segbalance.prediction.tables import planned_jobs
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.sample_data.rendering import render_pair
 from segbalance.train.config_file import load_config
@@ -128,7 +129,7 @@ def our_way(predictor, options, paths, output):
         batch_size=options.batch_size,
     )  # fmt: skip
     choice = words.choice(THRESHOLD, None)
-    jobs = predict.planned_jobs(words, choice)
+    jobs = planned_jobs(words.images, words.output, choice)
     predict.predict_masks(words, jobs, choice, predictor, predictor.input_size)
 
 

@@ -11,33 +11,43 @@ are no masks.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
-from segbalance.data_processing.classes import names_of
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
-from segbalance.errors import Findings, InputError, listing
+from segbalance.data_processing.classes import Classes, names_of
+from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
+from segbalance.errors import InputError, listing
 from segbalance.evaluation.of_a_run import (
     BEST_THRESHOLD,
     chosen_threshold,
     several_classes,
     threshold_problem,
 )
-from segbalance.files.photo_search import find_photos
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
-from segbalance.files.writing import check_writable, write_together
+from segbalance.prediction.labels import predict_labels, table_columns
+from segbalance.prediction.many_photos import (
+    FlippedMean,
+    Job,
+    Predictor,
+    predict_squeezed,
+    predict_tiled,
+)
 from segbalance.prediction.output import MASKS, OutputChoice, outcome_columns
+from segbalance.prediction.tables import FAILURES, PREDICTIONS, Results, Tables, collected, planned_jobs
 from segbalance.runtime.command_line import FAILED, command, parse_options
 from segbalance.runtime.verbs import usage
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 
-PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
+if TYPE_CHECKING:
+    from segbalance.exporting.exported_model import ExportDescription
+
+    Model = TrainConfig | ExportDescription  # what tells the task and the classes
+
 # Options that say nothing about labels.
 OF_MASKS = (
     "threshold values smooth smooth_size min_object overlay probabilities tile tile_overlap tile_shrink"
@@ -123,7 +133,7 @@ class PredictOptions:
         if self.tile_shrink > 1 and not self.tile:
             yield "tile_shrink is for tiles; add --tile"
 
-    def model_problems(self, model):
+    def model_problems(self, model: "Model") -> Iterator[str]:
         """Yields what does not fit a model, of which `described_model` tells."""
         if gives_masks(model):
             usual = {"threshold": OutputChoice.threshold, "probabilities": 0}
@@ -131,7 +141,7 @@ class PredictOptions:
                 yield f"{option}: for probabilities, but {self.model} was exported with --output_type mask"
         yield from PREDICTIONS_OF[model.kind].problems(self, model)
 
-    def choice(self, threshold, classes):
+    def choice(self, threshold: float, classes: Classes | None) -> OutputChoice:
         """OutputChoice of these options with the threshold that was chosen, for a model of these classes."""
         return OutputChoice(
             threshold=threshold,
@@ -145,22 +155,25 @@ class PredictOptions:
         )
 
 
-def foreground_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+def foreground_problems(options: PredictOptions, model: "Model") -> Iterator[str]:
     """Yields what does not fit a model of one foreground."""
     if options.values == "colours":
         yield "values colours is for several classes, but this model knows one; expected white or ids"
 
 
-def class_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+def class_problems(options: PredictOptions, model: "Model") -> Iterator[str]:
     """Yields what does not fit a model of several classes."""
-    given = {"values": "white" if options.values == "white" else None, "smooth": options.smooth or None}
-    given["threshold"] = options.threshold if options.threshold != OutputChoice.threshold else None
+    given = {
+        "values": "white" if options.values == "white" else None,
+        "smooth": options.smooth or None,
+        "threshold": options.threshold if options.threshold != OutputChoice.threshold else None,
+    }
     for option, value in given.items():
         if value is not None:
-            yield several_classes(option, value, model.class_list.names)
+            yield several_classes(option, value, names_of(model.class_list))
 
 
-def label_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]:
+def label_problems(options: PredictOptions, model: "Model") -> Iterator[str]:
     """Yields what does not fit a model that classifies photos."""
     usual = {field.name: field.default for field in fields(options)}
     foreign = [name for name in OF_MASKS if getattr(options, name) != usual[name]]
@@ -169,38 +182,15 @@ def label_problems(options: PredictOptions, model: TrainConfig) -> Iterator[str]
         yield f"{', '.join(foreign)}: for masks, but {place} classifies whole photos; leave them out"
 
 
-def planned_jobs(options, choice):
-    """list of (path, {kind: Path} of its outputs), of every photo.
-
-    Args:
-        choice: OutputChoice; None where photos have no files of their own.
-
-    Raises:
-        InputError: a photo has no place, or one would be replaced unasked.
-    """
-    photos = find_photos(options.images, options.output)
-    jobs = [(photo.path, choice.places(options.output, photo.name) if choice else {}) for photo in photos]
-    findings = Findings()
-    tables = [Path(options.output, name) for name in (PREDICTIONS, FAILURES)]
-    for place in [*tables, *(place for _, places in jobs for place in places.values())]:
-        if place.is_dir():
-            findings.add("outputs where a folder stands", place, "Choose another --output.")
-        elif place.exists() and not options.overwrite:
-            advice = "Choose another --output, or pass --overwrite to replace them."
-            findings.add("outputs that are there already", place, advice)
-    findings.raise_if_any()
-    check_writable("--output", options.output)
-    return jobs
-
-
-def described_model(options):
-    """What tells the task and the classes of the model: a run's TrainConfig, or an ExportDescription.
+def described_model(options: PredictOptions) -> "Model":
+    """What tells the task and the classes of the model.
 
     Raises:
         InputError: there is no such model.
     """
     if options.work_dir is not None:
         return load_config(options.work_dir)  # a wrong folder is answered before TensorFlow is imported
+    assert options.model is not None, "one of the two is given"
     if not os.path.exists(options.model):
         raise InputError(f"--model {options.model}: there is no such file or folder")
     from segbalance.exporting.exported_model import find_description
@@ -208,35 +198,33 @@ def described_model(options):
     return find_description(options.model)[0]
 
 
-def gives_masks(model):
+def gives_masks(model: "Model") -> bool:
     """Whether a model, of which `described_model` tells, was exported to answer with ids alone."""
     return getattr(model, "output_type", "probability") == "mask"
 
 
-def load_predictor(options):
-    """(Predictor, side in pixels of what its network sees)."""
+def load_predictor(options: PredictOptions) -> tuple[Predictor, int]:
+    """What predicts, and the side in pixels of what its network sees."""
     if options.model is not None:
         from segbalance.exporting.exported_model import load_exported
 
-        predictor = load_exported(options.model)
+        exported = load_exported(options.model)
         # A model of any size squeezes photos itself, and leaves those of this size as they are.
-        side = predictor.input_size or predictor.description.image_size
+        predictor: Predictor = exported
+        side = exported.input_size or exported.description.image_size
     else:
-        from segbalance.prediction.predictor import RunPredictor
+        from segbalance.prediction.predictor import RunPredictor  # TensorFlow
 
-        predictor = RunPredictor(options.work_dir)
-        side = predictor.input_size
-    if options.tta:
-        from segbalance.prediction.many_photos import FlippedMean
-
-        predictor = FlippedMean(predictor)
-    return predictor, side
+        assert options.work_dir is not None, "one of the two is given"
+        own = RunPredictor(options.work_dir)
+        predictor, side = own, own.input_size
+    return FlippedMean(predictor) if options.tta else predictor, side
 
 
-def outcomes(options, jobs, choice, predictor, side):
+def outcomes(
+    options: PredictOptions, jobs: Sequence[Job], choice: OutputChoice, predictor: Predictor, side: int
+) -> Results:
     """Yields (path, Outcome or BadPhoto) of every job."""
-    from segbalance.prediction.many_photos import predict_squeezed, predict_tiled
-
     if options.tile:
         overlap = round(options.tile_overlap * side)
         return predict_tiled(
@@ -250,75 +238,31 @@ def outcomes(options, jobs, choice, predictor, side):
     )  # fmt: skip
 
 
-def predict_masks(options, jobs, choice, predictor, side):
-    """Predicts the mask of every photo and writes the tables.
-
-    Returns:
-        as `collected`; the columns are image, mask and `outcome_columns`.
-    """
+def predict_masks(
+    options: PredictOptions, jobs: Sequence[Job], choice: OutputChoice, predictor: Predictor, side: int
+) -> Tables:
+    """Predicts the mask of every photo and writes the tables, with image, mask and `outcome_columns`."""
     results = outcomes(options, jobs, choice, predictor, side)
     places = {path: files[MASKS].relative_to(options.output).as_posix() for path, files in jobs}
     columns = ["image", "mask", *outcome_columns(choice.classes)]
-    return collected(options, results, len(jobs), columns, lambda path: (path, places[path]))
+    return collected(results, len(jobs), columns, lambda path: (path, places[path]), options.output)
 
 
-def predict_classes(options, jobs, model, predictor, side):
-    """Predicts the class of every photo and writes the tables.
-
-    Args:
-        model: what `described_model` returns.
-
-    Returns:
-        as `collected`; the columns are `table_columns`.
-    """
-    from segbalance.prediction.labels import predict_labels, table_columns
-
-    classes, with_probabilities = model.class_list.names, not gives_masks(model)
+def predict_classes(
+    options: PredictOptions, jobs: Sequence[Job], model: "Model", predictor: Predictor, side: int
+) -> Tables:
+    """Predicts the class of every photo and writes the tables, with `table_columns`."""
+    classes, with_probabilities = names_of(model.class_list), not gives_masks(model)
     results = predict_labels(
         predictor, [path for path, _ in jobs], classes, with_probabilities, input_size=side,
         batch_size=options.batch_size, threads=options.threads or os.cpu_count() or 1,
         max_pixels=options.max_pixels,
     )  # fmt: skip
     columns = table_columns(classes, with_probabilities)
-    return collected(options, results, len(jobs), columns, lambda path: (path,))
+    return collected(results, len(jobs), columns, lambda path: (path,), options.output)
 
 
-def collected(options, results, count, columns, cells):
-    """Goes through results and writes the tables, also of what an interruption leaves behind.
-
-    Args:
-        results: generator of (path, BadPhoto or values).
-        cells: function of a path that returns what stands before the values in a row.
-
-    Returns:
-        (DataFrame with the columns, DataFrame with image and reason)
-    """
-    rows, failures = [], []
-    try:
-        for path, values in tqdm(results, "predicting", count, unit="photo", delay=2):
-            if isinstance(values, Exception):
-                failures.append((path, str(values)))
-            else:
-                rows.append((*cells(path), *values))
-    except KeyboardInterrupt:
-        results.close()
-        _write_tables(options, rows, failures, columns)
-        raise
-    return _write_tables(options, rows, failures, columns)
-
-
-def _write_tables(options, rows, failures, columns):
-    tables = pd.DataFrame(rows, columns=columns), pd.DataFrame(failures, columns=["image", "reason"])
-    texts = [table.to_csv(index=False, lineterminator="\n", float_format="%.6g") for table in tables]
-    write_together({Path(options.output, PREDICTIONS): texts[0]})
-    if failures:
-        write_together({Path(options.output, FAILURES): texts[1]})
-    else:
-        Path(options.output, FAILURES).unlink(missing_ok=True)  # of an earlier call
-    return tables
-
-
-def tell_masks(predictions, classes):
+def tell_masks(predictions: pd.DataFrame, classes: Classes | None) -> None:
     """Prints what was found, by class where there are several."""
     if len(predictions):
         mean, objects = predictions["coverage"].mean(), predictions["objects"].sum()
@@ -342,18 +286,18 @@ class Predicted(NamedTuple):
     written: list[str]
 
 
-def run_masks(options: PredictOptions, model: TrainConfig) -> Predicted:
+def run_masks(options: PredictOptions, model: "Model") -> Predicted:
     """Predicts masks and prints what was found."""
     choice = options.choice(chosen_threshold(options.threshold, options.work_dir), model.class_list)
-    jobs = planned_jobs(options, choice)
+    jobs = planned_jobs(options.images, options.output, choice, options.overwrite)
     predictions, failures = predict_masks(options, jobs, choice, *load_predictor(options))
     tell_masks(predictions, model.class_list)
     return Predicted(len(jobs), failures, [*sorted(jobs[0][1]), PREDICTIONS])
 
 
-def run_labels(options: PredictOptions, model: TrainConfig) -> Predicted:
+def run_labels(options: PredictOptions, model: "Model") -> Predicted:
     """Predicts labels and prints how often each was found."""
-    jobs = planned_jobs(options, None)
+    jobs = planned_jobs(options.images, options.output, None, options.overwrite)
     labels, failures = predict_classes(options, jobs, model, *load_predictor(options))
     print(labels["label"].value_counts().to_string())
     return Predicted(len(jobs), failures, [PREDICTIONS])
@@ -367,11 +311,11 @@ class Prediction(NamedTuple):
         run: function of options and model that predicts.
     """
 
-    problems: Callable[[PredictOptions, TrainConfig], Iterator[str]]
-    run: Callable[[PredictOptions, TrainConfig], Predicted]
+    problems: "Callable[[PredictOptions, Model], Iterator[str]]"
+    run: "Callable[[PredictOptions, Model], Predicted]"
 
 
-PREDICTIONS_OF = {
+PREDICTIONS_OF: dict[Task, Prediction] = {
     FOREGROUND: Prediction(foreground_problems, run_masks),
     CLASSES: Prediction(class_problems, run_masks),
     CLASSIFICATION: Prediction(label_problems, run_labels),
@@ -391,7 +335,7 @@ def main(argv: list[str]) -> None:
     _report_failures(options, predicted.failures, predicted.photos)
 
 
-def _report_failures(options, failures, photos):
+def _report_failures(options: PredictOptions, failures: pd.DataFrame, photos: int) -> None:
     """Prints the photos that could not be read, and ends with status 1 where there are any."""
     if len(failures):
         lines = [f"{image}  {reason}" for image, reason in failures.itertuples(index=False)]

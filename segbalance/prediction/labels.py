@@ -1,6 +1,6 @@
 """Many photos through a network that classifies: reading and predicting at the same time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def predict_labels(
     batch_size: int,
     threads: int,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[tuple[str | Path, BadPhoto | tuple[str | float, ...]]]:
+) -> Generator[tuple[str | Path, BadPhoto | tuple[str | float, ...]], None, None]:
     """Predicts the class of each photo.
 
     Args:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +34,10 @@ class Predictor(Protocol):
         working_size: long side to which photos were shrunk before training; 0 for none.
     """
 
-    input_size: int | None
-    working_size: int
+    @property
+    def input_size(self) -> int | None: ...
+    @property
+    def working_size(self) -> int: ...
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (B, S, S, 3) RGB -> float32 (B, S, S, C) in [0, 1]: C classes, or 1 for the foreground."""
@@ -114,7 +116,7 @@ def predict_squeezed(
     batch_size: int,
     threads: int,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Predicts each photo in one piece. Threads read and write while the model is at work.
 
     Args:
@@ -231,7 +233,7 @@ def predict_tiled(
     shrink: int,
     batch_size: int,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Predicts each photo in tiles at its own resolution, or `shrink` times smaller.
 
     Reading, the model and writing work on different bands of a photo at the same time.
