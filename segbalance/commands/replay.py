@@ -90,15 +90,17 @@ def check_place(options: ReplayOptions, config: TrainConfig) -> None:
 
 def steps_of_an_epoch(config: TrainConfig) -> int:
     """Those of a run, which has worked them out where its user did not say."""
-    assert config.optimisation.steps_per_epoch is not None, "resolved"
-    return config.optimisation.steps_per_epoch
+    steps = config.optimisation.steps_per_epoch
+    assert steps is not None, "resolved"
+    return steps
 
 
 def check_rows(config: TrainConfig, manifest: Manifest) -> None:
     """Raises InputError where the manifests are no longer those of the run, which would draw other images."""
-    if config.filled_in.fingerprint is None:
+    fingerprint = config.filled_in.fingerprint
+    if fingerprint is None:
         print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
-    elif config.filled_in.fingerprint != manifest.training_fingerprint():
+    elif fingerprint != manifest.training_fingerprint():
         raise InputError(
             f"the training rows in {config.data.csv_dir} are not those of the run, so that its draws mean "
             "other images now. Put the manifests back as they were when the run began."

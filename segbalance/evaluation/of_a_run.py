@@ -141,26 +141,25 @@ def held_out_manifest(
     Raises:
         InputError: there is no such table, rows of it are wrong, or it is for other classes.
     """
-    path = Path(csv or Path(config.data.csv_dir, f"{split}.csv"))
+    data = config.data
+    path = Path(csv or Path(data.csv_dir, f"{split}.csv"))
     if not path.is_file():
         hint = "Name a CSV file with --csv." if csv or split == "test" else "Put the run's manifests back."
         raise InputError(f"{path} does not exist; expected a table with a column images. {hint}")
     other = csv is not None and (path.parent / MANIFEST).exists()
-    folder = path.parent if other else Path(config.data.csv_dir)
-    own = folder.resolve() == Path(config.data.csv_dir).resolve()
-    root = data_root or (config.data.data_root if own else None)
-    manifest = read_manifest(folder, root, config.data.allow_outside, config.data.max_pixels, held_out=path)
+    folder = path.parent if other else Path(data.csv_dir)
+    own = folder.resolve() == Path(data.csv_dir).resolve()
+    root = data_root or (data.data_root if own else None)
+    manifest = read_manifest(folder, root, data.allow_outside, data.max_pixels, held_out=path)
     check_classes(config, manifest)
     return manifest
 
 
 def check_classes(config: TrainConfig, manifest: Manifest) -> None:
     """Raises InputError where the manifests are for other classes than the run."""
-    names = list(names_of(manifest.classes))
-    if names != config.filled_in.classes:
-        found, expected = (
-            ", ".join(one) or "background and foreground" for one in (names, config.filled_in.classes)
-        )
+    names, own = list(names_of(manifest.classes)), config.filled_in.classes
+    if names != own:
+        found, expected = (", ".join(one) or "background and foreground" for one in (names, own))
         raise InputError(
             f"{manifest.valid_file} is for the classes {found}, but the run is for {expected}. Make "
             f"manifests with the classes of the run ({named('prepare')} --classes)."
@@ -202,9 +201,10 @@ def evaluate_table(
     from segbalance.legacy_keras import tf
 
     tables, batch_size = scored_tables(config, manifest), batch_size or config.optimisation.batch_size
+    side = config.network.image_size
     dataset, reader = validation_dataset(
-        loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(config.network.image_size))),
-        image_size=config.network.image_size,
+        loader_subsets(manifest, tables, dict.fromkeys(tables, valid_transform(side))),
+        image_size=side,
         batch_size=batch_size,
         pairs=PairReader(working_size=config.loading.working_size or 0, max_pixels=config.data.max_pixels),
     )

@@ -54,17 +54,18 @@ def describe(
     """The ExportDescription of a run's config and the chosen options."""
     from segbalance.model.metrics import THRESHOLD
 
+    network, filled_in = config.network, config.filled_in
     return ExportDescription(
         format=format,
         size=size,
         output_type=output_type,
         quantize=quantize,
-        image_size=config.network.image_size,
+        image_size=network.image_size,
         working_size=config.loading.working_size or 0,
         threshold=THRESHOLD,
-        classes=tuple(config.filled_in.classes) or CLASSES,
-        backbone=config.network.backbone,
-        class_colours=tuple(config.filled_in.class_colours),
+        classes=tuple(filled_in.classes) or CLASSES,
+        backbone=network.backbone,
+        class_colours=tuple(filled_in.class_colours),
         task=config.kind.name,
     )
 
@@ -284,21 +285,17 @@ def export(
     from segbalance.exporting.model_card import model_card
     from segbalance.prediction.predictor import load_network
 
-    assert config.run.work_dir is not None, "a run has a folder"
-    network = load_network(config.run.work_dir)
+    work_dir, max_pixels = config.run.work_dir, config.data.max_pixels
+    assert work_dir is not None, "a run has a folder"
+    network = load_network(work_dir)
     calibration = drawn_pairs(
-        manifest,
-        manifest.train,
-        representative_images,
-        seed,
-        description.working_size,
-        config.data.max_pixels,
+        manifest, manifest.train, representative_images, seed, description.working_size, max_pixels
     )
     with whole_folder(folder) as new:
         photos = (as_trained(photo, description) for _, photo, _ in calibration)
         model = WRITERS[description.format](network, description, new, photos)
         (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
-        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, config.data.max_pixels)
+        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, max_pixels)
         check = compare(network, load_exported(new), pairs) | {"megabytes": megabytes(model)}
         check_likeness(check, description, most_lost)
         (new / CHECK).write_text(json_text(check), encoding="utf-8")

@@ -171,16 +171,13 @@ def _data(config: TrainConfig, manifest: "Manifest") -> str:
     names = [*manifest.train, *(name for name in valid if name not in manifest.train)]
     rows = [(name, len(manifest.train.get(name, ())), len(valid.get(name, ()))) for name in names]
     rows.append(("all", sum(row[1] for row in rows), len(manifest.valid)))
-    same = (
-        "the run's"
-        if config.filled_in.fingerprint == manifest.training_fingerprint()
-        else "no longer the run's"
-    )
+    own = config.filled_in.fingerprint
+    same = "the run's" if own == manifest.training_fingerprint() else "no longer the run's"
     return (
         f"{table(['subset', 'training images', 'validation images'], rows)}\n\n"
         f"Folder `{Path(manifest.data_root).name}`; fingerprint of the contents "
         f"{manifest.fingerprint or 'not known'}, of the training rows "
-        f"{config.filled_in.fingerprint or 'not known'}. The manifests are {same}."
+        f"{own or 'not known'}. The manifests are {same}."
     )
 
 
@@ -279,8 +276,9 @@ def _limits(config: TrainConfig, metrics: dict[str, Any], description: ExportDes
 
 def _config(config: TrainConfig) -> str:
     shown = {name: value for name, value in config.options().items() if name not in PLACES}
-    if config.network.encoder_weights in ("imagenet", "none"):
-        shown["encoder_weights"] = config.network.encoder_weights
+    weights = config.network.encoder_weights
+    if weights in ("imagenet", "none"):
+        shown["encoder_weights"] = weights
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
     return "\n".join(f"    {line}" for line in text.splitlines())
 

@@ -203,11 +203,12 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
     Returns:
         [(subset, name of its transform, its pictures)]
     """
-    assert config.run.work_dir is not None, "a run has a folder"
+    work_dir = config.run.work_dir
+    assert work_dir is not None, "a run has a folder"
     plan, transforms = checked_plan(config, manifest)
     here = config.replace(num_workers=0, cache="off")
     reader, stream = training_parts(here, manifest, plan, transforms)
-    reader.bad_files.replay(read_skipped(config.run.work_dir))
+    reader.bad_files.replay(read_skipped(work_dir))
     drawn: dict[str, list[Picture]] = {
         name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share
     }

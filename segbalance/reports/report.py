@@ -142,16 +142,17 @@ def report_page(
     work_dir, evaluation = config.run.work_dir, figures["evaluation"]
     assert work_dir is not None, "a run has a folder"
     history = read_history(work_dir)
-    same_rows = config.filled_in.fingerprint == manifest.training_fingerprint()
+    network, fingerprint = config.network, config.filled_in.fingerprint
+    same_rows = fingerprint == manifest.training_fingerprint()
     pairs = PairReader(working_size=config.loading.working_size or 0, max_pixels=config.data.max_pixels)
-    easel = Easel(manifest, pairs, predict, config.network.image_size, evaluation.get("threshold"))
+    easel = Easel(manifest, pairs, predict, network.image_size, evaluation.get("threshold"))
     pictures = gallery(evaluation["examples"], easel)
     return render(
         config.kind.template,
         figures,
         name=Path(work_dir).resolve().name,
         config=config,
-        architecture=config.kind.network.format(architecture=ARCHITECTURES[config.network.architecture]),
+        architecture=config.kind.network.format(architecture=ARCHITECTURES[network.architecture]),
         sections=[row for row in SECTIONS.items() if row[0] not in config.kind.left_out],
         subsets=evaluation["subsets"],
         notes=list(report_notes(config, figures, same_rows)),
@@ -164,7 +165,7 @@ def report_page(
         f"--work_dir {quoted(f'{work_dir}-again')}",
         versions={package: version(package) for package in PACKAGES},
         fingerprints={
-            "training rows": config.filled_in.fingerprint or "unknown",
+            "training rows": fingerprint or "unknown",
             "validation rows": evaluation["fingerprint"],
             "data when the manifests were made": manifest.fingerprint or "unknown",
         },
@@ -182,14 +183,14 @@ def foreground_parts_of_page(config: TrainConfig, evaluation: Mapping[str, Any])
 
 def class_parts_of_page(config: TrainConfig, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs for several classes, of pixels or of images."""
-    kind = config.kind
+    kind, filled_in = config.kind, config.filled_in
     scored = [row[kind.class_score] for row in evaluation["all"]["classes"]]
     known = [number for number, value in enumerate(scored) if value is not None]
     return {
         "task": kind,
         "classes": [
             {"name": name, "colour": colour}
-            for name, colour in zip(config.filled_in.classes, config.filled_in.class_colours, strict=True)
+            for name, colour in zip(filled_in.classes, filled_in.class_colours, strict=True)
         ],
         "class_name": SCORE_NAMES[kind.class_score],
         "weakest": min(known, key=lambda number: scored[number], default=None),
