@@ -143,7 +143,6 @@ def test_a_batch_is_images_class_ids_and_subsets(labelled_tables):
 
 
 def test_no_mask_is_sought(labelled_tables, stub):
-    stub.never("segbalance.dataloader.working_size.read_pair")
     stub.never("segbalance.dataloader.pair_cache.read_pair")
     stub.never("segbalance.data_processing.mask_encoding.MaskEncoding.read")
     assert take(training(subsets_of(labelled_tables))[0], 2)
