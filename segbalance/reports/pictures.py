@@ -14,7 +14,8 @@ from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
 from segbalance.data_processing.manifest import Manifest
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
 from segbalance.dataloader.pair_cache import PairReader
-from segbalance.dataloader.reading import BatchReader, Sample
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Sample
 from segbalance.dataloader.working_size import Size, decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable

@@ -128,7 +128,7 @@ def loader_subsets(manifest, tables, transforms):
         tables: {subset: DataFrame}, `manifest.train` or what `valid_tables` gives.
         transforms: {subset: Compose}.
     """
-    from segbalance.dataloader.reading import Paths, Subset
+    from segbalance.dataloader.samples import Paths, Subset
 
     lines = manifest.lines if tables is manifest.train else manifest.valid_lines(tables)
 
