@@ -71,7 +71,7 @@ class Subset:
 
     name: str
     images: Sequence[str]
-    masks: Sequence[str]
+    masks: Sequence[str] | np.ndarray
     transform: A.Compose
     encoding: MaskEncoding | LabelEncoding = BY_THRESHOLD
     sizes: np.ndarray | None = None
