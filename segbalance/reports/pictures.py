@@ -213,7 +213,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
         name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share
     }
     steps = stream.steps()
-    for draws, plain in itertools.islice(steps, config.optimisation.steps_per_epoch):
+    for draws, plain in itertools.islice(steps, config.steps_per_epoch):
         for draw in draws[~plain].tolist():
             subset, position = stream.draws.split(draw)
             own = drawn[plan.subsets[subset]]
@@ -223,8 +223,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    choice = config.data.transforms
-    assert isinstance(choice, dict), "resolved"
+    choice = config.transforms
     default = choice.get("default", "train")
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 
