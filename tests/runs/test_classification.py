@@ -25,7 +25,8 @@ from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.dataloader.batches import load_data_path, tf_dataset, training_dataset, validation_dataset
 from segbalance.dataloader.pair_cache import DiskCache, PairReader, RamCache
-from segbalance.dataloader.reading import BatchReader, Subset
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Subset
 from segbalance.errors import InputError
 from segbalance.exporting import export as exporting
 from segbalance.exporting.export import CARD
