@@ -35,7 +35,7 @@ __all__ = [
 SUBSET_TRANSFORMS = {"default": "train"}
 
 
-def gentle(image_size):
+def gentle(image_size: int) -> A.Compose:
     """An example of one's own: the tutorial's flips, a small turn, and a little light."""
     return A.Compose(
         [

@@ -4,8 +4,10 @@ Under Keras 3 some of the library's backbones and MultiWorkerMirroredStrategy wi
 """
 
 import contextlib
+import importlib
 import io
 import os
+import sys
 
 from segbalance.runtime.memory import keep_freed_memory
 from segbalance.runtime.start_up_lines import without_start_up_lines
@@ -27,6 +29,9 @@ if not tf.keras.Model.__module__.startswith("tf_keras"):
         f"tf.keras is {tf.keras.Model.__module__}, expected tf_keras (Keras 2): TensorFlow was used before "
         "TF_USE_LEGACY_KERAS=1 was set. Import segbalance.legacy_keras first, or set that variable."
     )
+# Where somebody imported TensorFlow before the variable was set, `import tensorflow.keras`, as in a library
+# below, would find Keras 3, and from then on tf.keras would be that.
+sys.modules["tensorflow.keras"] = importlib.import_module("tf_keras.api._v2.keras")
 
 with contextlib.redirect_stdout(io.StringIO()):  # it announces its framework
     import segmentation_models as sm

@@ -35,3 +35,23 @@ def test_keras_3_already_in_use_is_an_error():
     assert "ImportError: tf.keras is keras." in done.stderr
     assert "expected tf_keras (Keras 2)" in done.stderr
     assert "Import segbalance.legacy_keras first, or set that variable" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["import tensorflow", "import segbalance; segbalance.balance_dataset"])
+def test_tensorflow_may_be_imported_before_it_is_used(before):
+    program = (
+        f"{before}\n"
+        "from segbalance.model.networks import build_network, tf\n"
+        "network = build_network('efficientnetb0', 32)\n"
+        "assert isinstance(network, tf.keras.Model) and tf.keras.Model.__module__.startswith('tf_keras')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

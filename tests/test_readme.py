@@ -91,3 +91,15 @@ def test_options_exist(option):
     known = {name for options in OPTIONS.values() for name in options.__dataclass_fields__}
     known |= {*TrainConfig().options(), "config", "help"}
     assert option.removeprefix("--") in known
+
+
+BLOCKS = [block for block in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S) if "import" in block]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_in_the_readme_runs(block):
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_there_is_python_in_the_readme():
+    assert any("TrainConfig.of(" in block for block in BLOCKS)

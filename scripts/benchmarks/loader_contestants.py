@@ -18,7 +18,7 @@ import numpy as np
 from segbalance.balancing.plan import balance_plan
 from segbalance.dataloader.pair_cache import NoCache, PairReader
 from segbalance.dataloader.ram_cache import RamCache
-from segbalance.dataloader.reading import Subset
+from segbalance.dataloader.samples import Subset
 from segbalance.dataloader.working_size import read_pair
 from segbalance.train.options import BalanceOptions
 from segbalance.transforms.pipelines import apply_transform

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pandas as pd
 
-from scripts.benchmarks.scale import ROOT, TRAINING, watch_training
+from scripts.benchmarks.scale import TRAINING
+from scripts.benchmarks.watching import ROOT, watch_training
 from segbalance.data_processing.make_csv_file import ManifestOptions, make_csv_file, split_data_train
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.errors import InputError

@@ -20,10 +20,6 @@ after the first batch arrived, and when to look at the memory of a longer run.
 import io
 import json
 import os
-import pty
-import re
-import select
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,45 +27,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from segbalance.data_processing.description import VERSION
-from segbalance.data_processing.manifest import COLUMNS, write_tables
-from segbalance.data_processing.mask_encoding import MaskEncoding
+from scripts.benchmarks.large_data import RENDERED, write_manifests, write_pairs
+from scripts.benchmarks.watching import ROOT, run_measured, watch_training
 from segbalance.errors import InputError
 from segbalance.files.images import open_strictly, read_bytes
 from segbalance.files.writing import check_output, write_atomically, write_json
 from segbalance.runtime.command_line import command, parse_options
-from segbalance.sample_data.rendering import SUBSET_SIZES, render_pair
 
-RENDERED = 256  # distinct scenes; shifting them by a pixel each time makes the rest
 SAMPLE = 2000  # pairs whose decoding is timed for the limit
 TRAINING = (
     "--image_size 32 --batch_size 8 --epochs 1 --backbone resnet18 --encoder_weights none "
     "--decoder_filters 16 8 8 4 4 --report false"
 ).split()
-PROGRESS = re.compile(rb"(\d+)/\d+ \[")
-# Runs a program as it is, and says when its loader has read the first batch.
-TOLD = f"""
-import runpy, sys
-sys.argv = sys.argv[1:]
-sys.path[0] = {str(ROOT)!r}
-from segbalance.dataloader import reading
-read = reading.BatchReader.read
-def told(self, *batch):
-    pixels = read(self, *batch)
-    print("<first batch>", flush=True)
-    reading.BatchReader.read = read
-    return pixels
-reading.BatchReader.read = told
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 TITLES = {"manifests": "data_processing.py", "train": "train.py to its first batch"}
 
 
@@ -116,36 +90,6 @@ class ScaleOptions:
             raise InputError(f"--folder {self.folder}: there is no such folder")
 
 
-def write_pairs(root, count, options):
-    """Writes `count` pairs of different content in the layout Images/<subset>/ with Masks/<subset>/.
-
-    Returns:
-        list of (image path, mask path), both str.
-    """
-    subsets = list(SUBSET_SIZES)
-    scenes = [
-        render_pair(0, "train", subsets[number % len(subsets)], number, options.image_size)
-        for number in tqdm(range(min(count, RENDERED)), desc="rendering", delay=2)
-    ]
-    for kind in ("Images", "Masks"):
-        for name in subsets:
-            Path(root, kind, name).mkdir(parents=True)
-    return [
-        write_pair(root, number, *scenes[number % len(scenes)], options)
-        for number in tqdm(range(count), desc="writing", unit="pair", delay=2)
-    ]
-
-
-def write_pair(root, number, image, mask, options):
-    """Writes a scene, uint8 (H, W, 3) and (H, W), shifted by its own number of pixels; returns both paths."""
-    shift = divmod(number // RENDERED, options.image_size)
-    name = f"{number % len(SUBSET_SIZES)}/{number:07d}"
-    paths = Path(root, "Images", f"{name}.{options.image_type}"), Path(root, "Masks", f"{name}.png")
-    for path, pixels in zip(paths, (image[..., ::-1], mask), strict=True):
-        path.write_bytes(cv2.imencode(path.suffix, np.roll(pixels, shift, (0, 1)))[1])
-    return tuple(map(str, paths))
-
-
 def decoding_cost(pairs):
     """(seconds, processor seconds) of reading and strictly decoding one pair in one thread, on average."""
     some = pairs[:: max(1, len(pairs) // SAMPLE)]
@@ -154,57 +98,6 @@ def decoding_cost(pairs):
         for path in paths:
             open_strictly(read_bytes(path))
     return np.array([time.perf_counter() - started, time.process_time() - processor]) / len(some)
-
-
-def run_measured(words):
-    """Runs a command to its end.
-
-    Returns:
-        dict of its `seconds`, processor time `cpu_s` (with its workers) and highest memory: `peak_mb` of the
-        command's own process, `all_mb` with its workers.
-    """
-    started, own, together = time.perf_counter(), 0, 0
-    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL)
-    while True:
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        # Not ru_maxrss, which begins with what the parent held when it started the process.
-        own, together = max(own, memory(process.pid, "VmHWM")), max(together, family_memory(process.pid))
-        time.sleep(0.05)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{words[0]} ended with status {process.returncode}")
-    return {
-        "seconds": time.perf_counter() - started,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_mb": own,
-        "all_mb": max(own, together),
-    }
-
-
-def memory(pid, field):
-    """MB of a line in /proc/<pid>/status (VmHWM: the highest so far, VmRSS: now); 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0)
-
-
-def processor_time(pid):
-    """Seconds of processor time that a running process has taken, without its children."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def family_memory(pid):
-    """Resident MB of a process and its descendants now; pages that they share count in each."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        children = []
-    return memory(pid, "VmRSS") + sum(map(family_memory, children))
 
 
 def measure_manifests(count, folder, options):
@@ -223,76 +116,6 @@ def measure_manifests(count, folder, options):
     }
 
 
-def write_scenes(folder, count, options):
-    """Writes `count` pairs as folder/images/<number> and folder/masks/<number>.
-
-    Returns:
-        (names of the images, names of the masks, coverage of each), lists.
-    """
-    names, masks, coverages = [], [], []
-    for kind in ("images", "masks"):
-        Path(folder, kind).mkdir(parents=True)
-    for number in range(count):
-        image, mask = render_pair(0, "train", "0", number, options.image_size)
-        names.append(f"{number:03d}.{options.image_type}")
-        masks.append(f"{number:03d}.png")
-        coverages.append(np.count_nonzero(mask) / mask.size)
-        for path, pixels in (("images", names[-1]), image[..., ::-1]), (("masks", masks[-1]), mask):
-            Path(folder, *path).write_bytes(cv2.imencode(Path(path[1]).suffix, pixels)[1])
-    return names, masks, coverages
-
-
-def linked_rows(root, split, subset, count, scenes, options):
-    """`count` rows of a manifest, each with paths of its own; they lead to the few files of `scenes`.
-
-    Args:
-        scenes: (folder, what `write_scenes` gave for it).
-    """
-    folder, (images, masks, coverages) = scenes
-    parts, scene = np.divmod(np.arange(count), len(images))
-    for kind in ("images", "masks"):
-        place = Path(root, split, kind, subset)
-        place.mkdir(parents=True)
-        for part in range(parts[-1] + 1):
-            place.joinpath(f"{part:05d}").symlink_to(folder / kind, target_is_directory=True)
-    places = list(zip(parts.tolist(), scene.tolist(), strict=True))
-    return pd.DataFrame(
-        {
-            "images": [f"{split}/images/{subset}/{part:05d}/{images[number]}" for part, number in places],
-            "masks": [f"{split}/masks/{subset}/{part:05d}/{masks[number]}" for part, number in places],
-            "type": subset,
-            "width": options.image_size,
-            "height": options.image_size,
-            "coverage": np.array(coverages)[scene],
-        },
-        columns=COLUMNS,
-    )
-
-
-def write_manifests(folder, count, options):
-    """Writes folder/csv_file for `count` training rows and a tenth as many for validation; data beside it."""
-    place = folder / "data" / "scenes"  # links out of the data root are refused
-    scenes = place, write_scenes(place, min(count, RENDERED), options)
-    shares = np.array(list(SUBSET_SIZES.values())) / sum(SUBSET_SIZES.values())
-    tables, splits = {}, {"train": count, "valid": count // 10}
-    for split, rows in splits.items():
-        bounds = np.round(np.cumsum([0, *shares]) * rows).astype(int)
-        parts = {
-            subset: linked_rows(folder / "data", split, subset, size, scenes, options)
-            for subset, size in zip(SUBSET_SIZES, np.diff(bounds).tolist(), strict=True)
-            if size
-        }
-        tables[f"{split}.csv"] = pd.concat(parts.values())
-        if split == "train":
-            tables |= {f"train{subset}.csv": part for subset, part in parts.items()}
-    description = {
-        "version": VERSION,
-        "data_root": str(folder / "data"),
-        "mask_encoding": MaskEncoding().to_dict(),
-    }
-    write_tables(folder / "csv_file", tables, description)
-
-
 def measure_train(count, folder, options):
     """Figures of train.py on manifests of `count` training rows, made in `folder`."""
     write_manifests(folder, count, options)
@@ -300,66 +123,6 @@ def measure_train(count, folder, options):
     length = ["--steps_per_epoch", max(options.steps or 1, -(-count // 8))]
     words = [ROOT / "train.py", "--csv_dir", folder / "csv_file", "--work_dir", folder / "run"]
     return watch_training([*words, *TRAINING, *length], steps)
-
-
-def watch_training(words, steps=()):
-    """Runs train.py in a terminal of its own until its progress bar has passed the last of `steps`.
-
-    Args:
-        steps: none, or two: the highest memory shortly before the second is compared with that shortly before
-            the first, over half as many steps as the first.
-
-    Returns:
-        dict of `seconds` from the start to the first batch that the loader hands over; `first_step_s` to the
-        end of the first step, and the processor time and the highest memory until then (see
-        `run_measured`); `early_mb` and `late_mb` of the process before `steps`, and `late_over_early`.
-    """
-    started, figures, together, printed = time.perf_counter(), {}, 0, b""
-    highest, last = {}, max(steps, default=1)  # {step: resident MB}
-    first = None
-    terminal, its_side = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", TOLD, *map(str, words)], stdout=its_side)
-    os.close(its_side)
-    try:
-        while max(highest, default=0) < last:
-            if select.select([terminal], [], [], 0.05)[0]:
-                printed = printed[-1000:] + read_terminal(terminal)
-            together = max(together, family_memory(process.pid))
-            step = max(map(int, PROGRESS.findall(printed)), default=0)
-            if b"<first batch>" in printed and first is None:
-                first = time.perf_counter() - started
-            if step and not figures:
-                own = memory(process.pid, "VmHWM")
-                figures |= {
-                    "seconds": first,
-                    "first_step_s": time.perf_counter() - started,
-                    "cpu_s": processor_time(process.pid),
-                    "peak_mb": own,
-                    "all_mb": max(own, together),
-                }
-            if step:
-                highest[step] = max(highest.get(step, 0), memory(process.pid, "VmRSS"))
-            if process.poll() is not None and step < last:
-                raise RuntimeError(f"{words[0]} ended with status {process.returncode}: {printed.decode()}")
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
-    if steps:
-        early, late = (
-            max(used for step, used in highest.items() if mark - steps[0] / 2 < step <= mark)
-            for mark in (steps[0], max(highest))
-        )
-        figures |= {"early_mb": early, "late_mb": late, "late_over_early": late / early}
-    return figures
-
-
-def read_terminal(terminal):
-    """What was printed to a terminal; nothing once the other side is closed."""
-    try:
-        return os.read(terminal, 65536)
-    except OSError:
-        return b""
 
 
 SUBJECTS = {"manifests": measure_manifests, "train": measure_train}

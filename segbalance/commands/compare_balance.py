@@ -80,7 +80,7 @@ def scores_of(folder: str | Path) -> dict[str, float]:
     """{column of history.csv: value} at the best epoch of a run, and its balanced accuracy at the last."""
     history = read_history(folder)
     best = best_epoch(history)
-    scores = {name: float(best[name]) for name in history if name.startswith("val_")}
+    scores = {name: float(best[name]) for name in map(str, history) if name.startswith("val_")}
     return {"epoch": int(best["epoch"])} | scores | {"last": float(history[SCORE].iloc[-1])}
 
 

@@ -67,9 +67,7 @@ def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
         return
     stored = Path(options.resume, CONFIG)
     if stored.is_file() and not any(word.partition("=")[0] == "--transforms" for word in argv):
-        choice = load_config(options.resume).data.transforms
-        assert choice is not None, "that of a run is never missing"
-        trusted_transforms(choice, None, stored)
+        trusted_transforms(load_config(options.resume).data.transforms, None, stored)
     wanted = parse(["--config", str(stored), *argv]).config if stored.is_file() else options.config
     own = options.config.data
     # The folder may come from elsewhere, and must not widen what may be read.

@@ -15,7 +15,8 @@ from segbalance.data_processing.manifest import read_table
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.rows import add_outside, unusable_files
 from segbalance.dataloader.pair_cache import PairReader
-from segbalance.dataloader.reading import BY_THRESHOLD, BatchReader, Subset
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import BY_THRESHOLD, Subset
 from segbalance.errors import Findings
 from segbalance.files.data_root import DataRoot
 from segbalance.legacy_keras import tf

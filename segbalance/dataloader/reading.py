@@ -4,191 +4,32 @@ Threads share Python's interpreter lock, which all that happens between two call
 share nothing and get on as fast as there are cores. The batches are the same.
 """
 
-import copy
 import itertools
 import math
 import os
-import threading
 import time
-import weakref
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from segbalance.balancing.skipping import BadFiles, BadPair, SkippedDraw, UnreadablePair
-from segbalance.data_processing.labels import LabelEncoding
-from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import PairReader
-from segbalance.dataloader.working_size import Size
-from segbalance.runtime.workers import SharedMemory, WorkerCrew
-from segbalance.transforms.own_file import own_file_again
-from segbalance.transforms.pipelines import apply_transform, check_sample, reseed, valid_transform
-from segbalance.transforms.quiet_albumentations import A
+from segbalance.dataloader.reading_processes import (
+    ALIGNMENT,
+    Filled,
+    ReadingProcesses,
+    batch_arrays,
+    batch_bytes,
+    fill_places,
+)
+from segbalance.dataloader.samples import Sample, SampleReader, Subset
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from segbalance.balancing.draws import Draws
 
-BY_THRESHOLD = MaskEncoding()
-PLAIN = -1  # place of the transform that only resizes
 BATCHES_AHEAD = 2  # at least, in the making at once, so that all find work across the end of a batch
-SAMPLES_A_CALL = 8  # of a process, at most
-ALIGNMENT = 64  # bytes; TensorFlow takes over what is aligned to them and copies the rest
-
-Filled = tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]  # images, masks, (item, reason) of the bad
-
-
-class Paths(Sequence[str]):
-    """Paths of files below a folder, put together when they are asked for, since there may be millions.
-
-    Args:
-        folder: that the names are relative to.
-        names: sequence of str.
-    """
-
-    def __init__(self, folder: str | Path, names: Sequence[str] | np.ndarray) -> None:
-        self._folder = os.fspath(folder)
-        self.names = names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> "Paths": ...
-
-    def __getitem__(self, place: int | slice) -> "str | Paths":
-        if isinstance(place, slice):
-            return Paths(self._folder, self.names[place])
-        return os.path.join(self._folder, self.names[place])
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The pairs of one subset and what is done to them.
-
-    Args:
-        name: of the subset.
-        images: sequence of the photos' paths.
-        masks: sequence of their masks' paths, or of their labels.
-        transform: Compose that delivers the model's input size.
-        encoding: how the mask files, or labels, encode class ids.
-        sizes: int32 (pairs, 2), the width and height that each photo must have, 0 where it may have any; None
-            where all may.
-        csv_file: that the rows stand in, for messages.
-        lines: sequence of the line of each row in it.
-    """
-
-    name: str
-    images: Sequence[str]
-    masks: Sequence[str]
-    transform: A.Compose
-    encoding: MaskEncoding | LabelEncoding = BY_THRESHOLD
-    sizes: np.ndarray | None = None
-    csv_file: str | Path = ""
-    lines: "Sequence[int] | pd.Index" = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-class Sample(NamedTuple):
-    """What one place of a batch is made of.
-
-    Args:
-        subset: number of the subset.
-        image: path of the photo.
-        mask: path of its mask, or its label.
-        seed: of the transform.
-        plain: True where the pair is only resized.
-        size: (width, height) that the photo must have; None or (0, 0) where it may have any.
-    """
-
-    subset: int
-    image: str
-    mask: str
-    seed: int
-    plain: bool
-    size: Size | None = None
-
-
-class SampleReader:
-    """Reads and transforms single pairs; threads may share one, and worker processes get copies.
-
-    Args:
-        names: of the subsets.
-        transforms: Compose of each subset.
-        encodings: MaskEncoding of each subset, or LabelEncoding of all.
-        image_size: pixels of the output.
-        pairs: PairReader.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        transforms: Sequence[A.Compose],
-        encodings: Sequence[MaskEncoding | LabelEncoding],
-        image_size: int,
-        pairs: PairReader,
-    ) -> None:
-        self.names = names
-        self.encodings = encodings
-        self.image_size = image_size
-        self.mask_size = encodings[0].mask_size(image_size)
-        self.pairs = pairs
-        self._transforms = [*transforms, valid_transform(image_size)]  # the last at PLAIN
-        self._own = threading.local()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_own"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _own=threading.local())
-
-    def pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        """The pair of a Sample as it is read: uint8 (H, W, 3) RGB and uint8 (H, W) or (1, 1) class ids.
-
-        Raises:
-            UnreadablePair: of its files, with the path.
-        """
-        try:
-            return self.pairs.read(sample.image, sample.mask, self.encodings[sample.subset], sample.size)
-        except OSError as error:
-            named = error.strerror and error.filename
-            reason = f"{error.filename}: {error.strerror}" if named else str(error)
-        except cv2.error as error:  # of headers that claim sizes beyond its limits
-            reason = f"{sample.image} or its mask cannot be decoded: {error.err}"
-        raise UnreadablePair(reason)
-
-    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        """As `pair`, but transformed: uint8 (S, S, 3) RGB and uint8 (S, S) or (1, 1) class ids."""
-        image, mask = self.pair(sample)
-        transform = self._own_transform(PLAIN if sample.plain else sample.subset)
-        reseed(transform, sample.seed)
-        labelled = not self.encodings[sample.subset].in_files
-        image, moved = apply_transform(transform, image, None if labelled else mask)
-        check_sample(f"of subset {self.names[sample.subset]}", image, moved, self.image_size)
-        return image, mask if moved is None else moved
-
-    def new_transform(self, subset: int, plain: bool = False) -> A.Compose:
-        """A copy of what a sample goes through, to be reseeded by its owner."""
-        return copy.deepcopy(self._transforms[PLAIN if plain else subset])
-
-    def _own_transform(self, place: int) -> A.Compose:
-        # A Compose that is reseeded for each sample must not be shared between threads.
-        copies = self._own.__dict__.setdefault("transforms", {})
-        if place not in copies:
-            copies[place] = copy.deepcopy(self._transforms[place])
-        return copies[place]
 
 
 class BatchReader:
@@ -332,120 +173,3 @@ class BatchReader:
 
         unreadable = list(itertools.chain.from_iterable(self._threads.map(fill, range(len(samples)))))
         return images, masks, unreadable
-
-
-def batch_bytes(count: int, size: int, mask_size: int | None = None) -> int:
-    """Bytes of `count` images of `size` pixels and their masks, from an aligned address on.
-
-    Args:
-        mask_size: pixels of a side of the masks; `size` by default.
-    """
-    return math.ceil(3 * count * size**2 / ALIGNMENT) * ALIGNMENT + count * (mask_size or size) ** 2
-
-
-def batch_arrays(
-    memory: np.ndarray, count: int, size: int, mask_size: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (count, size, size, 3) images and (count, mask_size, mask_size, 1) masks in uint8 `memory`."""
-    mask_size = mask_size or size
-    start = -memory.ctypes.data % ALIGNMENT
-    pixels = memory[start : start + batch_bytes(count, size, mask_size)]
-    images, masks = pixels[: 3 * count * size**2], pixels[len(pixels) - count * mask_size**2 :]
-    return images.reshape(count, size, size, 3), masks.reshape(count, mask_size, mask_size, 1)
-
-
-class BatchMemory:
-    """Memory of batches that other processes fill; what nobody holds any more is used again."""
-
-    def __init__(self) -> None:
-        self.shared = SharedMemory()
-        self._free: defaultdict[int, list[int]] = defaultdict(list)  # {bytes: offsets}
-
-    def take(self, size: int) -> tuple[int, np.ndarray]:
-        """Memory that nobody uses.
-
-        Returns:
-            (offset in `shared`, uint8 (size,)); both are taken until the array and all of its views are gone.
-        """
-        try:
-            offset = self._free[size].pop()
-        except IndexError:
-            offset = self.shared.extend(size)
-        memory = np.frombuffer(self.shared.part(offset, size), np.uint8)
-        weakref.finalize(memory, self._free[size].append, offset)
-        return offset, memory
-
-
-class ReadingProcesses:
-    """Worker processes that read batches into memory which they share with this process.
-
-    Args:
-        samples: SampleReader.
-        count: number of processes.
-    """
-
-    def __init__(self, samples: SampleReader, count: int) -> None:
-        self._samples = samples
-        self._count = count
-        self._memory = BatchMemory()
-        self._callers = ThreadPoolExecutor(count, "caller")
-        self._crew: WorkerCrew | None = None
-        self._lock = threading.Lock()
-
-    def ready(self) -> bool:
-        """False while the processes are starting, which the first question makes them do."""
-        with self._lock:
-            if self._crew is None:
-                state = self._samples, self._memory.shared
-                self._crew = WorkerCrew(self._count, fill_batch, state, own_file_again())
-        return self._crew.ready()
-
-    def read(self, samples: Sequence[Sample]) -> Filled:
-        """(images, masks, unreadable) of a list of Sample; the last is [(item, reason)]."""
-        crew, count = self._crew, len(samples)
-        assert crew is not None, "`ready` starts it"
-        shape = count, self._samples.image_size, self._samples.mask_size
-        offset, memory = self._memory.take(batch_bytes(*shape))
-        a_call = max(1, min(SAMPLES_A_CALL, count // self._count))
-
-        def call(first: int) -> list[tuple[int, str]]:
-            return crew.call(offset, count, first, samples[first : first + a_call])
-
-        unreadable = list(itertools.chain.from_iterable(self._callers.map(call, range(0, count, a_call))))
-        return *batch_arrays(memory, *shape), unreadable
-
-
-def fill_batch(
-    state: tuple[SampleReader, SharedMemory], offset: int, count: int, first: int, samples: Sequence[Sample]
-) -> list[tuple[int, str]]:
-    """Reads `samples` into a batch of `count` in shared memory, from place `first` on.
-
-    Args:
-        state: (SampleReader, SharedMemory).
-        offset: of the batch in the memory.
-
-    Returns:
-        As `fill_places` does.
-    """
-    reader, shared = state
-    shape = count, reader.image_size, reader.mask_size
-    memory = np.frombuffer(shared.part(offset, batch_bytes(*shape)), np.uint8)
-    images, masks = batch_arrays(memory, *shape)
-    return fill_places(reader, images, masks, first, samples)
-
-
-def fill_places(
-    reader: SampleReader, images: np.ndarray, masks: np.ndarray, first: int, samples: Sequence[Sample]
-) -> list[tuple[int, str]]:
-    """Reads `samples` with a SampleReader into the arrays of a batch, from place `first` on.
-
-    Returns:
-        [(item, reason)] of those whose pair cannot be read.
-    """
-    unreadable = []
-    for item, sample in enumerate(samples, start=first):
-        try:
-            images[item], masks[item, ..., 0] = reader.read(sample)
-        except UnreadablePair as error:
-            unreadable.append((item, str(error)))
-    return unreadable

@@ -59,6 +59,6 @@ HEADS = {
 }
 
 
-def head_of(task: str, classes: object) -> Head:
+def head_of(task: str | None, classes: object) -> Head:
     """The Head of a stored task and of its classes, as `task_of` takes them."""
     return HEADS[task_of(task, classes)]

@@ -8,7 +8,7 @@ from segbalance.data_processing.tasks import CLASSIFICATION, FOREGROUND, THRESHO
 from segbalance.legacy_keras import tf
 
 
-def scores(counts):
+def scores(counts: tf.Tensor) -> dict[str, tf.Tensor]:
     """IoU, F1, precision and recall from counts of pixels.
 
     Where there is nothing to find and nothing was found (no true or false positive, no false negative), all
@@ -23,7 +23,7 @@ def scores(counts):
     true, false, missed = tf.unstack(tf.cast(counts, tf.float64), axis=-1)
     one = tf.ones_like(true)
 
-    def ratio(over, under):
+    def ratio(over: tf.Tensor, under: tf.Tensor) -> tf.Tensor:
         return tf.where(true + false + missed > 0, over / tf.maximum(under, one), one)
 
     return {
@@ -34,7 +34,7 @@ def scores(counts):
     }
 
 
-def class_scores(confusion):
+def class_scores(confusion: tf.Tensor) -> dict[str, tf.Tensor]:
     """IoU, F1, precision and recall of each class, their means, and accuracy.
 
     A class that is neither in the truth nor found has no score, NaN, and is left out of the means, as in
@@ -54,11 +54,11 @@ def class_scores(confusion):
     return scores_of_sums(tf.linalg.diag_part(confusion), there, found)
 
 
-def scores_of_sums(true, there, found):
+def scores_of_sums(true: tf.Tensor, there: tf.Tensor, found: tf.Tensor) -> dict[str, tf.Tensor]:
     """What `class_scores` returns, from float64 (..., C): the matrix' diagonal, its row and column sums."""
     none = tf.constant(math.nan, tf.float64)
 
-    def ratio(over, under):
+    def ratio(over: tf.Tensor, under: tf.Tensor) -> tf.Tensor:
         return tf.where(there + found > 0, over / tf.maximum(under, 1.0), none)
 
     own = {
@@ -78,7 +78,7 @@ def scores_of_sums(true, there, found):
     )
 
 
-def _mean_where(scores, counted):
+def _mean_where(scores: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
     """Mean over the last axis of the scores that count; NaN where none does."""
     counted = tf.cast(counted, tf.float64)
     kept = tf.where(counted > 0, scores, tf.zeros_like(scores))
@@ -133,23 +133,23 @@ class SubsetCounts(tf.keras.metrics.Metric):
         subsets: number of subsets.
     """
 
-    def __init__(self, subsets, name="subset_counts"):
+    def __init__(self, subsets: int, name: str = "subset_counts") -> None:
         super().__init__(name=name, dtype=tf.int64)
         self.subsets = subsets
         self.counts = self.add_weight("counts", shape=(subsets, 3), initializer="zeros", dtype=tf.int64)
 
-    def update_state(self, mask, probability, subset):
+    def update_state(self, mask: tf.Tensor, probability: tf.Tensor, subset: tf.Tensor) -> None:
         """Adds a batch: class ids (B, H, W, 1), probabilities (B, H, W, 1), subset numbers (B,)."""
         true, found = tf.cast(mask, tf.bool), probability > THRESHOLD
         cells = [true & found, ~true & found, true & ~found]
         per_image = tf.stack([tf.math.count_nonzero(cell, axis=[1, 2, 3]) for cell in cells], axis=1)
         self.counts.assign_add(tf.math.unsorted_segment_sum(per_image, subset, self.subsets))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         """int64 (subsets, 3)."""
         return tf.identity(self.counts)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Starts again from zero."""
         self.counts.assign(tf.zeros_like(self.counts))
 
@@ -162,14 +162,14 @@ class ClassCounts(tf.keras.metrics.Metric):
         classes: number of classes.
     """
 
-    def __init__(self, subsets, classes, name="class_counts"):
+    def __init__(self, subsets: int, classes: int, name: str = "class_counts") -> None:
         super().__init__(name=name, dtype=tf.int64)
         self.subsets = subsets
         self.classes = classes
         shape = (subsets, classes, classes)
         self.counts = self.add_weight("counts", shape=shape, initializer="zeros", dtype=tf.int64)
 
-    def update_state(self, mask, probability, subset):
+    def update_state(self, mask: tf.Tensor, probability: tf.Tensor, subset: tf.Tensor) -> None:
         """Adds a batch: class ids (B, H, W, 1), probabilities (B, H, W, C), subset numbers (B,)."""
         true = tf.cast(mask[..., 0], tf.int64)
         found = tf.argmax(probability, axis=-1)
@@ -181,11 +181,11 @@ class ClassCounts(tf.keras.metrics.Metric):
         )  # of int32, which the kernels know
         self.counts.assign_add(tf.reshape(counts, self.counts.shape))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         """int64 (subsets, C, C): [subset, true class, found class]."""
         return tf.identity(self.counts)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Starts again from zero."""
         self.counts.assign(tf.zeros_like(self.counts))
 
@@ -197,7 +197,7 @@ class LabelCounts(ClassCounts):
         classes: number of classes.
     """
 
-    def __init__(self, classes: int, name: str = "class_counts"):
+    def __init__(self, classes: int, name: str = "class_counts") -> None:
         super().__init__(1, classes, name)
 
     def update_state(self, mask: tf.Tensor, probability: tf.Tensor, subset: tf.Tensor) -> None:

@@ -1,6 +1,8 @@
 """A network of segmentation-models: uint8 photos in, float32 probabilities out."""
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from segbalance.model.loss_terms import DEFAULT_LOSS
 from segbalance.model.losses import pixel_weights
 from segbalance.model.optimizer import adamw
 from segbalance.model.weight_files import weights_problem
+
+if TYPE_CHECKING:
+    from segbalance.dataloader.batches import Batch
+
+LossWeights = Literal["pixel"] | Sequence[float] | None
 
 # From scratch on few images, Keras' 0.99 leaves validation behind for hundreds of steps.
 SCRATCH_MOMENTUM = 0.9
@@ -28,26 +35,28 @@ class InputScaling(tf.keras.layers.Layer):
         scale, offset: three floats each.
     """
 
-    def __init__(self, order, scale, offset, **options):
+    def __init__(
+        self, order: Sequence[int], scale: Sequence[float], offset: Sequence[float], **options: Any
+    ) -> None:
         super().__init__(**{"dtype": "float32", "autocast": False} | options)
         self.order, self.scale, self.offset = list(order), list(scale), list(offset)
 
-    def call(self, photo):
+    def call(self, photo: tf.Tensor) -> tf.Tensor:
         """uint8 or float (B, H, W, 3), RGB, 0..255 -> float32 (B, H, W, 3)."""
         channels = tf.gather(tf.cast(photo, tf.float32), self.order, axis=-1)
         return channels * tf.constant(self.scale, tf.float32) + tf.constant(self.offset, tf.float32)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What rebuilds the layer."""
         own = {name: list(getattr(self, name)) for name in ("order", "scale", "offset")}
         return super().get_config() | own
 
 
-def input_scaling(backbone):
+def input_scaling(backbone: str) -> InputScaling:
     """The InputScaling of a backbone, read off its preprocessing function, which is affine for all."""
     preprocess = sm.get_preprocessing(backbone)
 
-    def channels_of(colour):
+    def channels_of(colour: Sequence[float] | np.ndarray) -> np.ndarray:
         return np.asarray(preprocess(np.array(colour, np.float32).reshape(1, 1, 1, 3)), np.float64).ravel()
 
     offset = channels_of([0, 0, 0])
@@ -59,16 +68,16 @@ def input_scaling(backbone):
 
 
 def build_network(
-    backbone,
-    image_size,
+    backbone: str,
+    image_size: int,
     *,
-    architecture="unet",
-    encoder_weights=None,
-    decoder_filters=None,
-    freeze_encoder=False,
-    outputs=1,
-    task=TASKS[0],
-):
+    architecture: str = "unet",
+    encoder_weights: str | None = None,
+    decoder_filters: Sequence[int] | None = None,
+    freeze_encoder: bool = False,
+    outputs: int = 1,
+    task: str | None = TASKS[0],
+) -> tf.keras.Model:
     """A segmentation-models network with a sigmoid, or a softmax of several classes.
 
     Under mixed precision the logits are cast to float32 before either.
@@ -85,8 +94,7 @@ def build_network(
             decoder_filters.
 
     Returns:
-        tf.keras.Model, uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1], (B, 1, 1, outputs) for
-        classification.
+        uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1], (B, 1, 1, outputs) for classification.
 
     Raises:
         InputError: the encoder's weights cannot be had.
@@ -107,7 +115,13 @@ def build_network(
     return tf.keras.Model(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
 
 
-def _with_encoder_weights(build, backbone, image_size, encoder_weights, **options):
+def _with_encoder_weights(
+    build: Callable[..., tf.keras.Model],
+    backbone: str,
+    image_size: int,
+    encoder_weights: str | None,
+    **options: Any,
+) -> tf.keras.Model:
     problem = None if encoder_weights in (None, "imagenet") else weights_problem(encoder_weights)
     if problem:
         raise InputError(_does_not_fit(backbone, encoder_weights, problem))
@@ -127,14 +141,14 @@ def _with_encoder_weights(build, backbone, image_size, encoder_weights, **option
         raise InputError(_does_not_fit(backbone, encoder_weights, error)) from None
 
 
-def _does_not_fit(backbone, path, reason):
+def _does_not_fit(backbone: str, path: str | None, reason: object) -> str:
     return (
         f"encoder_weights {path} does not fit the backbone {backbone}: {reason}. "
         "Expected a weights file (.h5) of this encoder without its top."
     )
 
 
-def _download_failed(backbone, message):
+def _download_failed(backbone: str, message: str) -> str:
     url = next((word.rstrip(":,.") for word in message.split() if word.startswith("http")), None)
     name = url.rpartition("/")[2] if url else "its file"
     cache = Path("~/.keras/models").expanduser()
@@ -160,7 +174,14 @@ class SegmentationModel(tf.keras.Model):
         task: one of TASKS; with images that have a class as a whole, the subsets are the classes.
     """
 
-    def __init__(self, network, subsets, loss_weights=None, classes=(), task=TASKS[0]):
+    def __init__(
+        self,
+        network: tf.keras.Model,
+        subsets: Iterable[str],
+        loss_weights: LossWeights = None,
+        classes: Sequence[str] = (),
+        task: str | None = TASKS[0],
+    ) -> None:
         super().__init__()
         self.network = network
         self.subsets = list(subsets)
@@ -173,20 +194,22 @@ class SegmentationModel(tf.keras.Model):
         # Every device reports the scores of all; Keras would add them up.
         self.distribute_reduction_method = "first"
 
-    def call(self, photo, training=False):
+    def call(self, photo: tf.Tensor, training: bool = False) -> tf.Tensor:
         """uint8 (B, S, S, 3) -> float32 (B, S, S, C) in [0, 1]."""
         return self.network(photo, training=training)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
         """What Keras resets at the start of each epoch."""
         return [self.mean_loss, self.counts]
 
-    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+    def _maybe_load_initial_counters_from_ckpt(
+        self, steps_per_epoch: int, initial_epoch: int
+    ) -> tuple[int, int]:
         # Where `fit` begins; Keras has no public way to begin within an epoch.
         return self.first_epoch, self.first_step
 
-    def train_step(self, batch):
+    def train_step(self, batch: "Batch") -> dict[str, tf.Tensor]:
         """One step of the optimiser; returns the epoch's mean loss so far."""
         photo, mask, subset = batch
         with tf.GradientTape() as tape:
@@ -203,7 +226,7 @@ class SegmentationModel(tf.keras.Model):
         self.mean_loss.update_state(loss)
         return {"loss": self.mean_loss.result()}
 
-    def _sample_weight(self, mask, subset):
+    def _sample_weight(self, mask: tf.Tensor, subset: tf.Tensor) -> tf.Tensor | None:
         """What the loss takes: None, a weight for each pixel, or one for each image."""
         if self.loss_weights is None:
             return None
@@ -211,7 +234,7 @@ class SegmentationModel(tf.keras.Model):
             return pixel_weights(mask, len(self.classes) or 2)
         return tf.gather(tf.constant(self.loss_weights, tf.float32), subset)
 
-    def test_step(self, batch):
+    def test_step(self, batch: "Batch") -> dict[str, tf.Tensor]:
         """Adds one batch; returns the scores so far, over all pixels and for each subset."""
         photo, mask, subset = batch
         probability = self.network(photo, training=False)
@@ -221,12 +244,12 @@ class SegmentationModel(tf.keras.Model):
         return {"loss": self.mean_loss.result()} | scores
 
 
-def _for_replica(loss):
+def _for_replica(loss: tf.Tensor) -> tf.Tensor:
     """The share of one replica in the loss of all: their gradients are summed."""
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def compile_model(model, *, loss=DEFAULT_LOSS, **options):
+def compile_model(model: SegmentationModel, *, loss: str = DEFAULT_LOSS, **options: Any) -> None:
     """Gives `model` its loss, as `loss_terms` reads it, and its optimiser.
 
     Args:
@@ -235,14 +258,14 @@ def compile_model(model, *, loss=DEFAULT_LOSS, **options):
     model.compile(optimizer=adamw(**options), loss=model.head.loss(loss), weighted_metrics=[])
 
 
-def training_variables(model):
+def training_variables(model: SegmentationModel) -> tf.train.Checkpoint:
     """All variables that the next training step depends on.
 
     Args:
-        model: SegmentationModel, compiled.
+        model: compiled.
 
     Returns:
-        tf.train.Checkpoint of weights, the optimizer's state and that of each dropout.
+        Weights, the optimizer's state and that of each dropout.
     """
     optimizer = model.optimizer
     # Those of a frozen encoder too: a checkpoint numbers the optimizer's variables by their place here.
@@ -255,15 +278,15 @@ def training_variables(model):
     return tf.train.Checkpoint(network=model.network, optimizer=optimizer, random=random)
 
 
-def write_variables(variables, prefix):
-    """Writes a tf.train.Checkpoint. Raises OSError where there is no room."""
+def write_variables(variables: tf.train.Checkpoint, prefix: str) -> None:
+    """Writes files whose paths begin with `prefix`. Raises OSError where there is no room."""
     try:
         variables.write(prefix)
     except tf.errors.OpError as error:
         raise OSError(error.message) from None
 
 
-def read_variables(variables, prefix):
+def read_variables(variables: tf.train.Checkpoint, prefix: str) -> None:
     """Reads what `write_variables` wrote. Raises InputError where it is of another model."""
     try:
         variables.read(prefix).assert_existing_objects_matched().expect_partial()
@@ -272,7 +295,7 @@ def read_variables(variables, prefix):
         raise InputError(f"{prefix} does not hold the state of this model: {reason}") from None
 
 
-def save_weights(network, path):
+def save_weights(network: tf.keras.Model, path: str | Path) -> None:
     """Writes the weights (.weights.h5) under a temporary name and renames.
 
     Raises:
@@ -291,7 +314,7 @@ def save_weights(network, path):
         temporary.unlink(missing_ok=True)
 
 
-def load_weights(network, path):
+def load_weights(network: tf.keras.Model, path: str | Path) -> None:
     """Reads weights into a network built from the run's config.
 
     Raises:

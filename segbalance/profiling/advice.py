@@ -70,8 +70,7 @@ def settings_to_try(
     Returns:
         ({name: Attempt}, {name: why it is not tried}); the names are NAMES.
     """
-    assert isinstance(config.data.transforms, dict), "resolved"
-    choice = {"default": "train"} | {str(name): own for name, own in config.data.transforms.items()}
+    choice = {"default": "train"} | config.transforms
     used = {choice.get(name, choice["default"]) for name in manifest.train}
     photos = decoded_photos([*manifest.train.values(), manifest.valid])
     answers = {

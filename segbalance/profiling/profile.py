@@ -12,7 +12,8 @@ import numpy as np
 
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.dataloader.pair_cache import NoCache
-from segbalance.dataloader.reading import PLAIN, BatchReader, Sample
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import PLAIN, Sample
 from segbalance.dataloader.working_size import Size, decode_photo, shrink_mask
 from segbalance.files.images import decode_colour, decode_grey, read_bytes
 from segbalance.transforms.fast import FastCompose, apply_step, by_name

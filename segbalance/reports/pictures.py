@@ -14,7 +14,8 @@ from segbalance.data_processing.classes import IGNORED, IGNORED_COLOUR, Classes
 from segbalance.data_processing.manifest import Manifest
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, Task
 from segbalance.dataloader.pair_cache import PairReader
-from segbalance.dataloader.reading import BatchReader, Sample
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Sample
 from segbalance.dataloader.working_size import Size, decode_photo, shrink_mask, shrink_photo, working_shape
 from segbalance.files.images import read_bytes
 from segbalance.prediction.row_bands import most_probable
@@ -213,7 +214,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
         name: [] for name, share in zip(plan.subsets, plan.shares, strict=True) if share
     }
     steps = stream.steps()
-    for draws, plain in itertools.islice(steps, config.optimisation.steps_per_epoch):
+    for draws, plain in itertools.islice(steps, config.steps_per_epoch):
         for draw in draws[~plain].tolist():
             subset, position = stream.draws.split(draw)
             own = drawn[plan.subsets[subset]]
@@ -223,8 +224,7 @@ def training_samples(config: TrainConfig, manifest: Manifest) -> list[tuple[str,
             break
     steps.close()
     gc.collect()  # the iterator inside it must not live until the process ends
-    choice = config.data.transforms
-    assert isinstance(choice, dict), "resolved"
+    choice = config.transforms
     default = choice.get("default", "train")
     return [(name, choice.get(name, default), own) for name, own in drawn.items()]
 

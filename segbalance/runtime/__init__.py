@@ -2,6 +2,7 @@
 
 `command_line` turns a dataclass into options and a function into a `main` with an exit status; `plain_yaml`
 makes sure that a config file is data and nothing else. `workers` starts processes that import only what they
-work with and that end with their parent. `memory` keeps freed blocks for the next array. Nothing here knows
-of images.
+work with and that end with their parent. `memory` keeps freed blocks for the next array. `verbs` is the table
+of commands and how a person types them here; `start_up_lines` keeps what TensorFlow says of itself off the
+screen. Nothing here knows of images.
 """

@@ -3,8 +3,9 @@
 What comes in is a `TrainConfig` and a `Manifest`; what goes out is a run folder: config.yaml, history.csv,
 ledger.csv, the best and the last weights, metrics.json, checkpoints.
 
-`config` is all that a run can be told, `inputs` what it reads, `fitting` the run itself. `callbacks` is what
+`options` holds the groups of options and their checks, `config` all of them with what a run fills in,
+`config_file` reads and writes them; `inputs` what it reads, `fitting` the run itself. `callbacks` is what
 happens around the epochs, `checkpoints` what is saved in them, `resuming` whether and where a stopped run
-goes on. `folder` knows the files of a run, `trust` what they may not bring about: weights are read, code is
-not.
+goes on, `stopping` makes Ctrl-C a request that saves first. `folder` knows the files of a run, `trust` what
+they may not bring about: weights are read, code is not.
 """

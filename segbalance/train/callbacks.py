@@ -2,17 +2,23 @@
 
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import epoch_rows, suspicion, write_ledger, write_skipped
+from segbalance.balancing.plan import BalancePlan
 from segbalance.errors import InputError
 from segbalance.legacy_keras import tf
 from segbalance.model.freezing import EncoderFreezing
 from segbalance.model.networks import read_variables, save_weights, training_variables, write_variables
 from segbalance.runtime.memory import release_freed_memory
 from segbalance.train.checkpoints import checkpoint_name, save_checkpoint
+from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
-from segbalance.train.resuming import STATE_VERSION, versions
+from segbalance.train.resuming import STATE_VERSION, Digests, Resumption, versions
+from segbalance.train.stopping import StopRequest
 
 RELEASE_STEPS = 200
 EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, beside the best weights
@@ -21,16 +27,16 @@ EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, b
 class StopAtNaN(tf.keras.callbacks.Callback):
     """Ends the run with an InputError at the first step, counted from 0, whose loss is no number."""
 
-    def __init__(self, steps_per_epoch):
+    def __init__(self, steps_per_epoch: int) -> None:
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
         self.epoch = 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the epoch for the message."""
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         """Looks at the epoch's mean loss, which turns NaN with its first step that is."""
         if not math.isfinite(logs["loss"]):
             step = self.epoch * self.steps_per_epoch + batch
@@ -45,27 +51,27 @@ class WaitingShare(tf.keras.callbacks.Callback):
     """Prints for each epoch the share of its training steps' time in which the model waited for data.
 
     Args:
-        waited: scalar tf.Variable of the seconds waited so far, from `timed_waiting`.
+        waited: scalar, the seconds waited so far, from `timed_waiting`.
     """
 
-    def __init__(self, waited):
+    def __init__(self, waited: tf.Variable) -> None:
         super().__init__()
         self.waited = waited
         self.started = self.stopped = self.before = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
         self.started, self.before = time.perf_counter(), float(self.waited.numpy())
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Leaves the validation out, which comes after the epoch's last step."""
         self.stopped = time.perf_counter()
 
-    def share(self):
+    def share(self) -> float:
         """Of the epoch's steps so far, in [0, 1]."""
         return (float(self.waited.numpy()) - self.before) / (self.stopped - self.started)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prints the share."""
         print(f"\nepoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
 
@@ -73,11 +79,11 @@ class WaitingShare(tf.keras.callbacks.Callback):
 class MemoryRelease(tf.keras.callbacks.Callback):
     """Hands freed memory back once in RELEASE_STEPS steps, so that a run's memory does not grow for hours."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.steps = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps of all epochs together, which may be short."""
         self.steps += 1
         if self.steps % RELEASE_STEPS == 0:
@@ -94,7 +100,13 @@ class RunRecorder(tf.keras.callbacks.Callback):
         seconds: that the epoch has taken already.
     """
 
-    def __init__(self, network, folder, rows=(), seconds=0.0):
+    def __init__(
+        self,
+        network: tf.keras.Model,
+        folder: str | Path,
+        rows: Sequence[Mapping[str, float]] = (),
+        seconds: float = 0.0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.folder = folder
@@ -102,15 +114,15 @@ class RunRecorder(tf.keras.callbacks.Callback):
         self.best = max((row[main_score(row)] for row in rows), default=-math.inf)
         self.taken, self.started = seconds, 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
         self.started, self.taken = time.perf_counter() - self.taken, 0.0
 
-    def seconds(self):
+    def seconds(self) -> float:
         """That the epoch has taken so far."""
         return time.perf_counter() - self.started
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Records the epoch; adds the learning rate to the logs of the callbacks that follow."""
         optimizer = self.model.optimizer
         logs["learning_rate"] = float(optimizer.learning_rate)
@@ -126,20 +138,26 @@ class LedgerWriter(tf.keras.callbacks.Callback):
     """Writes ledger.csv and skipped.csv each epoch, and warns where an epoch did not keep its shares.
 
     Args:
-        plan: BalancePlan.
-        stream: DrawStream of the training data.
+        plan: how the draws are balanced.
+        stream: of the training data.
         folder: of the run.
         rows: ledger so far.
     """
 
-    def __init__(self, plan, stream, folder, rows=()):
+    def __init__(
+        self,
+        plan: BalancePlan,
+        stream: DrawStream,
+        folder: str | Path,
+        rows: Iterable[dict[str, Any]] = (),
+    ) -> None:
         super().__init__()
         self.plan = plan
         self.stream = stream
         self.folder = folder
         self.rows = list(rows)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch."""
         rows = epoch_rows(epoch, self.plan, self.stream)
         self.rows += rows
@@ -153,7 +171,7 @@ class LedgerWriter(tf.keras.callbacks.Callback):
 class WandbLogger(tf.keras.callbacks.Callback):
     """Sends each epoch's logs to Weights & Biases; WANDB_MODE=offline keeps them in the run folder."""
 
-    def __init__(self, folder, options, run_id=None):
+    def __init__(self, folder: str | Path, options: dict[str, Any], run_id: str | None = None) -> None:
         super().__init__()
         import wandb  # optional package
 
@@ -161,11 +179,11 @@ class WandbLogger(tf.keras.callbacks.Callback):
             project="segmentation", dir=str(folder), config=options, id=run_id, resume="allow"
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Sends one epoch."""
         self.run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the record."""
         self.run.finish()
 
@@ -176,18 +194,27 @@ class Checkpointer(tf.keras.callbacks.Callback):
     It saves at the end of each epoch, every `save_every` steps, and before a signal ends the training.
 
     Args:
-        config: TrainConfig, complete.
-        stream: DrawStream of the training data.
+        config: resolved.
+        stream: of the training data.
         folder: of the run.
         others: the callbacks that come before it.
-        resumption: Resumption.
-        digests: function that gives the manifest's `resuming.manifest_digests`.
-        stop: StopRequest.
+        resumption: how the run goes on.
+        digests: gives the manifest's `resuming.manifest_digests`.
+        stop: whether a signal came.
     """
 
-    def __init__(self, config, stream, folder, others, resumption, digests, stop):
+    def __init__(
+        self,
+        config: TrainConfig,
+        stream: DrawStream,
+        folder: str | Path,
+        others: Iterable[tf.keras.callbacks.Callback],
+        resumption: Resumption,
+        digests: Callable[[], Digests],
+        stop: StopRequest,
+    ) -> None:
         super().__init__()
-        self.steps_per_epoch, self.save_every = config.optimisation.steps_per_epoch, config.run.save_every
+        self.steps_per_epoch, self.save_every = config.steps_per_epoch, config.run.save_every
         self.stream = stream
         self.folder = folder
         self.others = {type(other).__name__: other for other in others}
@@ -196,16 +223,18 @@ class Checkpointer(tf.keras.callbacks.Callback):
         self.stop = stop
         self.versions = versions(config.filled_in.transforms_source)
         self.epoch, self.step = 0, 0  # whole epochs and steps done
-        self.mean_loss = None  # of the epoch's training steps, once validation has taken its place
+        # Of the epoch's training steps, once validation has taken its place.
+        self.mean_loss: list[float] | None = None
         self.variables = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Brings back what a checkpoint holds, and tells the model where to begin."""
         self.variables = training_variables(self.model)
-        state = self.resumption.state
-        if state is None:
+        checkpoint = self.resumption.checkpoint
+        if checkpoint is None:
             return
-        read_variables(self.variables, self.resumption.checkpoint.variables)
+        state = checkpoint.state
+        read_variables(self.variables, checkpoint.variables)
         self.step = self.resumption.step(self.steps_per_epoch)
         self.model.first_epoch = state["epoch"]
         self.model.first_step = min(
@@ -214,7 +243,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
         if "EarlyStopping" in self.others and state["early_stopping"]:
             vars(self.others["EarlyStopping"]).update(state["early_stopping"])
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Gives an interrupted epoch the mean loss of its steps so far."""
         state, self.epoch, self.mean_loss = self.resumption.state, epoch, None
         if state and self.resumption.exact and epoch == state["epoch"]:
@@ -222,17 +251,17 @@ class Checkpointer(tf.keras.callbacks.Callback):
             if self.step == (epoch + 1) * self.steps_per_epoch:
                 self._pass_over_a_step()
 
-    def _pass_over_a_step(self):
+    def _pass_over_a_step(self) -> None:
         """For an epoch that was interrupted in its validation: `fit` wants at least one step before that."""
         step = self.model.train_function
 
-        def pass_over(iterator):
+        def pass_over(iterator: Iterator[object]) -> dict[str, tf.Tensor]:
             self.model.train_function = step
             return {"loss": self.model.mean_loss.result()}
 
         self.model.train_function = pass_over
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves where it is time to."""
         self.step = self.epoch * self.steps_per_epoch + batch + 1
         if batch + 1 == self.steps_per_epoch:
@@ -241,25 +270,25 @@ class Checkpointer(tf.keras.callbacks.Callback):
             self.save()
         self._meet_request()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Lets a signal end the validation, which is then made again."""
         self._meet_request()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the finished epoch."""
         self.epoch, self.mean_loss = epoch + 1, None
         self.save()
         self._meet_request()
 
-    def _meet_request(self):
+    def _meet_request(self) -> None:
         if self.stop:
             self.save()
             self.stop.meet()
 
-    def _mean_loss(self):
+    def _mean_loss(self) -> list[float]:
         return [float(value) for value in self.model.mean_loss.get_weights()]
 
-    def save(self):
+    def save(self) -> None:
         """Writes a checkpoint of this moment."""
         early, wandb = self.others.get("EarlyStopping"), self.others.get("WandbLogger")
         recorder, within = self.others["RunRecorder"], self.step > self.epoch * self.steps_per_epoch
@@ -287,21 +316,31 @@ class Checkpointer(tf.keras.callbacks.Callback):
         )
 
 
-def run_callbacks(config, network, plan, stream, folder, resumption, digests, stop, waited=None):
+def run_callbacks(
+    config: TrainConfig,
+    network: tf.keras.Model,
+    plan: BalancePlan,
+    stream: DrawStream,
+    folder: str | Path,
+    resumption: Resumption,
+    digests: Callable[[], Digests],
+    stop: StopRequest,
+    waited: tf.Variable | None = None,
+) -> list[tf.keras.callbacks.Callback]:
     """The callbacks of a run, in the order in which they must come.
 
     Args:
-        config: TrainConfig, complete.
+        config: resolved.
         network: whose weights are saved.
-        plan: BalancePlan.
-        stream: DrawStream of the training data.
+        plan: how the draws are balanced.
+        stream: of the training data.
         folder: of the run.
         resumption, digests, stop: as Checkpointer takes them.
-        waited: seconds waited for data, a tf.Variable; None where they cannot be measured.
+        waited: seconds waited for data; None where they cannot be measured.
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
     callbacks = [
-        StopAtNaN(config.optimisation.steps_per_epoch),
+        StopAtNaN(config.steps_per_epoch),
         *([] if waited is None else [WaitingShare(waited)]),
         RunRecorder(network, folder, state["history"], state["seconds"]),
         LedgerWriter(plan, stream, folder, state["ledger"]),

@@ -103,7 +103,8 @@ class TrainConfig:
         """The config whose group is what `make` returns for its field and its own of the values."""
         groups, problems = {}, []
         for group in dataclasses.fields(cls):
-            names = [field.name for field in dataclasses.fields(group.type) if field.name in values]
+            own: Any = group.type  # a dataclass; to the types it may be a name as well
+            names = [field.name for field in dataclasses.fields(own) if field.name in values]
             try:
                 groups[group.name] = make(group, {name: values.pop(name) for name in names})
             except InputError as error:
@@ -122,6 +123,20 @@ class TrainConfig:
             for group in groups
             for name, value in dataclasses.asdict(getattr(self, group.name)).items()
         }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps an epoch, of a resolved config."""
+        steps = self.optimisation.steps_per_epoch
+        assert steps is not None, "resolved"
+        return steps
+
+    @property
+    def transforms(self) -> dict[str, str]:
+        """{subset or `default`: name of its pipeline}, of a resolved config."""
+        names = self.data.transforms
+        assert isinstance(names, dict), "resolved"
+        return {str(subset): name for subset, name in names.items()}
 
     @property
     def class_list(self) -> Classes | None:

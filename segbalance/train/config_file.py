@@ -1,6 +1,7 @@
 """Options from the command line and from YAML files, and the config.yaml of a run."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically
 from segbalance.model.loss_terms import DEFAULT_LOSS
-from segbalance.runtime.command_line import checked_values, parse_options
+from segbalance.runtime.command_line import Options, checked_values, parse_options
 from segbalance.runtime.plain_yaml import read_options
 from segbalance.runtime.verbs import named, usage
 from segbalance.train.config import FilledIn, TrainConfig
@@ -22,7 +23,9 @@ FILLED_IN = "filled_in"
 RESOLVED = ("data_root", "working_size", "steps_per_epoch", "transforms")
 
 
-def parse_config(options_class, argv: list[str], *, prog: str, description: str):
+def parse_config(
+    options_class: type[Options], argv: Sequence[str], *, prog: str, description: str
+) -> Options:
     """The options of a command that takes those of train.py, from the command line and --config.
 
     Args:
@@ -32,7 +35,8 @@ def parse_config(options_class, argv: list[str], *, prog: str, description: str)
         InputError: as `parse_options` does; or --config is the config.yaml of a run, which may come from
             elsewhere, and names functions to import that the command line does not name.
     """
-    stored, filled_in = {}, FilledIn()
+    stored: dict[str, Any] = {}
+    filled_in = FilledIn()
     for path in _config_files(argv):
         values, filled_in = stored_values(path)
         stored |= values
@@ -65,7 +69,7 @@ def stored_values(path: str | Path) -> tuple[dict[str, Any], FilledIn]:
     return values, filled_in
 
 
-def _config_files(argv):
+def _config_files(argv: Sequence[str]) -> list[str]:
     """The values of --config among the words of a command line."""
     after = [word for before, word in zip(argv, argv[1:], strict=False) if before == "--config"]
     return after + [word.partition("=")[2] for word in argv if word.startswith("--config=")]
@@ -74,7 +78,7 @@ def _config_files(argv):
 class ConfigDumper(yaml.SafeDumper):
     """Quotes text that a reader may take for a number: a class may be called 1e3."""
 
-    def represent_str(self, text):
+    def represent_str(self, text: str) -> yaml.ScalarNode:
         try:
             float(text)
         except ValueError:

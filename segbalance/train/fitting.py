@@ -4,17 +4,21 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from segbalance.balancing.ledger import LEDGER, write_ledger
-from segbalance.balancing.plan import format_plan
+from segbalance.balancing.plan import BalancePlan, format_plan
+from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically, write_json
 from segbalance.runtime.verbs import typed
 from segbalance.train.checkpoints import remove_others
+from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import save_config
 from segbalance.train.folder import (
     BEST,
@@ -39,29 +43,39 @@ from segbalance.train.inputs import (
     training_parts,
     valid_tables,
 )
-from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
+from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
 from segbalance.train.stopping import StopRequest
 from segbalance.transforms.choice import FILE
 from segbalance.transforms.own_file import file_of
 from segbalance.transforms.pipelines import valid_transform
+from segbalance.transforms.quiet_albumentations import A
 
 # TensorFlow takes seconds to import: the functions below do so, after the input has been checked.
+if TYPE_CHECKING:
+    from segbalance.legacy_keras import tf
+    from segbalance.model.networks import LossWeights, SegmentationModel
 
 
-def train(config, resumption=None, force=False):
+def train(
+    config: TrainConfig, resumption: Resumption | None = None, force: bool = False
+) -> tuple[TrainConfig, Manifest]:
     """Trains as `config` says.
 
     Args:
-        resumption: Resumption of the run in the folder `config.run.work_dir`; None for a new run.
+        resumption: of the run in the folder `config.run.work_dir`; None for a new run.
         force: whether to go on with other manifests than the run's.
 
     Returns:
-        (TrainConfig with all that was filled in, Manifest)
+        (config with all that was filled in, what was trained on)
 
     Raises:
         InputError: the input is wrong, or the loss became NaN.
     """
-    folder = new_run_folder(config.run.work_dir) if resumption is None else Path(config.run.work_dir)
+    if resumption is None:
+        folder = new_run_folder(config.run.work_dir)
+    else:
+        assert config.run.work_dir is not None, "resolved"
+        folder = Path(config.run.work_dir)
     if config.run.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
     missing = resumption is not None and config.loading.on_bad_file == "skip"
@@ -79,7 +93,7 @@ def train(config, resumption=None, force=False):
     return config, manifest
 
 
-def is_finished(config, resumption):
+def is_finished(config: TrainConfig, resumption: Resumption) -> bool:
     """Whether a run has nothing left to do; says so."""
     state = resumption.state
     if state is None:
@@ -88,7 +102,7 @@ def is_finished(config, resumption):
         "stopped_epoch"
     )
     if state["epoch"] < config.optimisation.epochs and not stopped:
-        print(f"going on at step {resumption.step(config.optimisation.steps_per_epoch)}, counted from 0")
+        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
         return False
     why = (
         f"--patience {config.optimisation.patience} ended it"
@@ -99,11 +113,11 @@ def is_finished(config, resumption):
     return True
 
 
-def _print_plan(config, manifest, plan):
-    draws = config.optimisation.steps_per_epoch * config.optimisation.batch_size
-    default = config.data.transforms.get("default", "train")
+def _print_plan(config: TrainConfig, manifest: Manifest, plan: BalancePlan) -> None:
+    draws = config.steps_per_epoch * config.optimisation.batch_size
+    default = config.transforms.get("default", "train")
     table = plan.table(draws)
-    table["transform"] = [config.data.transforms.get(name, default) for name in table["subset"]]
+    table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
     print(format_plan(table))
     for note in [*manifest.notes, *plan.notes(draws)]:
         print(note if note.startswith("warning: ") else f"note: {note}")
@@ -111,7 +125,7 @@ def _print_plan(config, manifest, plan):
         print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
 
 
-def prepare_tensorflow(config):
+def prepare_tensorflow(config: TrainConfig) -> "tuple[tf.distribute.Strategy, TrainConfig]":
     """Chooses devices, precision and seed; returns the strategy and the config with what was chosen."""
     from segbalance.legacy_keras import tf
 
@@ -139,7 +153,16 @@ def prepare_tensorflow(config):
     return strategy, config.replace(mixed_precision=precision, num_workers=workers)
 
 
-def _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests):
+def _fit(
+    config: TrainConfig,
+    manifest: Manifest,
+    transforms: Mapping[str, A.Compose],
+    plan: BalancePlan,
+    strategy: "tf.distribute.Strategy",
+    folder: Path,
+    resumption: Resumption,
+    digests: Callable[[], Digests],
+) -> None:
     from segbalance.balancing.ledger import write_skipped
     from segbalance.dataloader.batches import timed_waiting, training_batches, validation_dataset
     from segbalance.legacy_keras import tf
@@ -152,7 +175,7 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         for epoch, positions in resumption.state["positions"].items():
             stream.positions[int(epoch)] = np.array(positions)
         stream.bad_files.restore(resumption.state["skipped"])
-    first_step = resumption.step(config.optimisation.steps_per_epoch)
+    first_step = resumption.step(config.steps_per_epoch)
     training, waited = training_batches(training_reader, stream, first_step), None
     if strategy.num_replicas_in_sync == 1:  # for several, TensorFlow itself asks ahead
         training, waited = timed_waiting(training)
@@ -166,14 +189,14 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
     )
     with strategy.scope():
         model = build_model(config, held_out, plan)
-        if resumption.state:  # before the folder changes: it may be the state of another model
+        if resumption.checkpoint:  # before the folder changes: it may be the state of another model
             read_variables(training_variables(model), resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
     try:
         with StopRequest() as stop:
             model.fit(
                 training,
-                steps_per_epoch=config.optimisation.steps_per_epoch,
+                steps_per_epoch=config.steps_per_epoch,
                 epochs=config.optimisation.epochs,
                 validation_data=validation,
                 callbacks=run_callbacks(
@@ -190,14 +213,12 @@ def _fit(config, manifest, transforms, plan, strategy, folder, resumption, diges
         print(f"\nstopped; go on with: {typed('train')} --resume {folder}")
         raise
     finally:
-        write_skipped(
-            stream.bad_files, folder, config.optimisation.steps_per_epoch, config.optimisation.epochs
-        )
+        write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.optimisation.epochs)
         if Path(folder, HISTORY).exists():
             draw_curves(read_history(folder), folder)
 
 
-def _begin_folder(config, folder, resumption):
+def _begin_folder(config: TrainConfig, folder: Path, resumption: Resumption) -> None:
     """Writes the config, and brings the records back to where the checkpoint was written."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_others(folder, resumption.checkpoint)
@@ -214,14 +235,14 @@ def _begin_folder(config, folder, resumption):
             Path(folder, name).unlink(missing_ok=True)
 
 
-def _keep_own_file(config, folder):
+def _keep_own_file(config: TrainConfig, folder: Path) -> None:
     """Copies the file that transforms come from into the folder, to be read; nothing ever runs the copy."""
-    own = file_of(config.data.transforms.values())
+    own = file_of(config.transforms.values())
     if own is not None:
         write_atomically(folder / FILE, own.source)
 
 
-def build_model(config, subsets, plan):
+def build_model(config: TrainConfig, subsets: Iterable[str], plan: BalancePlan) -> "SegmentationModel":
     """The compiled model; `subsets` are those of the validation scores."""
     from segbalance.model.networks import SegmentationModel, build_network, compile_model
 
@@ -235,13 +256,15 @@ def build_model(config, subsets, plan):
         outputs=config.outputs,
         task=config.data.task,
     )
-    loss_weights = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}[plan.weighting]
+    assert config.optimisation.loss is not None, "resolved"
+    weights: dict[str, LossWeights] = {"none": None, "pixel": "pixel", "subset": list(plan.loss_weights)}
+    loss_weights = weights[plan.weighting]
     model = SegmentationModel(network, subsets, loss_weights, config.filled_in.classes, config.data.task)
-    steps = config.optimisation.epochs * config.optimisation.steps_per_epoch
+    steps = config.optimisation.epochs * config.steps_per_epoch
     warmup = (
         0
         if config.filled_in.decay_start
-        else min(round(config.optimisation.warmup_epochs * config.optimisation.steps_per_epoch), steps // 10)
+        else min(round(config.optimisation.warmup_epochs * config.steps_per_epoch), steps // 10)
     )
     compile_model(
         model,
@@ -250,14 +273,14 @@ def build_model(config, subsets, plan):
         warmup_steps=warmup,
         weight_decay=config.optimisation.weight_decay,
         decay_start=config.filled_in.decay_start,
-        freeze_steps=config.optimisation.freeze_epochs * config.optimisation.steps_per_epoch,
+        freeze_steps=config.optimisation.freeze_epochs * config.steps_per_epoch,
         unfreeze_learning_rate=config.optimisation.unfreeze_learning_rate,
         loss=config.optimisation.loss,
     )
     return model
 
 
-def _print_scores(manifest, folder):
+def _print_scores(manifest: Manifest, folder: Path) -> None:
     """Prints the table of the subsets at the best epoch and writes it to metrics.json."""
     history = read_history(folder)
     best = best_epoch(history)

@@ -2,22 +2,38 @@
 
 import io
 import os
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
 
 from segbalance.data_processing.tasks import SCORE_NAMES, task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
+from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config
-from segbalance.train.trust import trusted_transforms
+from segbalance.train.trust import Choice, trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 
+History = pd.DataFrame | Mapping[str, Any]  # history.csv, or a row of it or logs, with its columns
 
-def new_run_folder(work_dir):
+
+class RunChoice(Protocol):
+    """The options by which a script names a run; some have `data_root` and `transforms` as well."""
+
+    @property
+    def work_dir(self) -> str: ...
+    @property
+    def allow_outside(self) -> bool: ...
+    @property
+    def max_pixels(self) -> int: ...
+
+
+def new_run_folder(work_dir: str | Path | None) -> Path:
     """Path of the run folder, runs/<date>-<time> by default; refuses one that holds a run already.
 
     Nothing is created yet, so that a run that fails in its checks leaves nothing behind.
@@ -34,47 +50,53 @@ def new_run_folder(work_dir):
     return folder
 
 
-def trusted_config(options, clones_file=None):
+def trusted_config(options: RunChoice, clones_file: str | Path | None = None) -> TrainConfig:
     """The config of a run, with what only the user may decide taken from the options of a script.
 
     Args:
-        options: with work_dir, allow_outside, max_pixels; data_root and transforms as far as there are such.
+        options: data_root and transforms as far as there are such.
         clones_file: the transforms.py of the clone that the script was started from, if any.
 
     Raises:
         InputError: the folder holds no run, or its transforms are code that --transforms does not name.
     """
     config = load_config(options.work_dir)
-    own = {name: getattr(options, name) for name in ("work_dir", "allow_outside", "max_pixels")}
-    if getattr(options, "data_root", None):
-        own["data_root"] = options.data_root
+    own: dict[str, Any] = {
+        "work_dir": options.work_dir,
+        "allow_outside": options.allow_outside,
+        "max_pixels": options.max_pixels,
+    }
+    if data_root := getattr(options, "data_root", None):
+        own["data_root"] = data_root
     if hasattr(options, "transforms"):
-        own |= _trusted_transforms(options, config, clones_file)
+        own["transforms"] = _trusted_transforms(options.transforms, config, options.work_dir, clones_file)
     return config.replace(**own)
 
 
-def _trusted_transforms(options, config, clones_file):
+def _trusted_transforms(
+    given: Choice | None, config: TrainConfig, work_dir: str | Path, clones_file: str | Path | None
+) -> dict[str, str]:
     from segbalance.transforms.choice import choose_transforms  # Albumentations takes half a second
     from segbalance.transforms.own_file import file_of
 
-    trusted = trusted_transforms(config.data.transforms, options.transforms, Path(options.work_dir, CONFIG))
+    trusted = trusted_transforms(config.data.transforms, given, Path(work_dir, CONFIG))
     names, _ = choose_transforms(trusted, clones_file)
     file, before = file_of(names.values()), config.filled_in.transforms_source
     if names != config.data.transforms:
         print("warning: --transforms are not those of the run: training may have seen other pixels")
     elif file and before not in (None, file.sha256):
         print(f"warning: {file.path} is not the file of the run: training may have seen other pixels")
-    return {"transforms": names}
+    return names
 
 
-def check_weights(work_dir):
+def check_weights(work_dir: str | Path) -> None:
     """Raises InputError where a run has no best weights, before the time for its network is spent."""
     path = Path(work_dir, BEST)
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected the weights of a finished run")
 
 
-def history_row(epoch, logs, seconds):
+def history_row(epoch: int, logs: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """One row of history.csv from Keras' logs, in the order of the columns."""
     first = ["loss", "val_loss", *(f"val_{name}" for name in pooled_scores(logs))]
     parts = tuple(f"val_{name}_" for name in (*part_scores(logs), "class_iou"))
@@ -88,32 +110,28 @@ def history_row(epoch, logs, seconds):
     )
 
 
-def pooled_scores(history):
-    """Names of the scores of all images together, the one that chooses the best epoch first.
-
-    Args:
-        history: DataFrame of history.csv, or a row of it or logs, with its columns.
-    """
-    return task_of_history(history).pooled
+def pooled_scores(history: History) -> tuple[str, ...]:
+    """Names of the scores of all images together, the one that chooses the best epoch first."""
+    return task_of_history(history.keys()).pooled
 
 
-def part_scores(history):
-    """Names of the scores of each subset, which is a class in classification; `history` as above."""
-    return task_of_history(history).parts
+def part_scores(history: History) -> tuple[str, str]:
+    """Names of the scores of each subset, which is a class in classification."""
+    return task_of_history(history.keys()).parts
 
 
-def main_score(history):
+def main_score(history: History) -> str:
     """The column whose highest value makes the best epoch: val_iou, in classification balanced accuracy."""
     return f"val_{pooled_scores(history)[0]}"
 
 
-def write_history(rows, folder):
+def write_history(rows: Sequence[Mapping[str, float]], folder: str | Path) -> None:
     """Writes all rows of history.csv, whole or not at all."""
     frame = pd.DataFrame(rows)
     write_atomically(Path(folder, HISTORY), frame.to_csv(index=False, lineterminator="\n"))
 
 
-def read_history(folder):
+def read_history(folder: str | Path) -> pd.DataFrame:
     """history.csv as a DataFrame."""
     path = Path(folder, HISTORY)
     if not path.is_file():
@@ -121,20 +139,22 @@ def read_history(folder):
     return pd.read_csv(path)
 
 
-def best_epoch(history):
-    """The row (Series) with the highest `main_score`, the first of several."""
-    return history.loc[history[main_score(history)].idxmax()]
+def best_epoch(history: pd.DataFrame) -> pd.Series:
+    """The row with the highest `main_score`, the first of several."""
+    label: Any = history[main_score(history)].idxmax()
+    return history.loc[label]
 
 
-def subset_scores(history, train_sizes, valid_sizes):
+def subset_scores(
+    history: pd.DataFrame, train_sizes: Mapping[str, int], valid_sizes: Mapping[str, int]
+) -> pd.DataFrame:
     """Scores of each subset at the best epoch.
 
     Args:
-        history: DataFrame of history.csv.
         train_sizes, valid_sizes: {subset: images}.
 
     Returns:
-        DataFrame: subset, images, valid, iou, f1 (recall, f1); NaN for a subset without validation images.
+        Columns subset, images, valid, iou, f1 (recall, f1); NaN for a subset without validation images.
     """
     best = best_epoch(history)
     names = [*train_sizes, *(name for name in valid_sizes if name not in train_sizes)]
@@ -151,19 +171,21 @@ def subset_scores(history, train_sizes, valid_sizes):
     )
 
 
-def json_rows(table):
-    """The rows of a DataFrame for JSON, None for what is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows for JSON, None for what is missing."""
+    rows: list[Any] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
 
 
-def class_ious(history):
+def class_ious(history: pd.DataFrame) -> dict[str, float]:
     """{class: IoU} at the best epoch, NaN where the validation data has none; empty without classes."""
     best = best_epoch(history)
     prefix = "val_class_iou_"
-    return {name.removeprefix(prefix): float(best[name]) for name in history if name.startswith(prefix)}
+    names = [name for name in map(str, history) if name.startswith(prefix)]
+    return {name.removeprefix(prefix): float(best[name]) for name in names}
 
 
-def draw_curves(history, folder):
+def draw_curves(history: pd.DataFrame, folder: str | Path) -> None:
     """Draws loss, IoU (of a classification: recall) and F1 over the epochs into curves.png."""
     import matplotlib
 
@@ -176,7 +198,7 @@ def draw_curves(history, folder):
     axes[0].set(title="loss", ylim=(0, None))
     for axis, score in zip(axes[1:], part_scores(history), strict=True):
         prefix = f"val_{score}_"
-        for name in [column for column in history if column.startswith(prefix)]:
+        for name in [column for column in map(str, history) if column.startswith(prefix)]:
             axis.plot(history["epoch"], history[name], lw=1, alpha=0.7, label=name.removeprefix(prefix))
         axis.plot(history["epoch"], history[f"val_{score}"], color="black", lw=2, label="all")
         axis.set(title=f"validation {SCORE_NAMES[score]}", ylim=(0, 1))

@@ -4,14 +4,20 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from segbalance.data_processing.classes import names_of
 from segbalance.data_processing.description import MANIFEST
+from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
+from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
@@ -23,6 +29,7 @@ LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
 ).split()
 STATE_VERSION = 1
+Digests = Mapping[str, Sequence[Any]]  # {table: [rows, hash]}, also as read from a checkpoint
 MEANING = "meaning"  # of the masks, among the digests; a subset's begins with "train"
 
 
@@ -31,7 +38,7 @@ class Resumption:
     """How a run goes on.
 
     Args:
-        checkpoint: Checkpoint, or None where the run stopped before its first.
+        checkpoint: None where the run stopped before its first.
         exact: False where --force let another config or manifest through; the draws then begin anew with
             the epoch that was interrupted.
     """
@@ -40,22 +47,24 @@ class Resumption:
     exact: bool = True
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any] | None:
         """Content of the checkpoint's state.json, or None."""
-        return self.checkpoint and self.checkpoint.state
+        return self.checkpoint.state if self.checkpoint else None
 
-    def step(self, steps_per_epoch):
+    def step(self, steps_per_epoch: int) -> int:
         """The first step that is still to be made, counted from 0."""
         if self.state is None:
             return 0
         return self.state["step"] if self.exact else self.state["epoch"] * steps_per_epoch
 
 
-def resumed_config(folder, wanted, force):
+def resumed_config(
+    folder: str | Path, wanted: TrainConfig, force: bool
+) -> tuple[TrainConfig, Resumption, list[str]]:
     """The config with which the run in `folder` goes on.
 
     Args:
-        wanted: TrainConfig, the run's own with what the command line changes.
+        wanted: the run's own with what the command line changes.
         force: whether to let another config through.
 
     Returns:
@@ -73,10 +82,9 @@ def resumed_config(folder, wanted, force):
             "Go on with the version of this project that wrote it."
         )
     warnings = [f"warning: {problem}; going on from the one before" for problem in problems]
-    if wanted.run.work_dir != own.run.work_dir and Path(wanted.run.work_dir).resolve() != folder.resolve():
-        raise InputError(
-            f"--resume {folder} goes on in that folder; leave --work_dir {wanted.run.work_dir} out"
-        )
+    place = wanted.run.work_dir
+    if place and place != own.run.work_dir and Path(place).resolve() != folder.resolve():
+        raise InputError(f"--resume {folder} goes on in that folder; leave --work_dir {place} out")
     changed = differences(own, wanted)
     if changed and not force:
         listed = "\n".join(f"  {line}" for line in changed)
@@ -92,8 +100,8 @@ def resumed_config(folder, wanted, force):
     return wanted, Resumption(checkpoint, exact=not changed), warnings
 
 
-def differences(own, wanted):
-    """Lines that name each option of two TrainConfigs that decides on the training and is not the same."""
+def differences(own: TrainConfig, wanted: TrainConfig) -> list[str]:
+    """Lines that name each option that decides on the training and is not the same."""
     now = wanted.options()
     return [
         f"{name}: {value} in the run, {now[name]} now"
@@ -102,7 +110,7 @@ def differences(own, wanted):
     ]
 
 
-def _with_decay(own, wanted, state):
+def _with_decay(own: TrainConfig, wanted: TrainConfig, state: Mapping[str, Any]) -> TrainConfig:
     """The config, with a decay of its own for another number of epochs."""
     if wanted.optimisation.epochs == own.optimisation.epochs:
         return wanted
@@ -114,7 +122,7 @@ def _with_decay(own, wanted, state):
     return wanted.replace(decay_start=state["step"])
 
 
-def manifest_digests(manifest):
+def manifest_digests(manifest: Manifest) -> Digests:
     """{table: [rows, hash]} of what decides on batches and scores: every subset, and `valid`.
 
     Under MEANING, in place of rows, the number of classes, and a hash of how masks encode them.
@@ -122,18 +130,22 @@ def manifest_digests(manifest):
     tables = {f"train{name}": table for name, table in manifest.train.items()} | {"valid": manifest.valid}
     names = list(names_of(manifest.classes))
     meaning = json_text([names, manifest.encoding.to_dict()]).encode("utf-8", "surrogateescape")
-    digests = {name: [len(table), _rows_hash(table)] for name, table in tables.items()}
+    digests: dict[str, Sequence[Any]] = {
+        name: [len(table), _rows_hash(table)] for name, table in tables.items()
+    }
     return digests | {MEANING: [len(names) or 2, hashlib.sha256(meaning).hexdigest()]}
 
 
-def _rows_hash(table):
+def _rows_hash(table: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for column in [name for name in ("images", "masks", "type") if name in table]:  # labels are the type
         digest.update("\n".join([*table[column], ""]).encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
 
 
-def check_manifest(folder, resumption, digests, force):
+def check_manifest(
+    folder: str | Path, resumption: Resumption, digests: Callable[[], Digests], force: bool
+) -> tuple[Resumption, list[str]]:
     """The Resumption with these manifests, and warnings.
 
     Args:
@@ -165,7 +177,7 @@ def check_manifest(folder, resumption, digests, force):
     return dataclasses.replace(resumption, exact=False), [f"warning: {findings.message()}"]
 
 
-def versions(transforms_source=None):
+def versions(transforms_source: str | None = None) -> dict[str, str]:
     """{name: version} of what computes a training step; `code` is a hash of this project's modules.
 
     Args:
@@ -182,7 +194,7 @@ def versions(transforms_source=None):
     return {"python": platform.python_version()} | own | libraries
 
 
-def version_warnings(before, transforms_source=None):
+def version_warnings(before: Mapping[str, str], transforms_source: str | None = None) -> list[str]:
     """A warning that names what changed since `versions()` gave `before`, or none."""
     now = versions(transforms_source)
     changed = [

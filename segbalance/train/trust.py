@@ -8,16 +8,16 @@ from typing import Any
 
 from segbalance.errors import InputError, listing
 
-Choice = Mapping[Any, str] | str  # {subset or `default`: name}, or the path of a Python file
+Choice = Mapping[Any, str] | str  # {subset or `default`: name}, or the path of a file
 
 
-def trusted_transforms(stored: Choice, given: Choice | None, source: str | Path) -> Choice:
+def trusted_transforms(stored: Choice | None, given: Choice | None, source: str | Path) -> Choice | None:
     """Which subset gets which pipeline, from a config.yaml that may come from elsewhere.
 
     What is not built in is code, and so is a path. It is run only where the user's own command line names it.
 
     Args:
-        stored: what the file says.
+        stored: what the file says, if anything.
         given: what --transforms says, or None.
         source: the file, for the message.
 
@@ -29,7 +29,7 @@ def trusted_transforms(stored: Choice, given: Choice | None, source: str | Path)
     """
     from segbalance.transforms.choice import is_built_in  # Albumentations takes half a second
 
-    if given is not None:
+    if given is not None or stored is None:
         return given
     if isinstance(stored, str):
         functions, words = [stored], stored

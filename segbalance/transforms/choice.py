@@ -5,10 +5,12 @@ that a run folder can hold: `strong`, `transforms:gentle` for the function of a 
 `package.module:function`.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from segbalance.errors import InputError
-from segbalance.transforms.own_file import OwnFile, forget_own_file, load_own_file
+from segbalance.transforms.own_file import HOW_TO_BEGIN, OwnFile, forget_own_file, load_own_file
 from segbalance.transforms.pipelines import TRANSFORMS, unknown_transform
 
 WITHOUT_A_FILE = {"default": "train"}
@@ -20,7 +22,9 @@ def is_built_in(name: str) -> bool:
     return name in TRANSFORMS
 
 
-def choose_transforms(given: dict | str | None, clones_file: Path | None = None) -> tuple[dict, str]:
+def choose_transforms(
+    given: Mapping[Any, Any] | str | None, clones_file: str | Path | None = None
+) -> tuple[dict[str, str], str]:
     """Says by name which subset gets which transform; runs the file that decides on it, if one does.
 
     Args:
@@ -35,29 +39,35 @@ def choose_transforms(given: dict | str | None, clones_file: Path | None = None)
         InputError: the file cannot be run, or a transform is of no known name.
     """
     forget_own_file()
-    if isinstance(given, dict):
-        wanted = clones_file and any(_may_be_in(clones_file, name) for name in given.values())
-        file, choice = load_own_file(clones_file) if wanted else None, given
-    elif given or clones_file:
-        file = load_own_file(given or clones_file)
+    file: OwnFile | None = None
+    choice: Mapping[Any, Any] = WITHOUT_A_FILE
+    if isinstance(given, Mapping):
+        choice = given
+        if clones_file and _may_hold(clones_file, given.values()):
+            file = load_own_file(clones_file)
+    elif path := given or clones_file:
+        file = load_own_file(path)
         choice = file.subset_transforms()
-    else:
-        file, choice = None, WITHOUT_A_FILE
     names = {str(subset): stored_name(value, file) for subset, value in choice.items()}
     told = f"transforms: {_sources(names, file, decides=choice is not given)}"
     return names, told + (_not_used(clones_file) if given is None else "")
 
 
-def _may_be_in(file, name):
-    return not is_built_in(name) and (":" not in name or name.startswith(f"{Path(file).stem}:"))
+def _may_hold(file: str | Path, names: Iterable[str]) -> bool:
+    """Whether one of the names may be that of a function of the file."""
+    own = f"{Path(file).stem}:"
+    return any(not is_built_in(name) and (":" not in name or name.startswith(own)) for name in names)
 
 
-def stored_name(value, file: OwnFile | None = None) -> str:
+def stored_name(value: Any, file: OwnFile | None = None) -> str:
     """The name under which a run folder holds a transform.
 
     Args:
         value: name or function.
         file: where names and functions that are not built in are looked up.
+
+    Raises:
+        InputError: it is of no known name.
     """
     if isinstance(value, str) and (is_built_in(value) or ":" in value):
         return value
@@ -68,22 +78,27 @@ def stored_name(value, file: OwnFile | None = None) -> str:
     for name, built_in in TRANSFORMS.items():
         if function is built_in:
             return name
+    if file is None:
+        raise InputError(
+            f"transform {value!r} is a function of no file of transforms, and not built in; expected a name. "
+            f"Put it into such a file; {HOW_TO_BEGIN}."
+        )
     for name, other in contents.items():
         if other is function:
             return f"{file.prefix}{name}"
     raise InputError(f"{file.path}: the transform {value!r} has no name in the file; define it with def")
 
 
-def _sources(names, file, decides):
+def _sources(names: Mapping[str, str], file: OwnFile | None, decides: bool) -> str:
     """Where transforms come from, in words: the file, `built in`, modules."""
     own = [name for name in names.values() if file and file.holds(name)]
-    sources = [str(file.path)] if own else []
+    sources = [str(file.path)] if file and own else []
     sources += ["built in"] if any(map(is_built_in, names.values())) else []
     sources += sorted({name.partition(":")[0] for name in names.values() if ":" in name and name not in own})
     return ", ".join(sources) + (f", as {file.path} says" if decides and file and not own else "")
 
 
-def _not_used(clones_file):
+def _not_used(clones_file: str | Path | None) -> str:
     """A warning about a transforms.py in the working folder that might be thought to decide."""
     here = Path(FILE)
     if not here.is_file() or (clones_file and Path(clones_file).resolve() == here.resolve()):

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segbalance.errors import InputError
 
@@ -58,8 +59,8 @@ class OwnFile:
         """Whether a transform of this stored name comes from the file."""
         return name.startswith(self.prefix)
 
-    def function(self, name: str) -> Callable:
-        """The function of a stored name. Raises InputError where the file has none."""
+    def function(self, name: str) -> Callable[[int], Any]:
+        """The function of a stored name, of `image_size`. Raises InputError where the file has none."""
         own = name.removeprefix(self.prefix)
         value = vars(self.module).get(own)
         if not callable(value):
@@ -69,7 +70,7 @@ class OwnFile:
             )
         return value
 
-    def subset_transforms(self) -> dict:
+    def subset_transforms(self) -> dict[str | int, str | Callable[[int], Any]]:
         """Its SUBSET_TRANSFORMS: {subset or `default`: name or function}.
 
         Raises:
@@ -115,7 +116,7 @@ def run_own_file(path: Path, source: bytes) -> OwnFile:
     forget_own_file()
     module = types.ModuleType(MODULE)
     own = OwnFile(path, source, module)
-    module.__file__, module.__own_file__ = str(path), own
+    vars(module).update(__file__=str(path), __own_file__=own)
     sys.modules[MODULE] = module
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that it can import what lies beside it, as a script can
@@ -129,7 +130,7 @@ def run_own_file(path: Path, source: bytes) -> OwnFile:
     return own
 
 
-def _line(path, error):
+def _line(path: Path, error: BaseException) -> str:
     lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
     return f" (line {lines[-1]})" if lines else ""
 
@@ -142,7 +143,7 @@ def own_file() -> OwnFile | None:
 def own_file_again() -> Callable[[], object] | None:
     """What makes the same module in another process, from the same bytes; None where there is no file."""
     own = own_file()
-    return own and functools.partial(run_own_file, own.path, own.source)
+    return functools.partial(run_own_file, own.path, own.source) if own else None
 
 
 def forget_own_file() -> None:

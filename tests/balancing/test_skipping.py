@@ -22,7 +22,8 @@ from segbalance.commands import train
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.dataloader.batches import training_batches, training_dataset, validation_dataset
 from segbalance.dataloader.pair_cache import PairReader, RamCache
-from segbalance.dataloader.reading import BatchReader, Paths, Sample
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Paths, Sample
 from segbalance.errors import InputError
 from segbalance.files.images import read_image
 from segbalance.legacy_keras import tf

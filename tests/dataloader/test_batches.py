@@ -23,7 +23,8 @@ from segbalance.dataloader.batches import (
     validation_dataset,
 )
 from segbalance.dataloader.pair_cache import PairReader, RamCache
-from segbalance.dataloader.reading import BatchReader, Paths
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Paths
 from segbalance.errors import InputError
 from segbalance.files.images import read_image
 from segbalance.legacy_keras import tf

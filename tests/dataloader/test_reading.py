@@ -1,9 +1,6 @@
 """Batches in shared memory: read by threads or processes, the same bytes, the same errors."""
 
-import gc
-import math
 import multiprocessing
-import pickle
 import threading
 import time
 from dataclasses import replace
@@ -15,16 +12,8 @@ import pytest
 
 from segbalance.balancing.draws import Draws
 from segbalance.dataloader.pair_cache import DiskCache, PairReader, RamCache, remove_cache
-from segbalance.dataloader.reading import (
-    ALIGNMENT,
-    BATCHES_AHEAD,
-    BatchMemory,
-    BatchReader,
-    Sample,
-    SampleReader,
-    batch_arrays,
-    batch_bytes,
-)
+from segbalance.dataloader.reading import BATCHES_AHEAD, BatchReader
+from segbalance.dataloader.reading_processes import ALIGNMENT
 from segbalance.errors import InputError
 from segbalance.transforms.pipelines import train_transform, valid_transform
 from tests.support.data import write_data
@@ -108,70 +97,6 @@ def reads_here(stub):
 
     stub(PairReader, "read", watched)
     return paths
-
-
-@pytest.mark.parametrize("start", [0, 1, 17, 63])
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (3, 5), (4, 32), (7, 9)])
-def test_arrays_of_a_batch_are_aligned_and_apart_from_any_address_on(start, count, size):
-    memory = np.zeros(batch_bytes(count, size) + ALIGNMENT + start, np.uint8)[start:]
-    images, masks = batch_arrays(memory, count, size)
-    assert images.shape == (count, size, size, 3) and masks.shape == (count, size, size, 1)
-    assert images.ctypes.data % ALIGNMENT == masks.ctypes.data % ALIGNMENT == 0
-    images[:], masks[:] = 1, 2
-    assert (images == 1).all() and (masks == 2).all()
-    assert np.bincount(memory, minlength=3)[1:].tolist() == [images.size, masks.size]
-
-
-def test_arrays_of_a_batch_need_no_more_than_their_bytes():
-    aligned = np.zeros(4096, np.uint8)  # mapped or not, some place in it is aligned
-    aligned = aligned[-aligned.ctypes.data % ALIGNMENT :]
-    for count, size in ((1, 1), (3, 5), (2, 16)):
-        _, masks = batch_arrays(aligned[: batch_bytes(count, size)], count, size)
-        assert masks.shape == (count, size, size, 1)
-        assert batch_bytes(count, size) < 4 * count * size**2 + ALIGNMENT
-
-
-def test_memory_that_somebody_holds_is_not_handed_out():
-    memory = BatchMemory()
-    held = [memory.take(5000) for _ in range(4)]
-    for number, (_, array) in enumerate(held):
-        array[:] = number
-    assert len({offset for offset, _ in held}) == 4
-    assert all((array == number).all() and len(array) == 5000 for number, (_, array) in enumerate(held))
-
-
-def test_memory_that_nobody_holds_is_used_again():
-    memory = BatchMemory()
-    (first, array), (second, other) = memory.take(5000), memory.take(5000)
-    del array
-    assert memory.take(5000)[0] == first
-    del other
-    assert {memory.take(5000)[0] for _ in range(10)} <= {first, second}, "a loop takes no more each time"
-
-
-def test_a_view_keeps_its_memory_taken():
-    memory = BatchMemory()
-    offset, array = memory.take(batch_bytes(2, SIZE))
-    images, masks = batch_arrays(array, 2, SIZE)
-    del array, images
-    view = masks[1:, 3]
-    del masks
-    gc.collect()
-    other, _kept = memory.take(batch_bytes(2, SIZE))
-    assert other != offset
-    del view
-    assert memory.take(batch_bytes(2, SIZE))[0] == offset
-
-
-def test_memory_of_different_sizes_is_kept_apart():
-    memory = BatchMemory()
-    offset, array = memory.take(5000)
-    del array
-    larger, large = memory.take(9000)
-    assert (larger != offset) and len(large) == 9000
-    smaller, small = memory.take(100)
-    assert smaller not in (offset, larger) and len(small) == 100
-    assert memory.take(5000)[0] == offset
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 24])
@@ -301,25 +226,3 @@ def test_a_lost_process_is_an_error_with_the_way_out(subsets, moment):
             for first in range(0, 24 * 1000, 24):  # minutes
                 reader.read(*batch(subsets, first))
         assert reader.failure is error.value
-
-
-def test_a_sample_reader_survives_pickling(subsets):
-    reader = SampleReader(
-        [subset.name for subset in subsets],
-        [subset.transform for subset in subsets],
-        [subset.encoding for subset in subsets],
-        SIZE,
-        PairReader(working_size=40),
-    )
-    samples = [
-        Sample(subset, subsets[subset].images[0], subsets[subset].masks[0], seed, plain)
-        for subset in range(GOOD)
-        for seed in (1, 2**64 - 1)
-        for plain in (False, True)
-    ]
-    expected = [reader.read(sample) for sample in samples]  # so that it has a thread's own transforms
-    again = pickle.loads(pickle.dumps(reader))
-    for sample, pair in zip(samples, expected, strict=True):
-        assert_same(again.read(sample), pair)
-    assert (again.names, again.image_size, again.pairs.working_size) == (reader.names, SIZE, 40)
-    assert len({image.tobytes() for image, _ in expected}) > math.ceil(len(samples) / 2), "seeds matter"

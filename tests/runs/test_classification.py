@@ -25,7 +25,8 @@ from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.manifest import read_manifest
 from segbalance.dataloader.batches import load_data_path, tf_dataset, training_dataset, validation_dataset
 from segbalance.dataloader.pair_cache import DiskCache, PairReader, RamCache
-from segbalance.dataloader.reading import BatchReader, Subset
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Subset
 from segbalance.errors import InputError
 from segbalance.exporting import export as exporting
 from segbalance.exporting.export import CARD
@@ -143,7 +144,6 @@ def test_a_batch_is_images_class_ids_and_subsets(labelled_tables):
 
 
 def test_no_mask_is_sought(labelled_tables, stub):
-    stub.never("segbalance.dataloader.working_size.read_pair")
     stub.never("segbalance.dataloader.pair_cache.read_pair")
     stub.never("segbalance.data_processing.mask_encoding.MaskEncoding.read")
     assert take(training(subsets_of(labelled_tables))[0], 2)

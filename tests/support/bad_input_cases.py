@@ -40,8 +40,11 @@ DESCRIPTION = "csv_file/manifest.json"
 NO_TABLE = r"traina\.csv: expected comma-separated columns images, .*; found "
 ROW = "train/images/b/0.png,train/masks/b/0.png"
 PARTS = (0.01, 0.05, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a file, which end within it
+HELPERS = {
+    f"benchmarks/{name}.py" for name in ("large_data", "loader_contestants", "watching")
+}  # no commands
 SCRIPTS = sorted(path.relative_to(ROOT / "scripts").as_posix() for path in (ROOT / "scripts").rglob("*.py"))
-COMMANDS = ["data_processing.py", "train.py", *(name for name in SCRIPTS if "contestants" not in name)]
+COMMANDS = ["data_processing.py", "train.py", *(name for name in SCRIPTS if name not in HELPERS)]
 
 UNKNOWN_OPTION = "an option that there is not"
 

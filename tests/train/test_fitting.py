@@ -17,7 +17,7 @@ import yaml
 
 from segbalance.balancing.ledger import read_ledger
 from segbalance.commands import prepare, train
-from segbalance.dataloader.reading import ReadingProcesses
+from segbalance.dataloader.reading_processes import ReadingProcesses
 from segbalance.runtime.command_line import DONE, INTERRUPTED, WRONG_INPUT
 from segbalance.runtime.workers import WorkerCrew
 from segbalance.train import inputs as run_data

@@ -24,7 +24,7 @@ from segbalance.model import networks as model
 from segbalance.train.checkpoints import CHECKPOINTS, Checkpoint
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
-from segbalance.train.resuming import Resumption, check_manifest, manifest_digests
+from segbalance.train.resuming import Resumption, check_manifest, manifest_digests, resumed_config
 from tests.support.data import TINY
 from tests.support.stubs import stubbing
 
@@ -284,6 +284,12 @@ def test_what_may_not_change(more, message, unbroken, capsys):
     assert train.main(["--resume", unbroken, *more]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")} == before
+
+
+def test_no_word_about_the_folder_is_no_other_folder(unbroken):
+    wanted = load_config(unbroken).replace(work_dir=None)
+    config, _, _ = resumed_config(unbroken, wanted, force=False)
+    assert config.run.work_dir == str(unbroken)
 
 
 def test_other_manifests_are_refused(tables, unbroken, tmp_path, capsys):

@@ -98,6 +98,11 @@ def test_a_function_without_a_name_of_its_own(tmp_path):
         choose_transforms(str(path))
 
 
+def test_a_function_without_a_file_has_no_name():
+    with pytest.raises(InputError, match=r"is a function of no file of transforms.*expected a name"):
+        choose_transforms({"a": lambda image_size: None})
+
+
 def test_a_file_that_nothing_comes_from_is_told_but_does_not_count(tmp_path):
     path = write(tmp_path / "clone/transforms.py", "{'default': 'light'}")
     assert choose_transforms(None, path) == (

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from segbalance.balancing.draws import Draws
-from segbalance.dataloader.reading import BatchReader, Subset
+from segbalance.dataloader.reading import BatchReader
+from segbalance.dataloader.samples import Subset
 from segbalance.errors import InputError
 from segbalance.transforms import own_file as own_files
 from segbalance.transforms.own_file import MODULE, file_of, forget_own_file, load_own_file, own_file

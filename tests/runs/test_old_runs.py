@@ -1,0 +1,106 @@
+"""Runs that the flat modules made, before there was a package, go on in every command."""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from segbalance.commands import evaluate, export, predict, report, train
+from segbalance.commands.verify_resume import same_weights
+from segbalance.runtime.command_line import DONE, WRONG_INPUT
+from segbalance.train.config_file import load_config
+from segbalance.train.folder import BEST, LAST
+from tests.support.data import TINY
+from tests.support.places import ROOT
+
+pytestmark = pytest.mark.slow
+LAST_FLAT_COMMIT = "37aa70310aae6512b00e58a9f5edc4ed1999c49c"
+OWN = """
+
+def my_function(image_size):
+    return A.Compose([A.Transpose(p=1), resize(image_size)])
+"""
+
+
+@pytest.fixture(scope="module")
+def old_code(tmp_path_factory):
+    """The folder of the code as it was, with a function of one's own in its transforms.py."""
+    archive = subprocess.run(["git", "archive", LAST_FLAT_COMMIT], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        pytest.skip("the history of this clone does not reach back to the flat modules")
+    folder = tmp_path_factory.mktemp("flat")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    with open(folder / "transforms.py", "a") as file:
+        file.write(OWN)
+    return folder
+
+
+def run_old(old_code, *words):
+    done = subprocess.run(
+        [sys.executable, old_code / "train.py", *map(str, words)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == DONE, done.stderr
+
+
+@pytest.fixture(scope="module")
+def old_run(old_code, tables, tmp_path_factory):
+    """The folder of a run of the old code, two epochs of three steps, which no test may change."""
+    folder = tmp_path_factory.mktemp("old") / "run"
+    run_old(old_code, *TINY, "--csv_dir", tables, "--work_dir", folder, "--save_every", 2)
+    return folder
+
+
+@pytest.fixture
+def run_folder(old_run, tmp_path):
+    return shutil.copytree(old_run, tmp_path / "run")
+
+
+def warnings(text):
+    return [line for line in text.splitlines() if line.startswith("warning")]
+
+
+def test_its_config_is_read(old_run, tables):
+    config = load_config(old_run)
+    assert config.filled_in.fingerprint and config.data.csv_dir == str(tables)
+    assert (config.optimisation.epochs, config.run.save_every) == (2, 2)
+
+
+def test_it_is_evaluated_predicted_reported_and_exported(run_folder, tables, tmp_path, capsys):
+    photos = tables.parent / "data/valid/images/b"
+    assert evaluate.main(["--work_dir", run_folder]) == DONE
+    assert report.main(["--work_dir", run_folder]) == DONE
+    words = ["--images", photos, "--output", tmp_path / "masks"]
+    assert predict.main(["--work_dir", run_folder, *words]) == DONE
+    words = ["--format", "savedmodel", "--output", tmp_path / "exported", "--check_images", 2]
+    assert export.main(["--work_dir", run_folder, *words]) == DONE
+    assert warnings(capsys.readouterr().out) == []
+
+
+def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(old_code, run_folder, tmp_path, capsys):
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    run_old(old_code, "--resume", other, "--epochs", 3)
+    assert train.main(["--resume", run_folder, "--epochs", 3]) == DONE
+    (warning,) = warnings(capsys.readouterr().out)
+    assert "the rest of the run may not be what it would have been: code " in warning and ";" not in warning
+    assert same_weights(run_folder / LAST, other / LAST) and same_weights(run_folder / BEST, other / BEST)
+
+
+def test_a_function_in_its_transforms_is_found_in_a_clone(old_code, tables, tmp_path, monkeypatch, capsys):
+    run_folder = tmp_path / "run"
+    choice = '{"a": "transforms:my_function"}'
+    run_old(old_code, *TINY, "--csv_dir", tables, "--work_dir", run_folder, "--transforms", choice)
+    words = ["--resume", run_folder, "--epochs", 3]
+    assert train.main(words) == WRONG_INPUT
+    assert f"--transforms '{choice}" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*words, "--transforms", choice]) == WRONG_INPUT
+    assert "transforms.py" in capsys.readouterr().err
+    clones_file = tmp_path / "clone/transforms.py"
+    clones_file.parent.mkdir()
+    clones_file.write_text((ROOT / "transforms.py").read_text() + OWN)
+    assert train.main([*words, "--transforms", choice], transforms_file=clones_file) == DONE
+    assert "transforms:my_function" in capsys.readouterr().out
