@@ -16,6 +16,7 @@ from segbalance.data_processing.description import MANIFEST
 from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import Findings, InputError
 from segbalance.files.writing import json_text
+from segbalance.runtime.verbs import PACKAGE
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
@@ -183,15 +184,19 @@ def versions(transforms_source: str | None = None) -> dict[str, str]:
     Args:
         transforms_source: of the config: hash of the file that transforms come from, None where none do.
     """
-    digest = hashlib.sha256()
-    package = Path(__file__).parent.parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    own = {"code": digest.hexdigest()[:16]}
+    own = {"code": code_hash()}
     if transforms_source:
         own["transforms_file"] = transforms_source[:16]
     return {"python": platform.python_version()} | own | libraries
+
+
+def code_hash(package: Path = PACKAGE) -> str:
+    """16 hexadecimal digits of a hash of the package's modules, in all its rooms."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def version_warnings(before: Mapping[str, str], transforms_source: str | None = None) -> list[str]:

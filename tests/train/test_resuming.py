@@ -21,11 +21,13 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.errors import InputError
 from segbalance.model import networks as model
+from segbalance.train import resuming
 from segbalance.train.checkpoints import CHECKPOINTS, Checkpoint
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
 from segbalance.train.resuming import Resumption, check_manifest, manifest_digests, resumed_config
 from tests.support.data import TINY
+from tests.support.places import ROOT
 from tests.support.stubs import stubbing
 
 STEPS, EPOCHS = 4, 3
@@ -357,6 +359,18 @@ def test_force_goes_on_with_another_config(tables, unbroken, tmp_path, at, capsy
     assert "warning: going on with batch_size: 4 in the run, 2 now (--force)" in out
     assert "going on at step 4," in out, "the interrupted epoch from its beginning"
     assert set(pd.read_csv(folder / LEDGER).groupby("epoch")["draws"].sum()[1:]) == {2 * STEPS}
+
+
+def test_the_hash_of_the_code_covers_all_rooms(tmp_path):
+    (tmp_path / "room").mkdir()
+    for name in ("errors.py", "room/one.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    first = resuming.code_hash(tmp_path)
+    (tmp_path / "room/notes.txt").write_text("no code")
+    assert resuming.code_hash(tmp_path) == first
+    (tmp_path / "room/one.py").write_text("x = 2\n")
+    assert resuming.code_hash(tmp_path) != first
+    assert resuming.versions()["code"] == resuming.code_hash(ROOT / "segbalance")
 
 
 def test_another_version_is_a_warning(tables, unbroken, capsys, stub):
