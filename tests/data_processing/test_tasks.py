@@ -33,7 +33,6 @@ OTHERS = {
     "data_processing/classes.py": {"classes", "colours"},
     "data_processing/label_rows.py": {"classes is None"},
     "data_processing/description.py": {"description.get('task', TASKS[0]) not in TASKS"},
-    "evaluation/of_a_run.py": {"names != config.filled_in.classes"},
     "exporting/exported_model.py": {"self.task not in TASKS"},
     "train/config.py": {"self.classes", "self.class_colours"},
     "train/inputs.py": {"config.data.task not in (None, manifest.task)"},
