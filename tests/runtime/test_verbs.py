@@ -19,8 +19,8 @@ DOORS = {"data_processing.py", "train.py"}
 def way(request, monkeypatch):
     """One way in which the package can have been started."""
     started = {
-        "clone": "/home/me/clone/scripts/evaluate.py",
-        "installed": "/home/me/.venv/bin/segbalance",
+        "clone": "/somewhere/clone/scripts/evaluate.py",
+        "installed": "/somewhere/.venv/bin/segbalance",
         "module": str(ROOT / "segbalance" / "__main__.py"),
         "notebook": "/usr/lib/ipykernel_launcher.py",
         "windows": "segbalance.exe",
@@ -49,13 +49,13 @@ def test_a_verb_without_a_file_is_a_verb_everywhere(way):
 def test_help_speaks_of_the_commands_that_are_there(monkeypatch):
     parser = CommandParser(
         prog="segbalance predict",
-        description="As python train.py --epochs 3 or scripts/fix_masks.py does, not /home/train.py nor "
+        description="As python train.py --epochs 3 or scripts/fix_masks.py does, not /other/train.py nor "
         "train.python. One more line, for it is wrapped behind the word python scripts/evaluate.py",
     )
     assert "As python train.py --epochs 3 or scripts/fix_masks.py does" in parser.format_help()
     monkeypatch.setattr(sys, "argv", ["segbalance"])
     words = " ".join(parser.format_help().split())
-    assert "As segbalance train --epochs 3 or segbalance fix-masks does, not /home/train.py nor" in words
+    assert "As segbalance train --epochs 3 or segbalance fix-masks does, not /other/train.py nor" in words
     assert "train.python. One more" in words and "the word segbalance evaluate" in words
     assert as_typed_here("a train.py of yours") == "a segbalance train of yours"
 
