@@ -7,10 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from segbalance.data_processing.classes import Classes
 from segbalance.data_processing.inspection import inspect_images
 from segbalance.data_processing.labels import LabelEncoding
-from segbalance.data_processing.rows import AGAIN, add_outside, find_shared, unusable_files
+from segbalance.data_processing.rows import (
+    AGAIN,
+    ReadTables,
+    add_outside,
+    find_shared,
+    unusable_files,
+)
 from segbalance.data_processing.tasks import CLASSIFICATION
 from segbalance.errors import Findings, InputError, visible
 from segbalance.files.data_root import DataRoot
@@ -21,39 +26,22 @@ SIZES = ["width", "height"]
 ADVICE = f"Correct the rows, or make the manifests again with {named('prepare')}."
 
 
-def complete_labels(
-    tables: Mapping[Path, pd.DataFrame],
-    root: DataRoot,
-    description: Mapping[str, Any],
-    classes: Classes | None,
-    subset_names: Mapping[Path, str],
-    missing_train: bool,
-    max_pixels: int,
-) -> LabelEncoding:
+def complete_labels(read: ReadTables) -> LabelEncoding:
     """Fills in what rows leave out, from the names of their files and from the images; checks all of them.
-
-    Args:
-        tables: {path of the CSV file: DataFrame with LABEL_COLUMNS}.
-        root: DataRoot.
-        description: content of manifest.json.
-        classes: Classes, as it has them; None where it has none.
-        subset_names: {path of the CSV file: class} of those that hold one.
-        missing_train: whether rows of train may name files that are not there.
-        max_pixels: of a file that has to be read, by its header.
 
     Raises:
         InputError: every wrong row, by file and line number.
     """
-    if classes is None:
+    if read.classes is None:
         raise InputError(f"manifest.json has no classes with their class_colours. {AGAIN}")
-    encoding = LabelEncoding(classes.names)
-    for path, frame in tables.items():
+    encoding = LabelEncoding(read.classes.names)
+    for path, frame in read.tables.items():
         for column, other in (("label", "type"), ("type", "label")):
             frame.loc[frame[column] == "", column] = frame[other]
-            if path in subset_names:
-                frame.loc[frame[column] == "", column] = subset_names[path]
-    _check_rows(tables, root, encoding, subset_names, missing_train)
-    _fill_sizes(tables, root, max_pixels)
+            if path in read.subset_names:
+                frame.loc[frame[column] == "", column] = read.subset_names[path]
+    _check_rows(read.tables, read.root, encoding, read.subset_names, read.missing_train)
+    _fill_sizes(read.tables, read.root, read.max_pixels)
     return encoding
 
 

@@ -26,6 +26,7 @@ from segbalance.data_processing.rows import (
     COLUMNS,
     NUMBERS,
     RANGES,
+    ReadTables,
     complete_classes,
     complete_foreground,
 )
@@ -37,7 +38,7 @@ from segbalance.files.writing import json_text, write_together
 from segbalance.runtime.verbs import typed
 
 # What fills in and checks the rows of a task's tables, and returns how masks or labels are encoded.
-COMPLETE: dict[Task, Callable[..., MaskEncoding | LabelEncoding]] = {
+COMPLETE: dict[Task, Callable[[ReadTables], MaskEncoding | LabelEncoding]] = {
     FOREGROUND: complete_foreground,
     CLASSES: complete_classes,
     CLASSIFICATION: complete_labels,
@@ -212,7 +213,9 @@ def read_manifest(
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
     boundary = DataRoot(root, allow_outside)
-    encoding = COMPLETE[kind](tables, boundary, description, classes, subset_names, missing_train, max_pixels)
+    encoding = COMPLETE[kind](
+        ReadTables(tables, boundary, description, classes, subset_names, missing_train, max_pixels)
+    )
     numbers = {path: frame.index for path, frame in tables.items()}
     tables = {path: frame.reset_index(drop=True) for path, frame in tables.items()}
     valid = tables.pop(valid_file)

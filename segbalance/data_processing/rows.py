@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,60 +24,49 @@ NUMBERS = list(RANGES)
 AGAIN = f"Make the manifests again: {typed('prepare')} --data_root <folder> --overwrite"
 
 
-def complete_foreground(
-    tables: Mapping[Path, pd.DataFrame],
-    root: DataRoot,
-    description: Mapping[str, Any],
-    classes: Classes | None,
-    subset_names: Mapping[Path, str],
-    missing_train: bool,
-    max_pixels: int,
-) -> MaskEncoding:
-    """Fills in what rows leave out, from the folders and files; checks all of them.
+@dataclass(frozen=True)
+class ReadTables:
+    """The tables of a manifest as they were read, and what their rows go by.
 
     Args:
-        tables: {path of the CSV file: DataFrame with COLUMNS}.
-        root: DataRoot.
+        tables: {path of the CSV file: DataFrame with the task's columns}.
+        root: the data root.
         description: content of manifest.json.
-        classes: Classes, as it has them; None for one foreground.
+        classes: as it has them; None for one foreground.
         subset_names: {path of the CSV file: subset} of those that hold one.
         missing_train: whether rows of train may name files that are not there.
         max_pixels: of a file that has to be read, by its header.
+    """
+
+    tables: Mapping[Path, pd.DataFrame]
+    root: DataRoot
+    description: Mapping[str, Any]
+    classes: Classes | None
+    subset_names: Mapping[Path, str]
+    missing_train: bool
+    max_pixels: int
+
+
+def complete_foreground(read: ReadTables) -> MaskEncoding:
+    """Fills in what rows leave out, from the folders and files; checks all of them.
 
     Raises:
         InputError: every wrong row, by file and line number.
     """
-    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
-    encoding.check_ids({0, 1})
-    return encoding
+    return _complete(read, {0, 1})
 
 
-def complete_classes(
-    tables: Mapping[Path, pd.DataFrame],
-    root: DataRoot,
-    description: Mapping[str, Any],
-    classes: Classes | None,
-    subset_names: Mapping[Path, str],
-    missing_train: bool,
-    max_pixels: int,
-) -> MaskEncoding:
+def complete_classes(read: ReadTables) -> MaskEncoding:
     """As `complete_foreground`, of masks of several classes."""
-    encoding = _complete(tables, root, description, subset_names, missing_train, max_pixels)
-    encoding.check_ids({*range(len(names_of(classes))), IGNORED})
+    return _complete(read, {*range(len(names_of(read.classes))), IGNORED})
+
+
+def _complete(read: ReadTables, ids: set[int]) -> MaskEncoding:
+    fill_paths(read.tables, read.root, read.description, read.subset_names)
+    check_rows(read.tables, read.root, read.subset_names, read.missing_train)
+    encoding = fill_numbers(read.tables, read.root, read.description, read.max_pixels)
+    encoding.check_ids(ids)
     return encoding
-
-
-def _complete(
-    tables: Mapping[Path, pd.DataFrame],
-    root: DataRoot,
-    description: Mapping[str, Any],
-    subset_names: Mapping[Path, str],
-    missing_train: bool,
-    max_pixels: int,
-) -> MaskEncoding:
-    fill_paths(tables, root, description, subset_names)
-    check_rows(tables, root, subset_names, missing_train)
-    return fill_numbers(tables, root, description, max_pixels)
 
 
 def fill_paths(

@@ -31,7 +31,7 @@ OTHERS = {
     "commands/sample_data.py": {"self.classes != 2", "self.classes == 2", "self.classes > 2"},
     # Whether what was read is right: names with their colours, known tasks, those of the manifests.
     "data_processing/classes.py": {"classes", "colours"},
-    "data_processing/label_rows.py": {"classes is None"},
+    "data_processing/label_rows.py": {"read.classes is None"},
     "data_processing/description.py": {"description.get('task', TASKS[0]) not in TASKS"},
     "exporting/exported_model.py": {"self.task not in TASKS"},
     "train/config.py": {"self.classes", "self.class_colours"},
