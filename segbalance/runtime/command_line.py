@@ -76,7 +76,7 @@ def parse_options(
     parser = _parser(options_class, prog, description, stored is not None)  # type: ignore[arg-type]  # it is hashable
     try:
         _check_lists(options_class, stored or {})
-        before = parser.parse_object(stored, _skip_required=True) if stored else None
+        before = parser.parse_object(stored) if stored else None
         values = parser.parse_args(argv, before).as_dict()
     except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
         raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
