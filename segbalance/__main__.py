@@ -57,8 +57,9 @@ def version() -> str:
 def unknown(word: str) -> str:
     """The message for a word that is no verb, with the nearest one that is."""
     name = program() or COMMAND
-    nearest = difflib.get_close_matches(word, VERBS, n=1, cutoff=0)[0]
-    return f"{word!r} is no verb; did you mean `{name} {nearest}`? `{name} --help` lists all."
+    nearest = difflib.get_close_matches(word.lower(), VERBS, n=1)
+    meant = f"; did you mean `{name} {nearest[0]}`?" if nearest else "."
+    return f"{word!r} is no verb{meant} `{name} --help` lists all."
 
 
 if __name__ == "__main__":

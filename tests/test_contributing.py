@@ -29,6 +29,14 @@ def test_a_guides_files_exist_and_hold_the_names(thing, guide):
     assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", code)] == []
 
 
+@pytest.mark.parametrize(
+    ("names", "file"), re.findall(r"((?:`[A-Za-z_]+`(?:, | and )?)+) of\s+`([\w/]+\.py)`", TEXT)
+)
+def test_names_stand_in_the_file_that_is_said_to_have_them(names, file):
+    code = (ROOT / file).read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"`(\w+)`", names) if not re.search(rf"\b{name}\b", code)] == []
+
+
 def test_targets_and_folders_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"`make ([a-z-]+)", TEXT))

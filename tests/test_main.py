@@ -51,6 +51,11 @@ def test_an_unknown_verb_is_answered_with_the_nearest(word, nearest, capsys):
     )
 
 
+def test_a_word_like_no_verb_is_answered_without_a_guess(capsys):
+    assert command.main(["xyzzy"]) == 2
+    assert capsys.readouterr().err == "error: 'xyzzy' is no verb. `segbalance --help` lists all.\n"
+
+
 def test_the_version(capsys, stub):
     stub(importlib.metadata, "version", {"segbalance": "1.2.3"}.get)
     assert command.main(["--version"]) == 0

@@ -27,7 +27,7 @@ BELONGS_TO = {
 }
 
 
-class BalanceOptions(Protocol):
+class BalanceChoice(Protocol):
     """The options of balancing, whoever has them."""
 
     @property
@@ -50,7 +50,7 @@ class BalanceOptions(Protocol):
     def augment(self) -> str: ...
 
 
-def option_problems(options: BalanceOptions) -> Iterator[str]:
+def option_problems(options: BalanceChoice) -> Iterator[str]:
     """Yields what is wrong with the options of balancing, whatever the data."""
     for name, strategies in BELONGS_TO.items():
         value = getattr(options, name)
@@ -184,7 +184,7 @@ def format_plan(table: pd.DataFrame) -> str:
 
 
 def balance_plan(
-    sizes: Mapping[str, int], options: BalanceOptions, batch_size: int | None = None
+    sizes: Mapping[str, int], options: BalanceChoice, batch_size: int | None = None
 ) -> BalancePlan:
     """The BalancePlan of checked options.
 
@@ -249,7 +249,7 @@ def finite_recipe(sizes: Mapping[str, int], epochs: float) -> list[dict[str, Any
     return rows
 
 
-def _subset_problems(sizes: Mapping[str, int], options: BalanceOptions) -> Iterator[str]:
+def _subset_problems(sizes: Mapping[str, int], options: BalanceChoice) -> Iterator[str]:
     """Yields what is wrong with the options of balancing for these subsets."""
     if not sizes:
         yield "there is no subset; expected at least one with images"
@@ -271,7 +271,7 @@ def _subset_problems(sizes: Mapping[str, int], options: BalanceOptions) -> Itera
             )
 
 
-def _pass_lengths(sizes: Mapping[str, int], options: BalanceOptions) -> np.ndarray:
+def _pass_lengths(sizes: Mapping[str, int], options: BalanceChoice) -> np.ndarray:
     """Draws of each subset in one pass of `oversample`, int64 (subsets,)."""
     copies, largest = options.copies or {}, max(sizes.values())
     chosen = options.oversample_only or options.oversample_below is not None

@@ -77,7 +77,7 @@ class ReplayOptions:
 def check_place(options: ReplayOptions, config: TrainConfig) -> None:
     """Raises InputError unless the run has this step and item."""
     optimisation = config.optimisation
-    steps = optimisation.epochs * steps_of_an_epoch(config)
+    steps = optimisation.epochs * config.steps_per_epoch
     limits = {"step": (steps, "steps of the run"), "item": (optimisation.batch_size, "images of a batch")}
     problems = [
         f"{name} must be from 0 to {count - 1} (the {what}), got {getattr(options, name)}"
@@ -86,13 +86,6 @@ def check_place(options: ReplayOptions, config: TrainConfig) -> None:
     ]
     if problems:
         raise InputError("\n".join(problems))
-
-
-def steps_of_an_epoch(config: TrainConfig) -> int:
-    """Those of a run, which has worked them out where its user did not say."""
-    steps = config.optimisation.steps_per_epoch
-    assert steps is not None, "resolved"
-    return steps
 
 
 def check_rows(config: TrainConfig, manifest: Manifest) -> None:
@@ -246,7 +239,7 @@ def report_of(
     return {
         "step": options.step,
         "item": options.item,
-        "epoch": options.step // steps_of_an_epoch(config) + 1,
+        "epoch": options.step // config.steps_per_epoch + 1,
         "subset": subset,
         "position": position,
         "row": row,

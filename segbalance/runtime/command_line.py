@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import functools
 import re
 import sys
@@ -79,7 +80,8 @@ def parse_options(
         before = parser.parse_object(stored) if stored else None
         values = parser.parse_args(argv, before).as_dict()
     except (argparse.ArgumentError, ValueError) as error:  # the latter of a number with thousands of digits
-        raise InputError(f"{_in_plain_words(error)}\nSee `{prog} --help` for the options.") from None
+        words = _in_plain_words(error, _names(options_class))
+        raise InputError(f"{words}\nSee `{prog} --help` for the options.") from None
     return _built(options_class, values | dict(given or {}))
 
 
@@ -91,7 +93,7 @@ def _check_lists(options_class: Any, stored: Mapping[str, Any]) -> None:
         elif typing.get_origin(field.type) is list:
             value = stored.get(field.name)
             if value is not None and not isinstance(value, list):
-                raise ValueError(f"--{field.name}: expected a list, got {value!r}")
+                raise ValueError(f"--{field.name}: expected a list, got {value!r}; write [{value}]")
 
 
 def checked_values(options_class: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +103,20 @@ def checked_values(options_class: Any, values: Mapping[str, Any]) -> dict[str, A
         InputError: an unknown name, or a value of the wrong type.
     """
     try:
+        _check_lists(options_class, values)
         return _parser(options_class, "", "", False).parse_object(values).as_dict()
     except (argparse.ArgumentError, ValueError) as error:
-        raise InputError(_in_plain_words(error).replace("--", "")) from None
+        raise InputError(_in_plain_words(error, _names(options_class)).replace("--", "")) from None
+
+
+def _names(options_class: Any) -> list[str]:
+    """The options of a dataclass, those of its groups among them."""
+    fields = [field for field in dataclasses.fields(options_class) if _is_option(field)]
+    return [
+        name
+        for field in fields
+        for name in (_names(_group_type(field)) if _is_group(field) else [field.name])
+    ]
 
 
 def _built(options_class: Any, values: Mapping[str, Any]) -> Any:
@@ -199,8 +212,20 @@ def _add_option(place: Any, field: dataclasses.Field[Any], text: str) -> None:
     place.add_argument(f"--{field.name}", **options)
 
 
-def _in_plain_words(error: Exception) -> str:
-    """The parser's message in the words of the command line instead of Python's types."""
+def _in_plain_words(error: Exception, names: Sequence[str]) -> str:
+    """The parser's message in the words of the command line instead of Python's types.
+
+    Args:
+        names: of the options, one of which may be meant by an unknown one.
+    """
     text = re.sub(r'Parser key "(.+?)":\s*', r"--\1: ", str(error))
     text = re.sub(r"a <class '(\w+)'>", r"\1", text)
-    return re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
+    text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
+    text = re.sub(r"(?<=arguments are required: )(.+)", lambda found: _as_options(found[1]), text)
+    unknown = re.search(r"Option '(?:\w+\.)*(\w+)' is not accepted|unrecognized arguments: --(\w+)", text)
+    meant = difflib.get_close_matches(unknown[1] or unknown[2], names, n=1) if unknown else []
+    return f"{text}; did you mean --{meant[0]}?" if meant else text
+
+
+def _as_options(names: str) -> str:
+    return ", ".join(f"--{name}" for name in names.split(", "))

@@ -1,5 +1,6 @@
 """Config files are data: no tag, no alias, no other file, nothing endless."""
 
+import collections
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ def read_options(path: str | Path) -> dict[str, Any]:
         if problem:
             raise InputError(f"{path} {problem}. Expected a YAML file of options and their plain values.")
         values = yaml.load(content, PlainLoader)
+        twice = _repeated(yaml.compose(content, PlainLoader))
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}; {EXPECTED}") from None
+        raise InputError(f"{path} is no YAML: {_in_one_line(error)}; {EXPECTED}") from None
+    if twice:
+        raise InputError(f"{path} names {', '.join(twice)} more than once; leave one of each")
     if not isinstance(values, dict):
         shown = repr(values) if len(repr(values)) < 100 else f"{repr(values)[:100]}..."
         raise InputError(f"{path}: expected lines like `name: value`, got {shown}")
@@ -58,6 +62,20 @@ def read_options(path: str | Path) -> dict[str, Any]:
             "their plain values."
         )
     return {str(name): value for name, value in values.items()}
+
+
+def _repeated(root: yaml.Node | None) -> list[str]:
+    """The options that stand more than once in a file; YAML itself takes the last."""
+    if not isinstance(root, yaml.MappingNode):
+        return []
+    counts = collections.Counter(str(key.value) for key, _ in root.value)
+    return [name for name, count in counts.items() if count > 1]
+
+
+def _in_one_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}: " if mark else ""
+    return place + " ".join(str(getattr(error, "problem", None) or error).split())
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -32,17 +32,22 @@ def parse_config(
         options_class: TrainConfig, or a dataclass with a field of that type.
 
     Raises:
-        InputError: as `parse_options` does; or --config is the config.yaml of a run, which may come from
-            elsewhere, and names functions to import that the command line does not name.
+        InputError: as `parse_options` does, with the file that is wrong; or a file, which may come from
+            elsewhere, names transforms that are code and that the command line does not name.
     """
     stored: dict[str, Any] = {}
     filled_in = FilledIn()
-    for path in _config_files(argv):
-        values, filled_in = stored_values(path)
-        stored |= values
     own_words = any(word.partition("=")[0] == "--transforms" for word in argv)
-    if filled_in.fingerprint is not None and stored.get("transforms") and not own_words:
-        trusted_transforms(stored["transforms"], None, "--config (of a run)")
+    for path in _config_files(argv):
+        values, found = stored_values(path)
+        try:
+            checked = checked_values(options_class, values)
+        except InputError as error:
+            raise InputError(f"--config {path}: {error}") from None
+        if not own_words:
+            trusted_transforms(checked["transforms"], None, f"--config {path}")
+        stored |= values
+        filled_in = found if found.fingerprint is not None else filled_in
     return parse_options(
         options_class, argv, prog=prog, description=description, stored=stored, given={FILLED_IN: filled_in}
     )

@@ -16,7 +16,7 @@ from segbalance.balancing.plan import BalancePlan, format_plan
 from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
 from segbalance.files.writing import write_atomically, write_json
-from segbalance.runtime.verbs import typed
+from segbalance.runtime.verbs import extra, typed
 from segbalance.train.checkpoints import remove_others
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import save_config
@@ -77,7 +77,9 @@ def train(
         assert config.run.work_dir is not None, "resolved"
         folder = Path(config.run.work_dir)
     if config.run.log == "wandb" and importlib.util.find_spec("wandb") is None:
-        raise InputError("log wandb needs the package wandb, which is not installed: pip install wandb")
+        raise InputError(
+            f"log wandb needs the package wandb, which is not installed: pip install {extra('wandb')}"
+        )
     missing = resumption is not None and config.loading.on_bad_file == "skip"
     manifest = read_data(config, missing_train=missing)
     digests = functools.cache(lambda: manifest_digests(manifest))  # seconds for a million rows

@@ -88,13 +88,15 @@ def test_a_switch_stands_alone_or_with_its_value(words, quiet):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "the following arguments are required: root"),
+        ([], "the following arguments are required: --root"),
         (["--root"], "argument --root: expected one argument"),
         (["--root", "d", "--nope", "1"], "unrecognized arguments: --nope 1"),
-        (["--root", "d", "--cou", "1"], "unrecognized arguments: --cou 1"),
+        (["--root", "d", "--cou", "1"], "unrecognized arguments: --cou 1; did you mean --count?"),
         (["--root", "d", "stray"], "unrecognized arguments: stray"),
         (["--root", "d", "--count", "x"], "--count: Expected int. Got value: x"),
         (["--root", "d", "--mode", "x"], "--mode: Expected one of 'slow', 'fast'. Got value: x"),
+        (["--root", "d", "--conut", "3"], "unrecognized arguments: --conut 3; did you mean --count?"),
+        (["--count", "3"], "the following arguments are required: --root"),
         (["--root", "d", "--quiet", "x"], "--quiet: Expected bool. Got value: x"),
     ],
 )
@@ -120,7 +122,7 @@ def test_stored_values_give_options_and_the_command_line_overrides_them():
     [
         ({"root": "d", "nope": 1}, "Option 'nope' is not accepted"),
         ({"root": "d", "count": "x"}, "--count: Expected int. Got value: x"),
-        ({"root": "d", "device": 1}, "--device: expected a list, got 1"),
+        ({"root": "d", "device": 1}, "--device: expected a list, got 1; write [1]"),
     ],
 )
 def test_wrong_stored_values_are_wrong_input(stored, message):
