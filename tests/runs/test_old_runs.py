@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from segbalance.commands import evaluate, export, predict, report, train
-from segbalance.commands.verify_resume import same_weights
+from segbalance.commands.verify_resume import differences, same_weights
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, LAST
@@ -39,11 +39,15 @@ def old_code(tmp_path_factory):
     return folder
 
 
-def run_old(old_code, *words):
-    done = subprocess.run(
-        [sys.executable, old_code / "train.py", *map(str, words)], capture_output=True, text=True, timeout=300
-    )
+def run_in(code, script, *words):
+    """Runs a file of a clone, which may be one of the flat modules."""
+    words = [sys.executable, code / script, *map(str, words)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == DONE, done.stderr
+
+
+def run_old(old_code, *words):
+    run_in(old_code, "train.py", *words)
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +108,50 @@ def test_a_function_in_its_transforms_is_found_in_a_clone(old_code, tables, tmp_
     clones_file.write_text((ROOT / "transforms.py").read_text() + OWN)
     assert train.main([*words, "--transforms", choice], transforms_file=clones_file) == DONE
     assert "transforms:my_function" in capsys.readouterr().out
+
+
+TASKS = {
+    "foreground": ([], [], ["--transforms", '{"3": "strong", "default": "train"}']),
+    "classes": (["--classes", 6], ["--classes", "{data}/classes.csv"], ["--loss", "0.5*dice+focal"]),
+    "classification": (["--task", "classification"], ["--task", "classification"], []),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_new_run_is_that_of_the_old_code_to_the_last_bit(task, old_code, tmp_path):
+    of_data, of_manifests, of_training = TASKS[task]
+    data, network = tmp_path / "data", [*TINY]
+    if task == "classification":  # has no decoder
+        start = network.index("--decoder_filters")
+        del network[start : start + 6]
+    run_in(
+        old_code,
+        "scripts/make_sample_data.py",
+        "--output",
+        data,
+        "--scale",
+        0.03,
+        "--image_size",
+        96,
+        *of_data,
+    )
+    photos = data / ("valid" if task == "classification" else "valid/images")
+    words = [str(word).format(data=data) for word in of_manifests]
+    for name, code in (("old", old_code), ("new", ROOT)):
+        folder = tmp_path / name
+        tables, run, found = folder / "csv_file", folder / "run", folder / "found"
+        run_in(code, "data_processing.py", "--data_root", data, "--csv_dir", tables, *words)
+        run_in(code, "train.py", *network, "--csv_dir", tables, "--work_dir", run, *of_training)
+        run_in(code, "scripts/predict.py", "--work_dir", run, "--images", photos, "--output", found)
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert differences(new / "run", old / "run") == []
+    files = [
+        sorted(path.relative_to(place) for path in place.rglob("*.*"))
+        for place in (old / "found", new / "found")
+    ]
+    assert files[0] == files[1] and len(files[0]) > 0
+    assert [
+        path
+        for path in files[0]
+        if (old / "found" / path).read_bytes() != (new / "found" / path).read_bytes()
+    ] == []
