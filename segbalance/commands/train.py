@@ -65,10 +65,10 @@ def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     if options.resume is None:
         run(with_transforms(options.config, transforms_file))
         return
-    stored = Path(options.resume, CONFIG)
-    if stored.is_file() and not any(word.partition("=")[0] == "--transforms" for word in argv):
-        trusted_transforms(load_config(options.resume).data.transforms, None, stored)
-    wanted = parse(["--config", str(stored), *argv]).config if stored.is_file() else options.config
+    stored, before = Path(options.resume, CONFIG), load_config(options.resume)
+    if not any(word.partition("=")[0] == "--transforms" for word in argv):
+        trusted_transforms(before.data.transforms, None, stored)
+    wanted = parse(["--config", str(stored), *argv]).config
     own = options.config.data
     # The folder may come from elsewhere, and must not widen what may be read.
     wanted = wanted.replace(allow_outside=own.allow_outside, max_pixels=own.max_pixels)

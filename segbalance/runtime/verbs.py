@@ -4,6 +4,7 @@ In a clone one types `python scripts/evaluate.py`, elsewhere `segbalance evaluat
 run something asks here, so that it names what this person has.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -67,14 +68,32 @@ def program() -> str | None:
 
 
 def typed(verb: str) -> str:
-    """What one types to run the verb: `python scripts/evaluate.py` or `segbalance evaluate`."""
+    """What one types to run the verb: `python scripts/evaluate.py` or `segbalance evaluate`.
+
+    From outside of the clone with its path, as in `python ../clone/scripts/evaluate.py`.
+    """
     file = VERBS[verb].file
-    return f"python {file}" if file and program() is None else f"{program() or COMMAND} {verb}"
+    return f"python {in_clone(file)}" if file and program() is None else f"{program() or COMMAND} {verb}"
+
+
+def in_clone(file: str) -> str:
+    """The path of a clone's file as one types it in the working folder: the shortest, quoted for blanks."""
+    path = file if CLONE is None else min(_ways_to(CLONE / file), key=len)
+    return f'"{path}"' if " " in path else path
+
+
+def _ways_to(path: Path) -> list[str]:
+    """The path from the working folder, where there is a way, and the whole path."""
+    try:
+        return [os.path.relpath(path), str(path)]
+    except (OSError, ValueError):  # the working folder is gone, or is on another drive of Windows
+        return [str(path)]
 
 
 def named(verb: str) -> str:
     """The verb's command in a sentence: `scripts/evaluate.py` or `segbalance evaluate`."""
-    return typed(verb) if program() else typed(verb).removeprefix("python ")
+    file = VERBS[verb].file
+    return file if file and program() is None else typed(verb)
 
 
 def usage(verb: str) -> str:

@@ -15,7 +15,7 @@ from segbalance.balancing.ledger import LEDGER, write_ledger
 from segbalance.balancing.plan import BalancePlan, format_plan
 from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
-from segbalance.files.writing import write_atomically, write_json
+from segbalance.files.writing import write_json
 from segbalance.runtime.verbs import extra, typed
 from segbalance.train.checkpoints import remove_others
 from segbalance.train.config import TrainConfig
@@ -43,10 +43,9 @@ from segbalance.train.inputs import (
     training_parts,
     valid_tables,
 )
+from segbalance.train.kept_file import keep_own_file
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
 from segbalance.train.stopping import StopRequest
-from segbalance.transforms.choice import FILE
-from segbalance.transforms.own_file import file_of
 from segbalance.transforms.pipelines import valid_transform
 from segbalance.transforms.quiet_albumentations import A
 
@@ -224,8 +223,8 @@ def _begin_folder(config: TrainConfig, folder: Path, resumption: Resumption) -> 
     """Writes the config, and brings the records back to where the checkpoint was written."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_others(folder, resumption.checkpoint)
+    keep_own_file(config, folder)
     save_config(config, folder)
-    _keep_own_file(config, folder)
     state = resumption.state or {"history": [], "ledger": []}
     for name, rows, write in (
         (HISTORY, state["history"], write_history),
@@ -235,13 +234,6 @@ def _begin_folder(config: TrainConfig, folder: Path, resumption: Resumption) -> 
             write(rows, folder)
         else:
             Path(folder, name).unlink(missing_ok=True)
-
-
-def _keep_own_file(config: TrainConfig, folder: Path) -> None:
-    """Copies the file that transforms come from into the folder, to be read; nothing ever runs the copy."""
-    own = file_of(config.transforms.values())
-    if own is not None:
-        write_atomically(folder / FILE, own.source)
 
 
 def build_model(config: TrainConfig, subsets: Iterable[str], plan: BalancePlan) -> "SegmentationModel":

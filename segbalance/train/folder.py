@@ -14,6 +14,7 @@ from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config
+from segbalance.train.kept_file import source_warnings
 from segbalance.train.trust import Choice, trusted_transforms
 
 HISTORY, METRICS, CURVES = "history.csv", "metrics.json", "curves.png"
@@ -77,15 +78,13 @@ def _trusted_transforms(
     given: Choice | None, config: TrainConfig, work_dir: str | Path, clones_file: str | Path | None
 ) -> dict[str, str]:
     from segbalance.transforms.choice import choose_transforms  # Albumentations takes half a second
-    from segbalance.transforms.own_file import file_of
 
     trusted = trusted_transforms(config.data.transforms, given, Path(work_dir, CONFIG))
     names, _ = choose_transforms(trusted, clones_file)
-    file, before = file_of(names.values()), config.filled_in.transforms_source
     if names != config.data.transforms:
         print("warning: --transforms are not those of the run: training may have seen other pixels")
-    elif file and before not in (None, file.sha256):
-        print(f"warning: {file.path} is not the file of the run: training may have seen other pixels")
+    for warning in source_warnings(config.filled_in.transforms_source, names.values()):
+        print(warning)
     return names
 
 

@@ -20,6 +20,8 @@ from segbalance.runtime.verbs import PACKAGE
 from segbalance.train.checkpoints import Checkpoint, newest_checkpoint
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
+from segbalance.train.kept_file import source_warnings, transforms_of_the_run
+from segbalance.transforms.choice import is_built_in
 
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
@@ -91,12 +93,14 @@ def resumed_config(
         listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
             f"--resume {folder} would go on with another config than the run's:\n{listed}\n"
-            "Leave these options out, or begin a new run; --force goes on in spite of it."
+            f"{_way_out(own, wanted, folder)}, or begin a new run; --force goes on in spite of it."
         )
     warnings += [f"warning: going on with {line} (--force)" for line in changed]
     if checkpoint:
         warnings += version_warnings(checkpoint.state["versions"], wanted.filled_in.transforms_source)
         wanted = _with_decay(own, wanted, checkpoint.state)
+    else:
+        warnings += source_warnings(own.filled_in.transforms_source, wanted.transforms.values())
     wanted = wanted.replace(work_dir=str(folder.resolve()))
     return wanted, Resumption(checkpoint, exact=not changed), warnings
 
@@ -109,6 +113,18 @@ def differences(own: TrainConfig, wanted: TrainConfig) -> list[str]:
         for name, value in own.options().items()
         if name not in FREE and value != now[name]
     ]
+
+
+def _way_out(own: TrainConfig, wanted: TrainConfig, folder: Path) -> str:
+    """What to do about options that differ, up to the comma."""
+    names = own.data.transforms
+    if (
+        names == wanted.data.transforms
+        or not isinstance(names, dict)
+        or all(map(is_built_in, names.values()))
+    ):
+        return "Leave these options out"
+    return f"{transforms_of_the_run(own, wanted, folder)} Leave other options out"
 
 
 def _with_decay(own: TrainConfig, wanted: TrainConfig, state: Mapping[str, Any]) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Which subset gets which transform, as the command line, a file of one's own or neither says.
 
 What comes in may be names of built-in pipelines, names of functions, or functions; what goes out are names
-that a run folder can hold: `strong`, `transforms:gentle` for the function of a file called transforms.py, or
-`package.module:function`.
+that a run folder can hold: `strong`, `transforms:gentle` for a function of one's own file, whatever it is
+called, or `package.module:function`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from segbalance.errors import InputError
-from segbalance.transforms.own_file import HOW_TO_BEGIN, OwnFile, forget_own_file, load_own_file
+from segbalance.transforms.own_file import (
+    FILE,
+    PREFIX,
+    OwnFile,
+    forget_own_file,
+    how_to_begin,
+    is_own,
+    load_own_file,
+)
 from segbalance.transforms.pipelines import TRANSFORMS, unknown_transform
 
 WITHOUT_A_FILE = {"default": "train"}
-FILE = "transforms.py"  # of a clone, and of the copy in a run folder
 
 
 def is_built_in(name: str) -> bool:
@@ -43,7 +50,7 @@ def choose_transforms(
     choice: Mapping[Any, Any] = WITHOUT_A_FILE
     if isinstance(given, Mapping):
         choice = given
-        if clones_file and _may_hold(clones_file, given.values()):
+        if clones_file and _may_be_own(given.values()):
             file = load_own_file(clones_file)
     elif path := given or clones_file:
         file = load_own_file(path)
@@ -53,10 +60,9 @@ def choose_transforms(
     return names, told + (_not_used(clones_file) if given is None else "")
 
 
-def _may_hold(file: str | Path, names: Iterable[str]) -> bool:
-    """Whether one of the names may be that of a function of the file."""
-    own = f"{Path(file).stem}:"
-    return any(not is_built_in(name) and (":" not in name or name.startswith(own)) for name in names)
+def _may_be_own(names: Iterable[str]) -> bool:
+    """Whether one of the names may be that of a function of one's own file."""
+    return any(is_own(name) or not (is_built_in(name) or ":" in name) for name in names)
 
 
 def stored_name(value: Any, file: OwnFile | None = None) -> str:
@@ -81,17 +87,17 @@ def stored_name(value: Any, file: OwnFile | None = None) -> str:
     if file is None:
         raise InputError(
             f"transform {value!r} is a function of no file of transforms, and not built in; expected a name. "
-            f"Put it into such a file; {HOW_TO_BEGIN}."
+            f"Put it into such a file; {how_to_begin()}."
         )
     for name, other in contents.items():
         if other is function:
-            return f"{file.prefix}{name}"
+            return f"{PREFIX}{name}"
     raise InputError(f"{file.path}: the transform {value!r} has no name in the file; define it with def")
 
 
 def _sources(names: Mapping[str, str], file: OwnFile | None, decides: bool) -> str:
     """Where transforms come from, in words: the file, `built in`, modules."""
-    own = [name for name in names.values() if file and file.holds(name)]
+    own = [name for name in names.values() if file and is_own(name)]
     sources = [str(file.path)] if file and own else []
     sources += ["built in"] if any(map(is_built_in, names.values())) else []
     sources += sorted({name.partition(":")[0] for name in names.values() if ":" in name and name not in own})

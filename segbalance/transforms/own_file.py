@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from segbalance.errors import InputError
+from segbalance.runtime.verbs import in_clone, program, typed
 
 MODULE = "segbalance_own_transforms"
 VARIABLE = "SUBSET_TRANSFORMS"
-HOW_TO_BEGIN = "`segbalance transforms --output my_transforms.py` writes one to begin with"
+FILE = "transforms.py"  # of a clone, and of the copy in a run folder
+# What the stored names of its functions begin with, whatever the file is called; no module's name.
+PREFIX = "transforms:"
+
+
+def how_to_begin() -> str:
+    """Half a sentence on where to get a file of transforms to begin with."""
+    if program() is None:
+        return f"{in_clone(FILE)} is the clone's, to edit or to copy"
+    return f"`{typed('transforms')} --output my_transforms.py` writes one to begin with"
 
 
 @dataclass(frozen=True)
@@ -50,18 +60,9 @@ class OwnFile:
             if inspect.isfunction(value) and value.__module__ == MODULE
         ]
 
-    @property
-    def prefix(self) -> str:
-        """What the names of its functions begin with in a run folder."""
-        return f"{self.path.stem}:"
-
-    def holds(self, name: str) -> bool:
-        """Whether a transform of this stored name comes from the file."""
-        return name.startswith(self.prefix)
-
     def function(self, name: str) -> Callable[[int], Any]:
         """The function of a stored name, of `image_size`. Raises InputError where the file has none."""
-        own = name.removeprefix(self.prefix)
+        own = name.removeprefix(PREFIX)
         value = vars(self.module).get(own)
         if not callable(value):
             raise InputError(
@@ -106,7 +107,7 @@ def load_own_file(path: str | Path) -> OwnFile:
     except OSError as error:
         raise InputError(
             f"transforms file {path}: {error.strerror}. Expected a Python file with {VARIABLE}; "
-            f"{HOW_TO_BEGIN}."
+            f"{how_to_begin()}."
         ) from None
     return run_own_file(path, source)
 
@@ -151,7 +152,12 @@ def forget_own_file() -> None:
     sys.modules.pop(MODULE, None)
 
 
+def is_own(name: str) -> bool:
+    """Whether a transform of this stored name is a function of one's own file."""
+    return name.startswith(PREFIX)
+
+
 def file_of(names: Iterable[str]) -> OwnFile | None:
     """The file of transforms, if one of these stored names is in it."""
     own = own_file()
-    return own if own and any(map(own.holds, names)) else None
+    return own if own and any(map(is_own, names)) else None

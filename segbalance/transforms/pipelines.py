@@ -16,7 +16,7 @@ import numpy as np
 
 from segbalance.errors import InputError
 from segbalance.transforms.fast import FastCompose
-from segbalance.transforms.own_file import HOW_TO_BEGIN, OwnFile, own_file
+from segbalance.transforms.own_file import OwnFile, how_to_begin, is_own, own_file
 from segbalance.transforms.quiet_albumentations import A
 
 
@@ -181,16 +181,16 @@ def unknown_transform(name: str, file: OwnFile | None = None) -> InputError:
 
 def _own_function(name: str) -> Callable[[int], A.Compose]:
     file = own_file()
-    if file and file.holds(name):
+    if file and is_own(name):
         return file.function(name)
     module_name, colon, function_name = name.partition(":")
     if not colon:
         raise unknown_transform(name)
-    if module_name == "transforms":  # of a clone, or of an earlier version's; never by its bare name
+    if is_own(name):  # or of an earlier version's module; never imported by its bare name
         raise InputError(
-            f"transform {name!r} stands in a file transforms.py, which is run by its path only. Let "
+            f"transform {name!r} stands in a file of one's own, which is run by its path only. Let "
             "SUBSET_TRANSFORMS in it name the function, and pass the path, as in --transforms transforms.py; "
-            f"{HOW_TO_BEGIN}."
+            f"{how_to_begin()}."
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # scripts run from anywhere; one's own module lies in the working folder

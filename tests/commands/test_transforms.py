@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib
+import json
 import runpy
+import shlex
 import shutil
 import sys
 
@@ -121,6 +123,90 @@ def test_a_file_that_changed_since_is_told(begun, clone, tmp_path, capsys):
     )
 
 
+def test_a_renamed_file_and_the_copy_of_the_run_are_the_runs_file(begun, clone, tmp_path, capsys):
+    renamed = clone.rename(clone.with_name("renamed.py"))
+    draw = ["--work_dir", begun, "--step", "0", "--item", "0", "--output", tmp_path / "drawn"]
+    capsys.readouterr()
+    for epochs, file in (("3", renamed), ("4", begun / "transforms.py")):
+        assert train.main(["--resume", begun, "--epochs", epochs, "--transforms", file]) == DONE
+        assert replay.main([*draw, "--transforms", file]) == DONE
+        assert "warning" not in capsys.readouterr().out
+    assert load_config(begun).data.transforms == NAMES
+
+
+def test_a_module_of_the_files_name_is_never_taken_for_it(one_convolution, tables, clone, tmp_path, capsys):
+    file, run = clone.rename(clone.with_name("mine.py")), tmp_path / "run"
+    write_own(tmp_path / "elsewhere" / "mine.py", tmp_path / "imported")
+    assert train.main([*TINY, "--csv_dir", tables, "--work_dir", run, "--transforms", file]) == DONE
+    assert train.main(["--resume", run]) == WRONG_INPUT
+    advised = json.loads(shlex.split(capsys.readouterr().err)[-1])
+    assert train.main(["--resume", run, "--epochs", "3", "--transforms", json.dumps(advised)]) == WRONG_INPUT
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_run_that_takes_leave_of_its_file_says_so_and_drops_the_copy(begun, clone, tmp_path, capsys):
+    built_in = ["--transforms", '{"default": "light"}']
+    draw = ["--work_dir", begun, "--step", "0", "--item", "0", "--output", tmp_path / "drawn"]
+    capsys.readouterr()
+    none_now = "warning: the run had a file of transforms, now none: training may have seen other pixels\n"
+    for main, words in ((replay.main, draw), (make_report.main, ["--work_dir", begun])):
+        main([*words, *built_in], transforms_file=clone)  # the report may not know the stub of a network
+        assert none_now in capsys.readouterr().out
+    assert (begun / "transforms.py").exists()
+    go_on = ["--resume", begun, "--epochs", "3", "--force", *built_in]
+    assert train.main(go_on, transforms_file=clone) == DONE
+    assert f"transforms_file {sha256(clone)[:16]} then, none now" in capsys.readouterr().out
+    assert load_config(begun).filled_in.transforms_source is None and not (begun / "transforms.py").exists()
+
+
+@pytest.mark.parametrize("now", ["another file", "no file"])
+def test_before_the_first_checkpoint_another_file_is_told_too(now, begun, clone, tmp_path, capsys):
+    shutil.rmtree(begun / "checkpoints")
+    other = clone.with_name("other.py")
+    other.write_text(clone.read_text() + "# a remark\n")
+    given, warning = {
+        "another file": (other, f"warning: {other} is not the file of the run: training"),
+        "no file": ('{"default": "light"}', "warning: the run had a file of transforms, now none: training"),
+    }[now]
+    capsys.readouterr()
+    assert train.main(["--resume", begun, "--force", "--transforms", given]) == DONE
+    assert warning in capsys.readouterr().out
+
+
+def test_a_file_in_the_run_folder_that_is_not_the_copy_stays(begun):
+    (begun / "transforms.py").write_text("# my own work")
+    go_on = ["--resume", begun, "--epochs", "3", "--force", "--transforms", '{"default": "light"}']
+    assert train.main(go_on) == DONE
+    assert (begun / "transforms.py").read_text() == "# my own work"
+
+
+def test_a_file_that_chooses_otherwise_now_is_answered_with_the_copy(begun, clone, capsys):
+    clone.write_text(clone.read_text().replace('"default": "light"', '"default": "strong"'))
+    go_on = ["--resume", begun, "--epochs", "3", "--transforms"]
+    assert train.main([*go_on, clone]) == WRONG_INPUT
+    kept = begun / "transforms.py"
+    assert (
+        "The file of transforms says something else now, or is another; the run folder keeps it as it was: "
+        f"--transforms {kept}. Leave other options out, or begin a new run; --force"
+        in capsys.readouterr().err
+    )
+    kept.rename(kept.with_name("kept.py"))
+    assert train.main([*go_on, clone]) == WRONG_INPUT
+    assert "or is another; put it back as it was. Leave other" in capsys.readouterr().err
+    kept.with_name("kept.py").rename(kept)
+    assert train.main([*go_on, '{"a": "transforms:soft"}'], transforms_file=kept) == WRONG_INPUT
+    assert f"The run's own transforms: --transforms '{WORDS}'. Leave other" in capsys.readouterr().err
+    assert train.main([*go_on, kept]) == DONE
+
+
+def test_a_folder_without_a_run_is_told_before_anything_is_run(clone, tmp_path, capsys):
+    for resume in (tmp_path / "nowhere", tmp_path):
+        assert train.main(["--resume", resume], transforms_file=clone) == WRONG_INPUT
+        shown = capsys.readouterr()
+        assert "has no config.yaml; expected the folder of a run" in shown.err and shown.out == ""
+    assert not clone.with_name("ran").exists()
+
+
 def test_a_run_that_names_built_in_ones_needs_no_file(one_convolution, tables, tmp_path, capsys):
     broken = tmp_path / "transforms.py"
     broken.write_text("raise RuntimeError\n")
@@ -132,10 +218,14 @@ def test_a_run_that_names_built_in_ones_needs_no_file(one_convolution, tables, t
     assert "\ntransforms: built in\n" in f"\n{capsys.readouterr().out}"
 
 
-def test_ones_own_yaml_may_name_the_file(one_convolution, tables, clone, tmp_path, capsys):
+def test_ones_own_yaml_may_not_name_the_file_but_the_command_line_beside_it(
+    one_convolution, tables, clone, tmp_path, capsys
+):
     (tmp_path / "own.yaml").write_text(f"transforms: {clone}\n")
     words = [*TINY, "--csv_dir", tables, "--work_dir", tmp_path / "run", "--config", tmp_path / "own.yaml"]
-    assert train.main(words) == DONE
+    assert train.main(words) == WRONG_INPUT
+    assert f"--transforms {clone}" in capsys.readouterr().err
+    assert train.main([*words, "--transforms", clone]) == DONE
     assert f"transforms: {clone}, built in\n" in capsys.readouterr().out
     assert load_config(tmp_path / "run").data.transforms == NAMES
 

@@ -324,7 +324,7 @@ def test_options_of_the_wrong_type_and_none_at_all(data_root, refuse, capsys):
         "See `data_processing.py --help` for the options."
     )
     assert main([]) == 2
-    assert "the following arguments are required: data_root" in capsys.readouterr().err
+    assert "the following arguments are required: --data_root" in capsys.readouterr().err
 
 
 # The split

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,25 @@ def test_commands_are_named_as_they_were_started(way):
 def test_a_verb_without_a_file_is_a_verb_everywhere(way):
     program = "python -m segbalance" if way == "module" else "segbalance"
     assert typed("transforms") == named("transforms") == usage("transforms") == f"{program} transforms"
+
+
+def test_from_elsewhere_a_clones_file_is_named_by_its_path(tmp_path, monkeypatch):
+    clone, beside = tmp_path / "my clone", tmp_path / "deep" / "down"
+    beside.mkdir(parents=True)
+    (clone / "scripts").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/clone/train.py"])
+    monkeypatch.setattr(verbs, "CLONE", clone)
+    for place, file in (
+        (clone, "scripts/evaluate.py"),
+        (clone / "scripts", "evaluate.py"),
+        (tmp_path, '"my clone/scripts/evaluate.py"'),
+        (beside, '"../../my clone/scripts/evaluate.py"'),
+    ):
+        monkeypatch.chdir(place)
+        assert typed("evaluate") == f"python {file}"
+        assert named("evaluate") == "scripts/evaluate.py" and usage("evaluate") == "evaluate.py"
+    monkeypatch.setattr(verbs, "CLONE", Path("/c"))
+    assert typed("train") == "python /c/train.py", "the whole path is shorter"
 
 
 def test_help_speaks_of_the_commands_that_are_there(monkeypatch):

@@ -436,7 +436,7 @@ def test_a_folder_with_a_run_is_not_touched(tables, finished, capsys):
 def test_wandb_missing_is_an_error_with_the_way_out(tables, tmp_path, stub, capsys):
     stub("importlib.util.find_spec", lambda name: None)
     assert run(tables, tmp_path / "run", "--log", "wandb") == WRONG_INPUT
-    assert "pip install wandb" in capsys.readouterr().err
+    assert 'pip install -e ".[wandb]"' in capsys.readouterr().err
 
 
 def parse(line):

@@ -69,7 +69,7 @@ def test_the_clones_file_decides(clone):
 def test_a_file_on_the_command_line_takes_its_place(clone, tmp_path, monkeypatch):
     given = write(tmp_path / "own/mine.py", "{'default': plain}")
     monkeypatch.chdir(given.parent)
-    assert choose_transforms("mine.py", clone) == ({"default": "mine:plain"}, f"transforms: {given}")
+    assert choose_transforms("mine.py", clone) == ({"default": "transforms:plain"}, f"transforms: {given}")
 
 
 def test_words_are_looked_up_among_the_built_in_ones_then_in_the_clones_file(clone):

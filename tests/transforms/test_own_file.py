@@ -13,7 +13,14 @@ from segbalance.dataloader.reading import BatchReader
 from segbalance.dataloader.samples import Subset
 from segbalance.errors import InputError
 from segbalance.transforms import own_file as own_files
-from segbalance.transforms.own_file import MODULE, file_of, forget_own_file, load_own_file, own_file
+from segbalance.transforms.own_file import (
+    MODULE,
+    file_of,
+    forget_own_file,
+    how_to_begin,
+    load_own_file,
+    own_file,
+)
 from segbalance.transforms.pipelines import build_transform, subset_transforms
 from tests.support.data import write_data
 from tests.support.places import ROOT
@@ -65,21 +72,22 @@ def test_it_is_run_under_one_name_and_keeps_what_was_run(own):
     assert (
         own_file() is loaded and sys.modules[MODULE] is loaded.module and "my_transforms" not in sys.modules
     )
-    assert loaded.functions == ["soft"] and loaded.holds("my_transforms:soft") and not loaded.holds("soft")
+    assert loaded.functions == ["soft"]
     own.write_text("changed since")
     assert loaded.source == OWN.encode()
     # The hash of no bytes, as any table of SHA-256 has it.
     assert dataclasses.replace(loaded, source=b"").sha256.startswith("e3b0c44298fc1c149afbf4c8996fb924")
     image = np.full((40, 50, 3), 20, np.uint8)
-    assert (build_transform("my_transforms:soft", 32)(image=image)["image"] == 110).all()
+    assert (build_transform("transforms:soft", 32)(image=image)["image"] == 110).all()
 
 
 def test_it_counts_where_a_transform_comes_from_it(own):
     loaded = load_own_file(own)
-    assert file_of(["train", "my_transforms:soft"]) is loaded
-    assert file_of(["train", "my_package.my_transforms:soft"]) is None
+    assert file_of(["train", "transforms:soft"]) is loaded
+    assert file_of(["train", "my_transforms:soft"]) is None, "that is a module's, whatever the file is called"
+    assert file_of(["train", "my_package.transforms:soft"]) is None
     forget_own_file()
-    assert file_of(["my_transforms:soft"]) is None
+    assert file_of(["transforms:soft"]) is None
 
 
 @pytest.mark.parametrize(
@@ -108,16 +116,27 @@ def test_a_file_that_will_not_do(own, text, message):
 
 def test_a_file_that_is_not_there(tmp_path):
     for path, reason in ((tmp_path / "gone.py", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(
-            InputError, match=f"^transforms file {path}: {reason}.*segbalance transforms --out"
-        ):
+        with pytest.raises(InputError, match=f"^transforms file {path}: {reason}.*; {how_to_begin()}"):
             load_own_file(path)
+
+
+def test_the_way_to_begin_is_one_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert how_to_begin() == "transforms.py is the clone's, to edit or to copy"
+    monkeypatch.chdir(ROOT / "docs")
+    assert how_to_begin().startswith("../transforms.py is the clone's")
+    for started, words in (
+        ("/somewhere/bin/segbalance", "segbalance transforms"),
+        (str(ROOT / "segbalance/__main__.py"), "python -m segbalance transforms"),
+    ):
+        monkeypatch.setattr(sys, "argv", [started])
+        assert how_to_begin() == f"`{words} --output my_transforms.py` writes one to begin with"
 
 
 def test_a_function_that_it_does_not_have(own):
     load_own_file(own)
     with pytest.raises(InputError, match="my_transforms.py has no function 'sotf'; it has: soft"):
-        build_transform("my_transforms:sotf", 32)
+        build_transform("transforms:sotf", 32)
 
 
 def test_no_file_is_imported_by_the_bare_name_transforms(tmp_path, monkeypatch):
@@ -145,7 +164,7 @@ def test_worker_processes_run_it_before_they_unpack(own, tmp_path, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     load_own_file(own)
-    transforms = subset_transforms({"a": "my_transforms:soft"}, ["a"], 32)
+    transforms = subset_transforms({"a": "transforms:soft"}, ["a"], 32)
     own.write_text("raise RuntimeError('changed since')\n")  # which the processes must not mind
     pairs = [[f"{root}/train/{kind}/a/{number}.png" for number in range(6)] for kind in ("images", "masks")]
     subsets = [Subset("a", *pairs, transforms["a"])]
@@ -174,7 +193,7 @@ def test_the_template_is_the_clones_own_and_light():
 
 def test_the_templates_example_works():
     load_own_file(Path(own_files.__file__).with_name("template.py"))
-    steps = build_transform("template:gentle", 32).transforms
+    steps = build_transform("transforms:gentle", 32).transforms
     assert [type(step).__name__ for step in steps][-1] == "Resize" and len(steps) == 5
 
 
