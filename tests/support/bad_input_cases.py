@@ -260,7 +260,8 @@ OPTIONS = [
 CONFIGS = [
     Case("an unknown key", f"{TRAIN} --config run.yaml", "no_such_option", yaml("no_such_option: 1")),
     Case("an option that is called otherwise", f"{TRAIN} --config run.yaml", "lr", yaml("lr: 0.1")),
-    Case("a number in words", f"{TRAIN} --config run.yaml", "--config run.yaml: batch_size: Expected int. Got value: many",
+    Case("a number in words", f"{TRAIN} --config run.yaml",
+         "--config run.yaml: batch_size: Expected int. Got value: many",
          yaml("batch_size: many")),
     Case("half an epoch", f"{TRAIN} --epochs 2.5", "--epochs: Expected int"),
     Case("damaged YAML", f"{TRAIN} --config run.yaml", "run.yaml|config", yaml("batch_size: [")),
