@@ -432,7 +432,7 @@ def test_the_best_weights_give_the_networks_shape(classified):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(one_layer, labelled_tables, tmp_path, monkeypatch):
-    from segbalance.train.callbacks import Checkpointer
+    from segbalance.train.checkpointer import Checkpointer
 
     assert run(labelled_tables, tmp_path / "whole") == DONE
     save = Checkpointer.save
