@@ -38,12 +38,13 @@ def adamw(
     )
     if decay_start:
         schedule = Delayed(schedule, decay_start)
-    optimizer_class = tf.keras.optimizers.AdamW
+    optimizer_class = FusedAdamW
     if freeze_steps:
         rate = UNFROZEN * learning_rate if unfreeze_learning_rate is None else unfreeze_learning_rate
         schedule = Lowered(schedule, freeze_steps, rate / learning_rate)
         optimizer_class = LateAdamW
-    optimizer = optimizer_class(schedule, weight_decay=weight_decay)
+    # Keras would have XLA compile the kernel, once for each variable.
+    optimizer = optimizer_class(schedule, weight_decay=weight_decay, jit_compile=False)
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     return optimizer
 
@@ -83,12 +84,53 @@ class Lowered(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self.schedule, "start": self.start, "factor": self.factor}
 
 
-class LateAdamW(tf.keras.optimizers.AdamW):
+class FusedAdamW(tf.keras.optimizers.AdamW):
+    """Keras' AdamW by TensorFlow's fused kernel of Adam: one pass over the weights, where Keras makes eleven.
+
+    State and checkpoints are Keras' own, results differ in the last bits. For dense gradients, without
+    amsgrad.
+    """
+
+    def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
+        """Leaves the decay to `update_step`, which has the variable at hand."""
+
+    def _internal_apply_gradients(self, grads_and_vars: Sequence[tuple[tf.Tensor, tf.Variable]]) -> tf.Tensor:
+        # Read once for all variables: on a GPU each of these scalars is a kernel of its own.
+        self._rate = tf.identity(self.learning_rate)
+        self._steps = tf.cast(self.iterations + 1, tf.float32)
+        return super()._internal_apply_gradients(grads_and_vars)
+
+    def _steps_of(self, index: int) -> tf.Tensor:
+        """How many steps the variable with this index has learned, this one included, as float32."""
+        return self._steps
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Moves one variable."""
+        if self._use_weight_decay(variable):
+            # A product with 1 - rate * decay is faster, but float32 knows too few numbers just below 1.
+            variable.assign_sub(variable * (self._rate * self.weight_decay), read_value=False)
+        index = self._index_dict[self._var_key(variable)]
+        steps = self._steps_of(index)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            beta1_power=tf.pow(self.beta_1, steps),
+            beta2_power=tf.pow(self.beta_2, steps),
+            lr=self._rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class LateAdamW(FusedAdamW):
     """AdamW for variables that begin to learn at different steps: it counts the steps of each.
 
     Adam divides its moments, which begin at 0, by 1 - beta ** steps (Kingma and Ba 2015, section 3). Keras
     counts the steps of the run there, by which the first steps of a thawed encoder would be up to 6.6 times
-    too long. The rest is Keras' own, for dense gradients.
+    too long.
     """
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
@@ -100,12 +142,5 @@ class LateAdamW(tf.keras.optimizers.AdamW):
                 self.add_variable_from_reference(variable, "count", shape=()) for variable in var_list
             ]
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Moves one variable."""
-        index = self._index_dict[self._var_key(variable)]
-        count, m, v = (slots[index] for slots in (self._counts, self._momentums, self._velocities))
-        count.assign_add(1.0)
-        m.assign_add((gradient - m) * (1 - self.beta_1))
-        v.assign_add((tf.square(gradient) - v) * (1 - self.beta_2))
-        correction = tf.sqrt(1 - tf.pow(self.beta_2, count)) / (1 - tf.pow(self.beta_1, count))
-        variable.assign_sub(self.learning_rate * correction * m / (tf.sqrt(v) + self.epsilon))
+    def _steps_of(self, index: int) -> tf.Tensor:
+        return self._counts[index].assign_add(1.0)
