@@ -100,6 +100,31 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
 
 
+def same_file(path: str | Path, other: str | Path) -> None:
+    """Makes `path` the content of `other`: by a link where the file system knows links, else by a copy.
+
+    Neither may be changed later but by a new file under its name, as all functions here make them.
+
+    Raises:
+        InputError: the place cannot be written to; the old file is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(other, temporary)
+        except OSError:
+            shutil.copyfile(other, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Choose a folder that can be written to and has room left."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)  # also where both were one file already, and nothing was renamed
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Writes JSON for people and machines: indented, whole or not at all."""
     write_atomically(path, json_text(content))

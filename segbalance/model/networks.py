@@ -14,7 +14,7 @@ from segbalance.model.heads import head_of
 from segbalance.model.loss_terms import DEFAULT_LOSS
 from segbalance.model.losses import pixel_weights
 from segbalance.model.optimizer import adamw
-from segbalance.model.weight_files import weights_problem
+from segbalance.model.weight_files import weights_problem, whole_weights
 
 if TYPE_CHECKING:
     from segbalance.dataloader.batches import Batch
@@ -301,17 +301,8 @@ def save_weights(network: tf.keras.Model, path: str | Path) -> None:
     Raises:
         InputError: there is no room, or the place cannot be written to; the old file is as it was.
     """
-    path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
+    with whole_weights(path) as temporary:
         network.save_weights(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # h5py raises either
-        raise InputError(
-            f"{path} cannot be written: {error}. Choose a folder that can be written to and has room left."
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_weights(network: tf.keras.Model, path: str | Path) -> None:

@@ -85,7 +85,7 @@ class Lowered(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 class FusedAdamW(tf.keras.optimizers.AdamW):
-    """Keras' AdamW by TensorFlow's fused kernel of Adam: one pass over the weights, where Keras makes eleven.
+    """Keras' AdamW by TensorFlow's fused kernel of Adam: one operation, where Keras takes twelve.
 
     State and checkpoints are Keras' own, results differ in the last bits. For dense gradients, without
     amsgrad.

@@ -3,15 +3,39 @@
 Keras chooses by its name what a file is taken for, and HDF5 lets a file show what lies in other files.
 """
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 
+from segbalance.errors import InputError
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5")
 MOST_EXPANSION = 20  # of numbers to the file that holds them; Keras does not compress at all
+
+
+@contextlib.contextmanager
+def whole_weights(path: str | Path) -> Iterator[Path]:
+    """A temporary name to write weights to, which is renamed if the block ends well and deleted if not.
+
+    Raises:
+        InputError: there is no room, or the place cannot be written to; the old file is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        raise InputError(
+            f"{path} cannot be written: {error}. Choose a folder that can be written to and has room left."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def weights_problem(path: str | Path) -> str | None:

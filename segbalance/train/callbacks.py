@@ -10,11 +10,13 @@ from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from segbalance.balancing.plan import BalancePlan
 from segbalance.errors import InputError
+from segbalance.files.writing import same_file
 from segbalance.legacy_keras import tf
 from segbalance.model.freezing import EncoderFreezing
-from segbalance.model.networks import save_weights
+from segbalance.model.host_copy import HostCopy
 from segbalance.runtime.memory import release_freed_memory
-from segbalance.train.checkpointer import Checkpointer
+from segbalance.train.background import BackgroundWriter
+from segbalance.train.checkpointer import Checkpointer, copy_step
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
 from segbalance.train.resuming import Digests, Resumption
@@ -93,7 +95,8 @@ class RunRecorder(tf.keras.callbacks.Callback):
     """Writes history.csv and the last weights each epoch, the best weights by their main score.
 
     Args:
-        network: whose weights are saved.
+        copy: of the model, whose network's weights are saved.
+        writer: writes them.
         folder: of the run.
         rows: history so far.
         seconds: that the epoch has taken already.
@@ -101,13 +104,14 @@ class RunRecorder(tf.keras.callbacks.Callback):
 
     def __init__(
         self,
-        network: tf.keras.Model,
+        copy: HostCopy,
+        writer: BackgroundWriter,
         folder: str | Path,
         rows: Sequence[Mapping[str, float]] = (),
         seconds: float = 0.0,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.copy, self.writer = copy, writer
         self.folder = folder
         self.rows = list(rows)
         self.best = max((row[main_score(row)] for row in rows), default=-math.inf)
@@ -125,12 +129,15 @@ class RunRecorder(tf.keras.callbacks.Callback):
         """Records the epoch; adds the learning rate to the logs of the callbacks that follow."""
         optimizer = self.model.optimizer
         logs["learning_rate"] = float(optimizer.learning_rate)
+        copy_step(self.copy, self.writer)
+        last = Path(self.folder, LAST)
+        self.writer.submit(lambda: self.copy.write_weights(last))
         if logs[main_score(logs)] > self.best:
             self.best = logs[main_score(logs)]
-            save_weights(self.network, Path(self.folder, BEST))
-        save_weights(self.network, Path(self.folder, LAST))
+            self.writer.submit(lambda: same_file(Path(self.folder, BEST), last))
         self.rows.append(history_row(epoch + 1, logs, self.seconds()))
-        write_history(self.rows, self.folder)
+        rows = list(self.rows)
+        self.writer.submit(lambda: write_history(rows, self.folder))
 
 
 class LedgerWriter(tf.keras.callbacks.Callback):
@@ -140,6 +147,7 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         plan: how the draws are balanced.
         stream: of the training data.
         folder: of the run.
+        writer: writes ledger.csv.
         rows: ledger so far.
     """
 
@@ -148,19 +156,21 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         plan: BalancePlan,
         stream: DrawStream,
         folder: str | Path,
+        writer: BackgroundWriter,
         rows: Iterable[dict[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.plan = plan
         self.stream = stream
-        self.folder = folder
+        self.folder, self.writer = folder, writer
         self.rows = list(rows)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch."""
         rows = epoch_rows(epoch, self.plan, self.stream)
         self.rows += rows
-        write_ledger(self.rows, self.folder)
+        ledger = list(self.rows)
+        self.writer.submit(lambda: write_ledger(ledger, self.folder))
         stream = self.stream
         write_skipped(stream.bad_files, self.folder, stream.steps_per_epoch, self.params["epochs"])
         if warning := suspicion(rows):
@@ -189,35 +199,36 @@ class WandbLogger(tf.keras.callbacks.Callback):
 
 def run_callbacks(
     config: TrainConfig,
-    network: tf.keras.Model,
+    copy: HostCopy,
     plan: BalancePlan,
     stream: DrawStream,
     folder: str | Path,
     resumption: Resumption,
     digests: Callable[[], Digests],
     stop: StopRequest,
+    writer: BackgroundWriter,
     waited: tf.Variable | None = None,
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks of a run, in the order in which they must come.
 
     Args:
         config: resolved.
-        network: whose weights are saved.
+        copy: of the model that learns.
         plan: how the draws are balanced.
         stream: of the training data.
         folder: of the run.
-        resumption, digests, stop: as Checkpointer takes them.
+        resumption, digests, stop, writer: as Checkpointer takes them.
         waited: seconds waited for data; None where they cannot be measured.
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
         *([] if waited is None else [WaitingShare(waited)]),
-        RunRecorder(network, folder, state["history"], state["seconds"]),
-        LedgerWriter(plan, stream, folder, state["ledger"]),
+        RunRecorder(copy, writer, folder, state["history"], state["seconds"]),
+        LedgerWriter(plan, stream, folder, writer, state["ledger"]),
         MemoryRelease(),
         *(
-            [EncoderFreezing(network, config.optimisation.freeze_epochs)]
+            [EncoderFreezing(copy.network, config.optimisation.freeze_epochs)]
             if config.optimisation.freeze_epochs
             else []
         ),
@@ -232,4 +243,7 @@ def run_callbacks(
         callbacks.append(
             tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.optimisation.patience)
         )
-    return [*callbacks, Checkpointer(config, stream, folder, callbacks, resumption, digests, stop)]
+    return [
+        *callbacks,
+        Checkpointer(config, copy, stream, folder, callbacks, resumption, digests, stop, writer),
+    ]

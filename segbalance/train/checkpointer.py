@@ -6,7 +6,9 @@ from typing import Any
 
 from segbalance.balancing.draws import DrawStream
 from segbalance.legacy_keras import tf
-from segbalance.model.networks import read_variables, training_variables, write_variables
+from segbalance.model.host_copy import HostCopy
+from segbalance.model.networks import read_variables
+from segbalance.train.background import BackgroundWriter
 from segbalance.train.checkpoints import checkpoint_name, save_checkpoint
 from segbalance.train.config import TrainConfig
 from segbalance.train.resuming import STATE_VERSION, Digests, Resumption, versions
@@ -22,26 +24,31 @@ class Checkpointer(tf.keras.callbacks.Callback):
 
     Args:
         config: resolved.
+        copy: of the model that learns.
         stream: of the training data.
         folder: of the run.
         others: the callbacks that come before it.
         resumption: how the run goes on.
         digests: gives the manifest's `resuming.manifest_digests`.
         stop: whether a signal came.
+        writer: writes the checkpoints.
     """
 
     def __init__(
         self,
         config: TrainConfig,
+        copy: HostCopy,
         stream: DrawStream,
         folder: str | Path,
         others: Iterable[tf.keras.callbacks.Callback],
         resumption: Resumption,
         digests: Callable[[], Digests],
         stop: StopRequest,
+        writer: BackgroundWriter,
     ) -> None:
         super().__init__()
         self.steps_per_epoch, self.save_every = config.steps_per_epoch, config.run.save_every
+        self.copy, self.writer = copy, writer
         self.stream = stream
         self.folder = folder
         self.others = {type(other).__name__: other for other in others}
@@ -52,16 +59,14 @@ class Checkpointer(tf.keras.callbacks.Callback):
         self.epoch, self.step = 0, 0  # whole epochs and steps done
         # Of the epoch's training steps, once validation has taken its place.
         self.mean_loss: list[float] | None = None
-        self.variables = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Brings back what a checkpoint holds, and tells the model where to begin."""
-        self.variables = training_variables(self.model)
         checkpoint = self.resumption.checkpoint
         if checkpoint is None:
             return
         state = checkpoint.state
-        read_variables(self.variables, checkpoint.variables)
+        read_variables(self.copy.originals, checkpoint.variables)
         self.step = self.resumption.step(self.steps_per_epoch)
         self.model.first_epoch = state["epoch"]
         self.model.first_step = min(
@@ -90,6 +95,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves where it is time to."""
+        self.writer.check()
         self.step = self.epoch * self.steps_per_epoch + batch + 1
         if batch + 1 == self.steps_per_epoch:
             self.mean_loss = self._mean_loss()
@@ -110,13 +116,15 @@ class Checkpointer(tf.keras.callbacks.Callback):
     def _meet_request(self) -> None:
         if self.stop:
             self.save()
+            self.writer.wait()
             self.stop.meet()
 
     def _mean_loss(self) -> list[float]:
         return [float(value) for value in self.model.mean_loss.get_weights()]
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment."""
+        """Has a checkpoint of this moment written."""
+        copy_step(self.copy, self.writer)
         early, wandb = self.others.get("EarlyStopping"), self.others.get("WandbLogger")
         recorder, within = self.others["RunRecorder"], self.step > self.epoch * self.steps_per_epoch
         known = [epoch for epoch in (self.epoch, self.epoch + 1) if epoch in self.stream.positions]
@@ -127,17 +135,20 @@ class Checkpointer(tf.keras.callbacks.Callback):
             "positions": {str(epoch): self.stream.positions[epoch].tolist() for epoch in known},
             "mean_loss": (self.mean_loss or self._mean_loss()) if within else [0.0, 0.0],
             "seconds": recorder.seconds() if within else 0.0,
-            "history": recorder.rows,
-            "ledger": self.others["LedgerWriter"].rows,
+            "history": list(recorder.rows),
+            "ledger": list(self.others["LedgerWriter"].rows),
             "skipped": self.stream.bad_files.state(),
             "early_stopping": early and {name: getattr(early, name) for name in EARLY_STOPPING},
             "wandb": wandb and wandb.run.id,
             "manifest": self.digests(),
             "versions": self.versions,
         }
-        save_checkpoint(
-            self.folder,
-            checkpoint_name(self.epoch, self.step),
-            lambda prefix: write_variables(self.variables, prefix),
-            state,
-        )
+        name = checkpoint_name(self.epoch, self.step)
+        self.writer.submit(lambda: save_checkpoint(self.folder, name, self.copy.write_variables, state))
+
+
+def copy_step(copy: HostCopy, writer: BackgroundWriter) -> None:
+    """Brings `copy` to the step that is done; waits for the writer, if that is still at an earlier one."""
+    if not copy.is_of_this_step():
+        writer.wait()
+        copy.update()

@@ -167,7 +167,9 @@ def _fit(
     from segbalance.balancing.ledger import write_skipped
     from segbalance.dataloader.batches import timed_waiting, training_batches, validation_dataset
     from segbalance.legacy_keras import tf
+    from segbalance.model.host_copy import HostCopy
     from segbalance.model.networks import read_variables, training_variables
+    from segbalance.train.background import BackgroundWriter
     from segbalance.train.callbacks import run_callbacks
 
     pairs = pair_reader(config)
@@ -190,18 +192,28 @@ def _fit(
     )
     with strategy.scope():
         model = build_model(config, held_out, plan)
+        variables = training_variables(model)
         if resumption.checkpoint:  # before the folder changes: it may be the state of another model
-            read_variables(training_variables(model), resumption.checkpoint.variables)
+            read_variables(variables, resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
     try:
-        with StopRequest() as stop:
+        with StopRequest() as stop, BackgroundWriter() as writer:
             model.fit(
                 training,
                 steps_per_epoch=config.steps_per_epoch,
                 epochs=config.optimisation.epochs,
                 validation_data=validation,
                 callbacks=run_callbacks(
-                    config, model.network, plan, stream, folder, resumption, digests, stop, waited
+                    config,
+                    HostCopy(model, folder),
+                    plan,
+                    stream,
+                    folder,
+                    resumption,
+                    digests,
+                    stop,
+                    writer,
+                    waited,
                 ),
                 verbose=1 if sys.stdout.isatty() else 2,
             )
