@@ -45,7 +45,7 @@ class HostCopy:
 
     def is_of_this_step(self) -> bool:
         """Whether the variables are still as they were copied."""
-        return self._step == int(self._iterations)
+        return self._step == int(self._iterations.numpy())
 
     def update(self) -> None:
         """Copies the variables, while no thread writes the copies.
@@ -55,7 +55,7 @@ class HostCopy:
         """
         for variable in self._variables:
             self._copies[id(variable)].assign(variable.read_value(), read_value=False)
-        self._step = int(self._iterations)
+        self._step = int(self._iterations.numpy())
 
     def write_variables(self, prefix: str) -> None:
         """Writes files whose paths begin with `prefix`. Raises OSError where there is no room."""

@@ -8,6 +8,7 @@ import pytest
 from segbalance.errors import InputError
 from segbalance.files.writing import (
     check_writable,
+    same_file,
     whole_folder,
     write_atomically,
     write_json,
@@ -110,3 +111,30 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_there(tmp_path, 
             pass
     assert (tmp_path / "export/model.onnx").read_text() == "old"
     assert os.listdir(tmp_path) == ["export"]
+
+
+def without_links(*_):
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_two_files_become_one_until_either_is_written_again(links, tmp_path, stub):
+    if not links:
+        stub(os, "link", without_links)
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_atomically(one, "first")
+    for _ in range(2):  # where both are one file already, a rename does nothing
+        same_file(two, one)
+        assert two.read_text() == "first" and sorted(os.listdir(tmp_path)) == ["one", "two"]
+    assert os.path.samefile(one, two) == links
+    write_atomically(one, "second")
+    assert two.read_text() == "first"
+
+
+def test_a_failed_link_leaves_the_old_file(tmp_path, stub):
+    for name in ("one", "two"):
+        write_atomically(tmp_path / name, name)
+    stub(Path, "replace", no_rename)
+    with pytest.raises(InputError, match="two cannot be written: No space left on device"):
+        same_file(tmp_path / "two", tmp_path / "one")
+    assert (tmp_path / "two").read_text() == "two" and sorted(os.listdir(tmp_path)) == ["one", "two"]
