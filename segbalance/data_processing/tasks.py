@@ -11,10 +11,12 @@ from types import MappingProxyType
 TASKS = ("segmentation", "classification")  # as files and options name them
 THRESHOLD = 0.5  # probability above which a pixel counts as found
 POOLED = ("iou", "f1", "precision", "recall")
+FALSE_ALARMS = ("clean_images", "false_pixels")  # scores of a subset whose truth has no foreground
 SCORE_NAMES = {
     "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy", "boundary_iou": "boundary IoU",
     "image_iou": "mean IoU of images",
+    "clean_images": "images without a false alarm", "false_pixels": "pixels falsely found",
 }  # fmt: skip
 CLASS_TILES = {
     "iou": "Mean IoU", "f1": "Mean F1", "precision": "Mean precision", "recall": "Mean recall",
