@@ -11,7 +11,9 @@ from types import MappingProxyType
 TASKS = ("segmentation", "classification")  # as files and options name them
 THRESHOLD = 0.5  # probability above which a pixel counts as found
 POOLED = ("iou", "f1", "precision", "recall")
-FALSE_ALARMS = ("clean_images", "false_pixels")  # scores of a subset whose truth has no foreground
+CLEAN_IMAGES = "clean_images"  # only the scores of a subset without foreground have it
+# {score: its format} of such a subset; one pixel of millions must not be printed as 0.000.
+FALSE_ALARMS = MappingProxyType({CLEAN_IMAGES: ".3f", "false_pixels": ".2g"})
 SCORE_NAMES = {
     "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy", "boundary_iou": "boundary IoU",

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segbalance.data_processing.tasks import FALSE_ALARMS, POOLED
+from segbalance.data_processing.tasks import CLEAN_IMAGES, FALSE_ALARMS, POOLED
 from segbalance.model.metrics import THRESHOLD, scores
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -164,7 +164,7 @@ def alarm_loss(rows: Iterable[Mapping[str, Any]], iou: float, without: float) ->
         iou: of all images.
         without: the same if nothing were found in these subsets.
     """
-    empty = [row for row in rows if FALSE_ALARMS[0] in row]
+    empty = [row for row in rows if CLEAN_IMAGES in row]
     if not empty:
         return {}
     subsets, images = [row["subset"] for row in empty], sum(row["images"] for row in empty)
@@ -176,9 +176,7 @@ def weakest_first(rows: Iterable[dict[str, Any]], score: str) -> list[dict[str, 
     """The subsets by their score, then those without foreground by theirs, then those without images."""
     return sorted(
         rows,
-        key=lambda row: [
-            math.inf if row.get(name) is None else row[name] for name in (score, FALSE_ALARMS[0])
-        ],
+        key=lambda row: [math.inf if row.get(name) is None else row[name] for name in (score, CLEAN_IMAGES)],
     )
 
 
@@ -228,7 +226,7 @@ class Evaluation:
         """All scores in plain types, the weakest subset first: what is written as JSON."""
         rows = [{"subset": name} | self.of_subset(name) for name in self.subsets]
         everything, curve = summary(self.images), self.curve()
-        with_foreground = [row["subset"] for row in rows if FALSE_ALARMS[0] not in row]
+        with_foreground = [row["subset"] for row in rows if CLEAN_IMAGES not in row]
         counts = self.images.loc[self.images["subset"].isin(with_foreground), COUNTS].to_numpy().sum(axis=0)
         worst = self.images.sort_values("iou", kind="stable").head(WORST)
         return {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from segbalance.data_processing.classes import IGNORED
-from segbalance.data_processing.tasks import FALSE_ALARMS, FOREGROUND, THRESHOLD
+from segbalance.data_processing.tasks import CLEAN_IMAGES, FALSE_ALARMS, FOREGROUND, THRESHOLD
 from segbalance.legacy_keras import tf
 
 
@@ -85,7 +85,7 @@ def one_kind_of_scores(logs: Mapping[str, Any], subsets: Sequence[str]) -> dict[
     A subset with foreground keeps its scores, one without any keeps those of its false alarms.
     """
     left_out = set()
-    for name in [name for name in subsets if f"{FALSE_ALARMS[0]}_{name}" in logs]:
-        empty = math.isfinite(logs[f"{FALSE_ALARMS[0]}_{name}"])
+    for name in [name for name in subsets if f"{CLEAN_IMAGES}_{name}" in logs]:
+        empty = math.isfinite(logs[f"{CLEAN_IMAGES}_{name}"])
         left_out |= {f"{score}_{name}" for score in (FOREGROUND.parts if empty else FALSE_ALARMS)}
     return {name: value for name, value in logs.items() if name not in left_out}

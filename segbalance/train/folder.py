@@ -177,11 +177,10 @@ def subset_scores(
 
 def printed_scores(table: pd.DataFrame) -> str:
     """What `subset_scores` gives as text, a dash for what a subset does not have."""
-    rare = FALSE_ALARMS[1]
-    if rare in table:  # a pixel of millions must not be printed as 0.000
-        shares = table[rare].map("{:.2g}".format)
-        table = table.assign(**{rare: shares.where(table[rare].notna())})
-    table = table.rename(columns={name: SCORE_NAMES[name] for name in FALSE_ALARMS})
+    for name, form in FALSE_ALARMS.items():
+        if name in table:
+            texts = table[name].map(f"{{:{form}}}".format, na_action="ignore")
+            table = table.assign(**{name: texts}).rename(columns={name: SCORE_NAMES[name]})
     return table.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
 
 
