@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from segbalance.data_processing.tasks import (
+    ALARM_WORDS,
     CLASSES,
     CLASSIFICATION,
     CLEAN_IMAGES,
@@ -184,11 +185,11 @@ def _false_alarms(report: dict[str, Any]) -> Iterator[str]:
         return
     shown = [
         {"subset": row["subset"], "images": row["images"]}
-        | {SCORE_NAMES[name]: with_interval(row, name, form) for name, form in FALSE_ALARMS.items()}
+        | {name: with_interval(row, name, form) for name, form in FALSE_ALARMS.items()}
         for row in rows
     ]
     loss = report["false_alarms"]
-    yield f"\nsubsets without foreground\n{pd.DataFrame(shown).to_string(index=False)}"
+    yield f"\n{pd.DataFrame(shown).to_string(index=False)}\n{ALARM_WORDS}"
     yield (
         f"their false alarms cost {loss['iou_lost']:.3f} of the IoU of all, which would be "
         f"{loss['iou_without']:.3f} without them\n"

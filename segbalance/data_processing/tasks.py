@@ -14,6 +14,10 @@ POOLED = ("iou", "f1", "precision", "recall")
 CLEAN_IMAGES = "clean_images"  # only the scores of a subset without foreground have it
 # {score: its format} of such a subset; one pixel of millions must not be printed as 0.000.
 FALSE_ALARMS = MappingProxyType({CLEAN_IMAGES: ".3f", "false_pixels": ".2g"})
+ALARM_WORDS = (
+    "of subsets without foreground: clean_images, the share of images in which nothing is found, and "
+    "false_pixels, the share of pixels falsely found"
+)
 SCORE_NAMES = {
     "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy", "boundary_iou": "boundary IoU",

@@ -9,7 +9,13 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import FALSE_ALARMS, SCORE_NAMES, task_of_history
+from segbalance.data_processing.tasks import (
+    ALARM_WORDS,
+    CLEAN_IMAGES,
+    FALSE_ALARMS,
+    SCORE_NAMES,
+    task_of_history,
+)
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
 from segbalance.train.best_by import best_by_of, score_name
@@ -180,8 +186,9 @@ def printed_scores(table: pd.DataFrame) -> str:
     for name, form in FALSE_ALARMS.items():
         if name in table:
             texts = table[name].map(f"{{:{form}}}".format, na_action="ignore")
-            table = table.assign(**{name: texts}).rename(columns={name: SCORE_NAMES[name]})
-    return table.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+            table = table.assign(**{name: texts})
+    text = table.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+    return f"{text}\n{ALARM_WORDS}" if CLEAN_IMAGES in table else text
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

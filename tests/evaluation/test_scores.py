@@ -274,7 +274,7 @@ def test_intervals_equal_a_plain_bootstrap(monkeypatch):
 
 
 def one_wrong_pixel(images=190):
-    """Sizes, masks and probabilities: `bad` with foreground in 4 images, `good` with one wrong pixel in one."""
+    """Sizes, masks, probabilities: `bad` has foreground in 4 images, one of `good` has one wrong pixel."""
     masks = np.zeros((4 + images, 12, 12), bool)
     masks[:4, 3:6, 3:6] = True
     probabilities = np.where(masks, 0.9, 0.1).astype(np.float32)
