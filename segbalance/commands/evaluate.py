@@ -189,7 +189,8 @@ def _false_alarms(report: dict[str, Any]) -> Iterator[str]:
         for row in rows
     ]
     loss = report["false_alarms"]
-    yield f"\n{pd.DataFrame(shown).to_string(index=False)}\n{ALARM_WORDS}"
+    yield f"\n{pd.DataFrame(shown).to_string(index=False)}"
+    yield f"{ALARM_WORDS}; the interval of clean_images is Wilson's"
     yield (
         f"their false alarms cost {loss['iou_lost']:.3f} of the IoU of all, which would be "
         f"{loss['iou_without']:.3f} without them\n"
