@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import Task
+from segbalance.data_processing.tasks import CLEAN_IMAGES, FALSE_ALARMS, Task
 from segbalance.errors import InputError
 from segbalance.files.writing import check_output, json_text, write_together
 from segbalance.reports.comparison import compared_runs, comparison_page
@@ -47,6 +47,13 @@ def with_option_name(argv: list[str]) -> list[str]:
     return ["--work_dirs", *argv] if argv and not argv[0].startswith("-") else argv
 
 
+def _subset_scores(row: Mapping[str, Any], main: str) -> dict[str, Any]:
+    """The scores of a subset that are printed, by name: those of false alarms where it has no foreground."""
+    if CLEAN_IMAGES in row:
+        return {name: f"{row[name]:{form}}" for name, form in FALSE_ALARMS.items()}
+    return {main: row[main]} if main in row else {}
+
+
 def score_table(runs: Sequence[Mapping[str, Any]], kind: Task) -> str:
     """The printed table of runs of one task."""
     main = kind.main
@@ -54,7 +61,11 @@ def score_table(runs: Sequence[Mapping[str, Any]], kind: Task) -> str:
     rows = [
         {"run": run["name"], "images": run["all"]["images"]}
         | {name: run["all"][name] for name in shown if name in run["all"]}
-        | {f"{main} {name}": row[main] for name, row in run["subsets"].items() if main in row}
+        | {
+            f"{score} {name}": value
+            for name, row in run["subsets"].items()
+            for score, value in _subset_scores(row, main).items()
+        }
         for run in runs
     ]
     table = pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))

@@ -15,8 +15,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from segbalance.data_processing.tasks import (
+    ALARM_WORDS,
     CLASSES,
     CLASSIFICATION,
+    CLEAN_IMAGES,
+    FALSE_ALARMS,
     FOREGROUND,
     SCORE_NAMES,
     THRESHOLD,
@@ -104,15 +107,15 @@ def score_cells(row: Row, scores: Iterable[str]) -> dict[str, str]:
     }
 
 
-def number(value: float | None) -> str:
-    """A score in three places, a dash for none."""
-    return "-" if value is None else f"{value:.3f}"
+def number(value: float | None, form: str = ".3f") -> str:
+    """A score, a dash for none."""
+    return "-" if value is None else f"{value:{form}}"
 
 
-def with_interval(row: Row, name: str) -> str:
+def with_interval(row: Row, name: str, form: str = ".3f") -> str:
     """A score and the bounds of its interval, if it has one."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return number(row[name]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+    return number(row[name], form) + ("" if low is None else f" ({low:{form}} to {high:{form}})")
 
 
 def class_score_table(rows: Iterable[Row], means: Mapping[str, str]) -> str:
@@ -142,7 +145,8 @@ def class_table(rows: Iterable[Row], scores: Iterable[str]) -> str:
 
 def describe_foreground(report: dict[str, Any], kind: Task) -> Iterator[str]:
     """What is printed of one foreground."""
-    yield score_table([*report["subsets"], {"subset": "all"} | report["all"]])
+    yield score_table(_rows_with_foreground(report))
+    yield from _false_alarms(report)
     yield _intervals(report)
     yield f"empty masks: {report['empty_masks']}"
     best = report["best_threshold"]
@@ -156,8 +160,8 @@ def describe_foreground(report: dict[str, Any], kind: Task) -> Iterator[str]:
 def describe_classes(report: dict[str, Any], kind: Task) -> Iterator[str]:
     """What is printed of masks of several classes."""
     yield class_table(report["all"]["classes"], kind.class_columns)
-    rows = [*report["subsets"], {"subset": "all"} | report["all"]]
-    yield f"\n{class_score_table(rows, kind.means)}"
+    yield f"\n{class_score_table(_rows_with_foreground(report), kind.means)}"
+    yield from _false_alarms(report)
     yield from _after_classes(report, kind)
 
 
@@ -166,6 +170,31 @@ def describe_labels(report: dict[str, Any], kind: Task) -> Iterator[str]:
     yield class_table(report["all"]["classes"], kind.class_columns)
     yield f"\n{class_score_table([{'subset': 'all'} | report['all']], kind.means)}"
     yield from _after_classes(report, kind)
+
+
+def _rows_with_foreground(report: dict[str, Any]) -> list[Row]:
+    """The subsets that have foreground, or no images, and all together."""
+    rows = [row for row in report["subsets"] if CLEAN_IMAGES not in row]
+    return [*rows, {"subset": "all"} | report["all"]]
+
+
+def _false_alarms(report: dict[str, Any]) -> Iterator[str]:
+    """The subsets without foreground, and what they cost the IoU of all."""
+    rows = [row for row in report["subsets"] if CLEAN_IMAGES in row]
+    if not rows:
+        return
+    shown = [
+        {"subset": row["subset"], "images": row["images"]}
+        | {name: with_interval(row, name, form) for name, form in FALSE_ALARMS.items()}
+        for row in rows
+    ]
+    loss = report["false_alarms"]
+    yield f"\n{pd.DataFrame(shown).to_string(index=False)}"
+    yield f"{ALARM_WORDS}; the interval of clean_images is Wilson's"
+    yield (
+        f"their false alarms cost {loss['iou_lost']:.3f} of the IoU of all, which would be "
+        f"{loss['iou_without']:.3f} without them\n"
+    )
 
 
 def _after_classes(report: dict[str, Any], kind: Task) -> Iterator[str]:

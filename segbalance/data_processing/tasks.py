@@ -11,10 +11,18 @@ from types import MappingProxyType
 TASKS = ("segmentation", "classification")  # as files and options name them
 THRESHOLD = 0.5  # probability above which a pixel counts as found
 POOLED = ("iou", "f1", "precision", "recall")
+CLEAN_IMAGES = "clean_images"  # only the scores of a subset without foreground have it
+# {score: its format} of such a subset; one pixel of millions must not be printed as 0.000.
+FALSE_ALARMS = MappingProxyType({CLEAN_IMAGES: ".3f", "false_pixels": ".2g"})
+ALARM_WORDS = (
+    "of subsets without foreground: clean_images, the share of images in which nothing is found, and "
+    "false_pixels, the share of pixels falsely found"
+)
 SCORE_NAMES = {
     "iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy", "boundary_iou": "boundary IoU",
     "image_iou": "mean IoU of images",
+    "clean_images": "images without a false alarm", "false_pixels": "pixels falsely found",
 }  # fmt: skip
 CLASS_TILES = {
     "iou": "Mean IoU", "f1": "Mean F1", "precision": "Mean precision", "recall": "Mean recall",

@@ -23,7 +23,10 @@ from segbalance.evaluation.scores import (
     Examples,
     Predict,
     Row,
+    alarm_loss,
+    alarm_scores,
     spread_examples,
+    weakest_first,
 )
 from segbalance.model.metrics import scores_of_sums
 
@@ -166,7 +169,23 @@ class ClassEvaluation:
     def of_subset(self, name: str) -> dict[str, Any]:
         """What the report has of a subset."""
         rows = (self.images["subset"] == name).to_numpy()
-        return self.summary(rows, self.confusions.get(name, self._no_confusion()))
+        confusion = self.confusions.get(name, self._no_confusion())
+        if not no_foreground(confusion):
+            return self.summary(rows, confusion)
+        nothing = self.summary(np.zeros_like(rows), self._no_confusion())
+        there, found = np.moveaxis(self.counts[rows], 1, 0)[1:]
+        return (
+            self.summary(rows, confusion)
+            | {name: value for name, value in nothing.items() if value is None}
+            | alarm_scores(found[:, 1:].sum(axis=1), there.sum(axis=1))
+        )
+
+    def _without_false_alarms(self) -> np.ndarray:
+        """int64 (C, C) of all images, as if nothing were found in subsets without foreground."""
+        total = self._no_confusion()
+        for confusion in self.confusions.values():
+            total += np.diag(confusion.sum(axis=1)) if no_foreground(confusion) else confusion
+        return total
 
     def report(self) -> dict[str, Any]:
         """All scores in plain types, the weakest subset first: what is written as JSON."""
@@ -174,6 +193,7 @@ class ClassEvaluation:
         everything = self.summary(
             np.full(len(self.images), True), sum(self.confusions.values(), self._no_confusion())
         )
+        without = float(scores_of(marginals(self._without_false_alarms()))["iou"])
         worst = self.images.sort_values(self.kind.example_order, kind="stable").head(WORST)
         return {
             "task": self.kind.name,
@@ -183,7 +203,8 @@ class ClassEvaluation:
             "resamples": RESAMPLES,
             "absent_classes": ABSENT_RULE,
             "all": everything,
-            "subsets": sorted(rows, key=lambda row: _known(row[self.kind.subset_order])),
+            **alarm_loss(rows, everything["iou"], without),
+            "subsets": weakest_first(rows, self.kind.subset_order),
             "worst": plain(worst.to_dict("records")),
             "examples": {
                 name: {kind: plain(chosen) for kind, chosen in self.examples(name).items()}
@@ -212,8 +233,9 @@ class LabelEvaluation(ClassEvaluation):
         return {"images": len(right), "accuracy": number(right.astype(float).mean())}
 
 
-def _known(score: float | None) -> float:
-    return math.inf if score is None else score
+def no_foreground(confusion: np.ndarray) -> bool:
+    """Whether the true pixels of a confusion matrix are all background."""
+    return bool(confusion[0].any() and not confusion[1:].any())
 
 
 def _of_class(values: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:

@@ -2,10 +2,11 @@
 
 Pixels are counted at the model's input size, as for `val_iou` in history.csv. Where nothing is to be found
 and nothing was found, a score is 1; any other 0 / 0 is 0 (`metrics.scores`). Tables without images have none.
+A subset without any foreground has the scores of its false alarms instead (`model.false_alarms`).
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segbalance.data_processing.tasks import POOLED
+from segbalance.data_processing.tasks import CLEAN_IMAGES, FALSE_ALARMS, POOLED
 from segbalance.model.metrics import THRESHOLD, scores
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -100,8 +101,6 @@ def intervals(counts: np.ndarray, figures: np.ndarray) -> np.ndarray | None:
         float64 (scores, 2), the bounds of the middle 95 %: POOLED first, then the means. None for fewer than
         two images, which tell nothing about others.
     """
-    from scipy.stats import bootstrap  # takes a second to import
-
     if len(counts) < 2:
         return None
 
@@ -110,18 +109,75 @@ def intervals(counts: np.ndarray, figures: np.ndarray) -> np.ndarray | None:
         means = [part.mean(axis=axis) for part in samples[3:]]
         return np.stack([*pooled_scores(totals).values(), *means])
 
+    return _resampled((*np.asarray(counts, np.float64).T, *np.asarray(figures, np.float64).T), statistic)
+
+
+def _resampled(samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray]) -> np.ndarray:
+    """float64 (..., 2): the bounds of a statistic of paired samples (images,)."""
+    from scipy.stats import bootstrap  # takes a second to import
+
     bounds = bootstrap(
-        (*np.asarray(counts, np.float64).T, *np.asarray(figures, np.float64).T),
+        samples,
         statistic,
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
-        batch=max(1, RESAMPLED_AT_ONCE // len(counts)),
+        batch=max(1, RESAMPLED_AT_ONCE // len(samples[0])),
         rng=np.random.default_rng(0),
     ).confidence_interval
     return np.stack([bounds.low, bounds.high], axis=-1)
+
+
+def alarm_scores(found: np.ndarray, pixels: np.ndarray) -> dict[str, float | None]:
+    """FALSE_ALARMS of images without foreground, plain numbers: each with `_low` and `_high`.
+
+    The interval of the share of images is Wilson's (1927), which holds where all of few images are clean;
+    that of the share of pixels a bootstrap over images, as in `intervals`. None for fewer than two images.
+
+    Args:
+        found, pixels: integers (images,), pixels falsely found and all that count. Images in which none
+            counts are left out.
+    """
+    from scipy.stats import binomtest  # takes a second to import
+
+    found, pixels = found[pixels > 0], pixels[pixels > 0]
+    images, clean = len(found), int(np.count_nonzero(found == 0))
+    bounds: list[Sequence[float | None]] = [(None, None)] * 2
+    if images > 1:
+        wilson = binomtest(clean, images).proportion_ci(CONFIDENCE, "wilson")
+        share = _resampled((found, pixels), lambda some, all_, axis: some.sum(axis) / all_.sum(axis))
+        bounds = [(float(wilson.low), float(wilson.high)), share.tolist()]
+    values = clean / images, float(found.sum() / pixels.sum())
+    row: dict[str, float | None] = {}
+    for name, value, (low, high) in zip(FALSE_ALARMS, values, bounds, strict=True):
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return row
+
+
+def alarm_loss(rows: Iterable[Mapping[str, Any]], iou: float, without: float) -> dict[str, Any]:
+    """What the IoU of all images loses by false alarms in subsets without foreground; {} without such.
+
+    Args:
+        rows: of the subsets.
+        iou: of all images.
+        without: the same if nothing were found in these subsets.
+    """
+    empty = [row for row in rows if CLEAN_IMAGES in row]
+    if not empty:
+        return {}
+    subsets, images = [row["subset"] for row in empty], sum(row["images"] for row in empty)
+    lost = {"iou_without": without, "iou_lost": without - iou}
+    return {"false_alarms": {"subsets": subsets, "images": images} | lost}
+
+
+def weakest_first(rows: Iterable[dict[str, Any]], score: str) -> list[dict[str, Any]]:
+    """The subsets by their score, then those without foreground by theirs, then those without images."""
+    return sorted(
+        rows,
+        key=lambda row: [math.inf if row.get(name) is None else row[name] for name in (score, CLEAN_IMAGES)],
+    )
 
 
 @dataclass(frozen=True)
@@ -134,12 +190,14 @@ class Evaluation:
             true_coverage, found_coverage, and COUNTS.
         counts: int64 (thresholds, 3), those of all images together at every one of THRESHOLDS.
         threshold: above which a pixel counts as found.
+        pixels: of an image.
     """
 
     subsets: list[str]
     images: pd.DataFrame
     counts: np.ndarray
     threshold: float
+    pixels: int
 
     def curve(self) -> list[dict[str, float]]:
         """Scores of all images together at every threshold."""
@@ -152,27 +210,44 @@ class Evaluation:
     def examples(self, subset: str) -> Examples:
         """The worst, median and best images of a subset, none of them twice."""
         own = self.images[self.images["subset"] == subset]
+        if no_foreground(own):
+            return spread_examples(own.sort_values("found_coverage", ascending=False, kind="stable"))
         return spread_examples(own.sort_values(["iou", "true_coverage"]))
+
+    def of_subset(self, name: str) -> dict[str, Any]:
+        """What the report has of a subset."""
+        own = self.images[self.images["subset"] == name]
+        if not no_foreground(own):
+            return summary(own)
+        found = own["false_positives"].to_numpy()
+        return summary(own[:0]) | {"images": len(own)} | alarm_scores(found, np.full(len(own), self.pixels))
 
     def report(self) -> dict[str, Any]:
         """All scores in plain types, the weakest subset first: what is written as JSON."""
-        own = {name: self.images[self.images["subset"] == name] for name in self.subsets}
-        rows = [{"subset": name} | summary(images) for name, images in own.items()]
-        curve = self.curve()
+        rows = [{"subset": name} | self.of_subset(name) for name in self.subsets]
+        everything, curve = summary(self.images), self.curve()
+        with_foreground = [row["subset"] for row in rows if CLEAN_IMAGES not in row]
+        counts = self.images.loc[self.images["subset"].isin(with_foreground), COUNTS].to_numpy().sum(axis=0)
         worst = self.images.sort_values("iou", kind="stable").head(WORST)
         return {
             "threshold": self.threshold,
             "confidence": CONFIDENCE,
             "resamples": RESAMPLES,
             "empty_masks": EMPTY_RULE,
-            "all": summary(self.images),
-            "subsets": sorted(rows, key=lambda row: math.inf if row["iou"] is None else row["iou"]),
+            "all": everything,
+            **alarm_loss(rows, everything["iou"], float(pooled_scores(counts)["iou"])),
+            "subsets": weakest_first(rows, "iou"),
             # Of several thresholds with the same IoU, the one nearest to the usual.
             "best_threshold": max(curve, key=lambda row: (row["iou"], -abs(row["threshold"] - THRESHOLD))),
             "curve": curve,
             "worst": worst.to_dict("records"),
             "examples": {name: self.examples(name) for name in self.subsets},
         }
+
+
+def no_foreground(images: pd.DataFrame) -> bool:
+    """Whether there are images, and the truth of none has foreground."""
+    return len(images) > 0 and not images[["true_positives", "false_negatives"]].to_numpy().any()
 
 
 def spread_examples(order: pd.DataFrame) -> Examples:
@@ -224,18 +299,19 @@ def evaluate(
         tables: {subset: DataFrame with the columns images and masks}.
     """
     counts = np.zeros((len(THRESHOLDS), 3), np.int64)
-    rows = []
+    rows, pixels = [], 0
     for photos, masks, _ in batches:
         for mask, probability in zip(masks, predict(photos), strict=True):
             mask, probability = mask[..., 0] > 0, probability[..., 0]
             counts += threshold_counts(mask, probability)
+            pixels = mask.size
             rows.append(_image_row(mask, probability > np.float32(threshold)))
     names = pd.concat([table[["images", "masks"]].assign(subset=name) for name, table in tables.items()])
     figures = pd.DataFrame(rows, columns=[*COUNTS, "boundary_iou", "true_coverage", "found_coverage"])
     own = pd.DataFrame(pooled_scores(figures[COUNTS].to_numpy()))
     images = pd.concat([names.reset_index(drop=True), own, figures], axis=1)
     columns = ["images", "masks", "subset", *POOLED, "boundary_iou", "true_coverage", "found_coverage"]
-    return Evaluation(list(tables), images[[*columns, *COUNTS]], counts, threshold)
+    return Evaluation(list(tables), images[[*columns, *COUNTS]], counts, threshold, pixels)
 
 
 def _image_row(mask: np.ndarray, found: np.ndarray) -> tuple[float, ...]:

@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from segbalance.data_processing.manifest import Manifest
 
 from segbalance.data_processing.manifest import by_type
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, Task
+from segbalance.data_processing.tasks import (
+    CLASSES,
+    CLASSIFICATION,
+    CLEAN_IMAGES,
+    FALSE_ALARMS,
+    FOREGROUND,
+    SCORE_NAMES,
+    Task,
+)
 from segbalance.errors import InputError
 from segbalance.exporting.exported_model import MODEL_NAMES, ExportDescription
 from segbalance.model.architectures import ARCHITECTURES
 from segbalance.runtime.verbs import named
+from segbalance.train.best_by import POOLED, words_for
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, METRICS
 
@@ -187,8 +196,10 @@ def _best_epoch(metrics: dict[str, Any], kind: Task) -> str:
         return f"The run has no {METRICS}."
     rows = [*metrics.get("subsets", []), metrics | {"subset": "all"}]
     heads = {"images": "training images", "valid": "validation images"}
-    shown = score_table(rows, ("subset", *heads, *kind.parts), heads)
-    return f"Validation at the best epoch, {metrics.get('epoch')}:\n\n{shown}"
+    shown = score_table(rows, ("subset", *heads, *kind.parts, *_alarms(rows)), heads)
+    best_by = metrics.get("best_by", POOLED)  # earlier versions knew no other
+    chosen = "" if best_by == POOLED else f", chosen by the {words_for(kind, best_by)}"
+    return f"Validation at the best epoch, {metrics.get('epoch')}{chosen}:\n\n{shown}"
 
 
 def _evaluation(evaluation: Mapping[str, Any], kind: Task) -> str:
@@ -201,7 +212,12 @@ def _evaluation(evaluation: Mapping[str, Any], kind: Task) -> str:
 
 def _of_subsets(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
     rows = [*evaluation.get("subsets", []), {"subset": "all"} | evaluation.get("all", {})]
-    return score_table(rows, ("subset", "images", *keys))
+    return score_table(rows, ("subset", "images", *keys, *_alarms(rows)))
+
+
+def _alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Scores of false alarms, where a subset has them."""
+    return [name for name in FALSE_ALARMS if any(row.get(name) is not None for row in rows)]
 
 
 def _of_classes(evaluation: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -264,7 +280,10 @@ def _limits(config: TrainConfig, metrics: dict[str, Any], description: ExportDes
     score = config.kind.parts[0]
     everything = metrics.get(score)
     for row in metrics.get("subsets", []):
-        if row.get(score) is None:
+        if row.get(CLEAN_IMAGES) is not None:
+            share = f"{1 - row[CLEAN_IMAGES]:.1%} of its images"
+            yield f"Subset {cell(row.get('subset'))} has no foreground: {share} have false alarms."
+        elif row.get(score) is None:
             yield f"Subset {cell(row.get('subset'))} has no validation images: nothing is known of it."
         elif everything is not None and row[score] < everything - WEAK:
             own = f"{SCORE_NAMES[score]} {row[score]:.3f}, all together {everything:.3f}"
@@ -299,7 +318,12 @@ def score_table(
     """
     heads = HEADS | dict(heads or {})
     names = [heads.get(key, key.replace("_", " ")) for key in keys]
-    return table(names, [[row.get(key) for key in keys] for row in rows])
+    return table(names, [[_formatted(key, row.get(key)) for key in keys] for row in rows])
+
+
+def _formatted(key: str, value: object) -> object:
+    """What `cell` gets: rare pixels with the digits that count."""
+    return value if value is None or key not in FALSE_ALARMS else f"{value:{FALSE_ALARMS[key]}}"
 
 
 def cell(value: object) -> str:

@@ -8,6 +8,7 @@ from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.legacy_keras import sm, tf
 from segbalance.model.class_losses import class_loss
 from segbalance.model.classifier import classifier
+from segbalance.model.false_alarms import AlarmCounts, above_threshold, not_background
 from segbalance.model.losses import segmentation_loss
 from segbalance.model.metrics import (
     ClassCounts,
@@ -32,12 +33,15 @@ class Head:
         counts: function of the numbers of subsets and classes that returns the metric that counts.
         logs: function of what the metric gives and of the names of subsets and classes that returns what
             validation reports, by names that history.csv has behind its `val_`.
+        alarms: function of the number of subsets that returns the metric of false alarms; None where there
+            is no foreground that a subset could lack.
     """
 
     builder: Callable[[str, Sequence[int] | None], Callable[..., tf.keras.Model]]
     loss: Callable[[str], tf.keras.losses.Loss]
     counts: Callable[[int, int], tf.keras.metrics.Metric]
     logs: Callable[[tf.Tensor, Sequence[str], Sequence[str]], dict[str, tf.Tensor]]
+    alarms: Callable[[int], AlarmCounts] | None = None
 
 
 def _with_decoder(architecture: str, decoder_filters: Sequence[int] | None) -> Callable[..., tf.keras.Model]:
@@ -47,9 +51,19 @@ def _with_decoder(architecture: str, decoder_filters: Sequence[int] | None) -> C
 
 HEADS = {
     FOREGROUND: Head(
-        _with_decoder, segmentation_loss, lambda subsets, classes: SubsetCounts(subsets), foreground_logs
+        _with_decoder,
+        segmentation_loss,
+        lambda subsets, classes: SubsetCounts(subsets),
+        foreground_logs,
+        lambda subsets: AlarmCounts(subsets, above_threshold),
     ),
-    CLASSES: Head(_with_decoder, class_loss, ClassCounts, class_logs),
+    CLASSES: Head(
+        _with_decoder,
+        class_loss,
+        ClassCounts,
+        class_logs,
+        lambda subsets: AlarmCounts(subsets, not_background),
+    ),
     CLASSIFICATION: Head(
         lambda architecture, decoder_filters: classifier,
         class_loss,

@@ -9,6 +9,7 @@ import numpy as np
 from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
 from segbalance.legacy_keras import sm, tf
+from segbalance.model.false_alarms import alarm_logs, one_kind_of_scores
 from segbalance.model.freezing import freeze_normalisation
 from segbalance.model.heads import head_of
 from segbalance.model.loss_terms import DEFAULT_LOSS
@@ -189,6 +190,7 @@ class SegmentationModel(tf.keras.Model):
         self.head = head_of(task, self.classes)
         self.loss_weights = loss_weights
         self.counts = self.head.counts(len(self.subsets), len(self.classes))
+        self.alarms = self.head.alarms(len(self.subsets)) if self.head.alarms else None
         self.mean_loss = tf.keras.metrics.Mean("loss")
         self.first_epoch, self.first_step = 0, 0
         # Every device reports the scores of all; Keras would add them up.
@@ -201,7 +203,7 @@ class SegmentationModel(tf.keras.Model):
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         """What Keras resets at the start of each epoch."""
-        return [self.mean_loss, self.counts]
+        return [self.mean_loss, self.counts, *([] if self.alarms is None else [self.alarms])]
 
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int, initial_epoch: int
@@ -241,7 +243,15 @@ class SegmentationModel(tf.keras.Model):
         self.mean_loss.update_state(self.loss(mask, probability), sample_weight=tf.shape(photo)[0])
         self.counts.update_state(mask, probability, subset)
         scores = self.head.logs(self.counts.result(), self.subsets, self.classes)
+        if self.alarms is not None:
+            self.alarms.update_state(mask, probability, subset)
+            scores |= alarm_logs(self.alarms.result(), self.subsets)
         return {"loss": self.mean_loss.result()} | scores
+
+    def _validate_and_get_metrics_result(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Which subsets have no foreground is known when a validation ends: Keras has no public way to change
+        # the logs then, for all callbacks alike.
+        return one_kind_of_scores(super()._validate_and_get_metrics_result(logs), self.subsets)
 
 
 def _for_replica(loss: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-from segbalance.data_processing.tasks import task_of_history
+from segbalance.data_processing.tasks import CLEAN_IMAGES, SCORE_NAMES, task_of_history
 
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 40  # margins
@@ -142,21 +142,27 @@ def history_charts(history: "pd.DataFrame", best: "pd.Series") -> list[Chart]:
         values = [float(value) if math.isfinite(value) else None for value in history[column]]
         return Line(name, epochs, values, strong)
 
-    def scores(score: str, title: str, part: str, title_of_all: str) -> Chart:
+    def parts(part: str) -> list[Line]:
         prefix = f"val_{part}_"
         columns = [column for column in history.columns if column.startswith(prefix)]
-        lines = [line(column.removeprefix(prefix), column) for column in columns]
+        return [line(column.removeprefix(prefix), column) for column in columns]
+
+    def scores(score: str, title: str, part: str, title_of_all: str) -> Chart:
+        lines = parts(part)
         lines.append(line(title_of_all, f"val_{score}", strong=True))
         mark = (best["epoch"], best[f"val_{score}"], "best epoch")
         low = tenth_below([value for own in lines for value in own.y])
         return Chart(f"Validation {title}", "epoch", title, lines, (mark,), (low, 1), whole_x=True)
 
+    clean, title = parts(CLEAN_IMAGES), f"Validation {SCORE_NAMES[CLEAN_IMAGES]}"
+    alarms = [Chart(title, "epoch", "share", clean, y_range=(0, 1), whole_x=True)] if clean else []
     losses = [line("training", "loss"), line("validation", "val_loss")]
     highest = max([value for own in losses for value in own.y if value is not None], default=1)
     rate, highest_rate = [line("learning rate", "learning_rate")], float(history["learning_rate"].max())
     return [
         *(scores(*curves) for curves in task_of_history(history.columns).score_curves),
         scores("f1", "F1", "f1", "all"),
+        *alarms,
         Chart("Loss", "epoch", "loss", losses, y_range=(0, highest), whole_x=True),
         Chart("Learning rate", "epoch", "learning rate", rate, y_range=(0, highest_rate), whole_x=True),
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-from segbalance.data_processing.tasks import SCORE_NAMES
+from segbalance.data_processing.tasks import CLEAN_IMAGES, FALSE_ALARMS, SCORE_NAMES
 from segbalance.errors import Findings, InputError
 from segbalance.evaluation.of_a_run import read_evaluation
 from segbalance.reports.charts import FRAME, Chart, Line, tenth_below
@@ -19,7 +19,8 @@ from segbalance.train.config_file import load_config
 from segbalance.train.folder import METRICS, read_history
 
 SECTIONS = {
-    "scores": "Scores", "classes": "Classes", "subsets": "Subsets", "curves": "Curves", "options": "Options",
+    "scores": "Scores", "classes": "Classes", "subsets": "Subsets", "no_foreground": "Without foreground",
+    "curves": "Curves", "options": "Options",
 }  # fmt: skip
 NOT_COMPARED = ("work_dir",)  # options that differ between any two runs
 
@@ -62,6 +63,7 @@ def compared_runs(
             "all": evaluation["all"],
             "subsets": {row["subset"]: row for row in evaluation["subsets"]},
         }
+        | {name: evaluation[name] for name in ("false_alarms",) if name in evaluation}
         for name, folder, epoch, evaluation in zip(
             run_names(work_dirs), work_dirs, epochs, evaluations, strict=True
         )
@@ -123,12 +125,13 @@ def comparison_page(
     names = [run["name"] for run in figures["runs"]]
     config = configs[0]
     kind = config.kind
+    left_out = [*kind.left_out, *([] if _subsets(figures["runs"], empty=True) else ["no_foreground"])]
     return render(
         "compare.html",
         figures,
         task=kind,
-        sections={name: text for name, text in SECTIONS.items() if name not in kind.left_out},
-        tables=[make(figures["runs"], config) for name, make in TABLES.items() if name not in kind.left_out],
+        sections={name: text for name, text in SECTIONS.items() if name not in left_out},
+        tables=[make(figures["runs"], config) for name, make in TABLES.items() if name not in left_out],
         charts=[
             overlaid(
                 names, histories, f"val_{kind.main}", f"Validation {SCORE_NAMES[kind.main]}", up_to_one=True
@@ -147,32 +150,77 @@ def _class_table(runs: Sequence[Run], config: TrainConfig) -> dict[str, Any]:
     for number, name in enumerate(config.filled_in.classes):
         places = [f"/runs/{run}/all/classes/{number}" for run in range(len(runs))]
         best = _best_runs([run["all"]["classes"][number][score] for run in runs])
-        rows.append({"name": name, "places": places, "best": best})
+        rows.append(_table_row(name, places, best, score))
     name = SCORE_NAMES[score]
     title = f"{name[0].upper()}{name[1:]} of the classes"
     head = {"anchor": "classes", "title": title, "label": "Scores of the classes", "head": "class"}
-    return head | {"score": score, "rows": rows}
+    return head | {"rows": rows}
+
+
+def _table_row(
+    name: str,
+    places: Sequence[str | None],
+    best: list[int],
+    score: str,
+    form: str = ".3f",
+    with_bounds: bool = True,
+) -> dict[str, Any]:
+    """A row of the page's tables: its name, where each run's score lies, and which of them are the best."""
+    own = {"name": name, "places": places, "best": best}
+    return own | {"score": score, "form": form, "with_bounds": with_bounds}
 
 
 def _subset_table(runs: Sequence[Run], config: TrainConfig) -> dict[str, Any]:
     """The IoU of each subset, as the page's tables take it; no place where a run has no such subset."""
     rows = []
-    for subset in dict.fromkeys(name for run in runs for name in run["subsets"]):
-        places = [
-            f"/runs/{number}/subsets/{pointer_part(subset)}" if subset in run["subsets"] else None
-            for number, run in enumerate(runs)
-        ]
+    for subset in _subsets(runs, empty=False):
+        places = _places(runs, subset, empty=False)
         best = _best_runs([run["subsets"].get(subset, {}).get("iou") for run in runs])
-        rows.append({"name": subset, "places": places, "best": best})
+        rows.append(_table_row(subset, places, best, "iou"))
     title = "IoU of the subsets"
-    return {
-        "anchor": "subsets", "title": title, "label": title, "head": "subset", "score": "iou", "rows": rows,
-    }  # fmt: skip
+    return {"anchor": "subsets", "title": title, "label": title, "head": "subset", "rows": rows}
+
+
+def _empty_table(runs: Sequence[Run], config: TrainConfig) -> dict[str, Any]:
+    """The false alarms in each subset without foreground, and the IoU of all without them."""
+    rows = []
+    for subset in _subsets(runs, empty=True):
+        places = _places(runs, subset, empty=True)
+        for score, form in FALSE_ALARMS.items():
+            scores = [run["subsets"].get(subset, {}).get(score) for run in runs]
+            # Of the images without a false alarm the highest is the best, of the pixels found the lowest.
+            signs = [None if own is None else own if score == CLEAN_IMAGES else -own for own in scores]
+            name = f"{subset}: {SCORE_NAMES[score]}"
+            rows.append(_table_row(name, places, _best_runs(signs), score, form))
+    lost = [
+        f"/runs/{number}/false_alarms" if "false_alarms" in run else None for number, run in enumerate(runs)
+    ]
+    best = _best_runs([run.get("false_alarms", {}).get("iou_without") for run in runs])
+    rows.append(
+        _table_row("IoU of all without their false alarms", lost, best, "iou_without", with_bounds=False)
+    )
+    title = "Subsets without foreground"
+    return {"anchor": "no_foreground", "title": title, "label": title, "head": "subset", "rows": rows}
+
+
+def _subsets(runs: Sequence[Run], *, empty: bool) -> list[str]:
+    """Names of the subsets that are without foreground, or not, in any of the runs."""
+    rows = [own for run in runs for own in run["subsets"].items()]
+    return [*dict.fromkeys(name for name, row in rows if (CLEAN_IMAGES in row) == empty)]
+
+
+def _places(runs: Sequence[Run], subset: str, *, empty: bool) -> list[str | None]:
+    """Where the rows of a subset lie; None where a run has none of this kind."""
+    return [
+        f"/runs/{number}/subsets/{pointer_part(subset)}" if subset in _subsets([run], empty=empty) else None
+        for number, run in enumerate(runs)
+    ]
 
 
 TABLES: dict[str, Callable[[Sequence[Run], TrainConfig], dict[str, Any]]] = {
     "classes": _class_table,
     "subsets": _subset_table,
+    "no_foreground": _empty_table,
 }
 
 

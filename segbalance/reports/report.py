@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from segbalance.evaluation.scores import Predict
 
 from segbalance.balancing.ledger import LEDGER, read_ledger
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND, SCORE_NAMES, THRESHOLD, Task
+from segbalance.data_processing.tasks import (
+    CLASSES,
+    CLASSIFICATION,
+    CLEAN_IMAGES,
+    FALSE_ALARMS,
+    FOREGROUND,
+    SCORE_NAMES,
+    THRESHOLD,
+    Task,
+)
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import evaluated, output_files, report_files
@@ -26,6 +35,7 @@ from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
 from segbalance.reports.pictures import Easel, gallery, training_samples
 from segbalance.runtime.verbs import typed
+from segbalance.train.best_by import words_for
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG
 from segbalance.train.folder import METRICS, best_epoch, read_history
@@ -41,6 +51,10 @@ HISTORY_COLUMNS = {
     "val_f1": ".3f",
     "val_precision": ".3f",
     "val_recall": ".3f",
+    "val_mean_subset_iou": ".3f",
+    "val_weakest_subset_iou": ".3f",
+    "val_mean_subset_recall": ".3f",
+    "val_weakest_subset_recall": ".3f",
     "learning_rate": ".2e",
     "seconds": ".1f",
 }
@@ -155,6 +169,9 @@ def report_page(
         architecture=config.kind.network.format(architecture=ARCHITECTURES[network.architecture]),
         sections=[row for row in SECTIONS.items() if row[0] not in config.kind.left_out],
         subsets=evaluation["subsets"],
+        empty=[row["subset"] for row in evaluation["subsets"] if CLEAN_IMAGES in row],
+        alarms={name: (SCORE_NAMES[name], form) for name, form in FALSE_ALARMS.items()},
+        chosen_by=words_for(config.kind, config.optimisation.best_by),
         notes=list(report_notes(config, figures, same_rows)),
         history_charts=history_charts(history, best_epoch(history)),
         frame=FRAME,

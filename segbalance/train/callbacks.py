@@ -16,6 +16,7 @@ from segbalance.model.freezing import EncoderFreezing
 from segbalance.model.host_copy import HostCopy
 from segbalance.runtime.memory import release_freed_memory
 from segbalance.train.background import BackgroundWriter
+from segbalance.train.best_by import POOLED, score_name, score_over_subsets
 from segbalance.train.checkpointer import Checkpointer, copy_step
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
@@ -92,7 +93,7 @@ class MemoryRelease(tf.keras.callbacks.Callback):
 
 
 class RunRecorder(tf.keras.callbacks.Callback):
-    """Writes history.csv and the last weights each epoch, the best weights by their main score.
+    """Writes history.csv and the last weights each epoch, the best weights by the score that chooses.
 
     Args:
         copy: of the model, whose network's weights are saved.
@@ -100,6 +101,7 @@ class RunRecorder(tf.keras.callbacks.Callback):
         folder: of the run.
         rows: history so far.
         seconds: that the epoch has taken already.
+        best_by: one of BEST_BY.
     """
 
     def __init__(
@@ -109,10 +111,12 @@ class RunRecorder(tf.keras.callbacks.Callback):
         folder: str | Path,
         rows: Sequence[Mapping[str, float]] = (),
         seconds: float = 0.0,
+        best_by: str = POOLED,
     ) -> None:
         super().__init__()
         self.copy, self.writer = copy, writer
         self.folder = folder
+        self.best_by = best_by
         self.rows = list(rows)
         self.best = max((row[main_score(row)] for row in rows), default=-math.inf)
         self.taken, self.started = seconds, 0.0
@@ -126,9 +130,10 @@ class RunRecorder(tf.keras.callbacks.Callback):
         return time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Records the epoch; adds the learning rate to the logs of the callbacks that follow."""
+        """Records the epoch; gives the logs of the callbacks that follow what they lack."""
         optimizer = self.model.optimizer
         logs["learning_rate"] = float(optimizer.learning_rate)
+        logs.update(score_over_subsets(logs, self.best_by, self.model.subsets))
         copy_step(self.copy, self.writer)
         last = Path(self.folder, LAST)
         self.writer.submit(lambda: self.copy.write_weights(last))
@@ -224,7 +229,7 @@ def run_callbacks(
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
         *([] if waited is None else [WaitingShare(waited)]),
-        RunRecorder(copy, writer, folder, state["history"], state["seconds"]),
+        RunRecorder(copy, writer, folder, state["history"], state["seconds"], config.optimisation.best_by),
         LedgerWriter(plan, stream, folder, writer, state["ledger"]),
         MemoryRelease(),
         *(
@@ -239,7 +244,7 @@ def run_callbacks(
     if config.run.log == "wandb":
         callbacks.append(WandbLogger(folder, config.options(), state["wandb"]))
     if config.optimisation.patience is not None:
-        score = f"val_{config.kind.main}"
+        score = f"val_{score_name(config.kind, config.optimisation.best_by)}"
         callbacks.append(
             tf.keras.callbacks.EarlyStopping(score, mode="max", patience=config.optimisation.patience)
         )

@@ -14,9 +14,11 @@ import pandas as pd
 from segbalance.balancing.ledger import LEDGER, write_ledger
 from segbalance.balancing.plan import BalancePlan, format_plan
 from segbalance.data_processing.manifest import Manifest
+from segbalance.data_processing.tasks import task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import write_json
 from segbalance.runtime.verbs import extra, typed
+from segbalance.train.best_by import POOLED, best_by_of, words_for
 from segbalance.train.checkpoints import remove_others
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import save_config
@@ -28,8 +30,10 @@ from segbalance.train.folder import (
     class_ious,
     draw_curves,
     json_rows,
+    main_score,
     new_run_folder,
     pooled_scores,
+    printed_scores,
     read_history,
     subset_scores,
     write_history,
@@ -296,9 +300,15 @@ def _print_scores(manifest: Manifest, folder: Path) -> None:
         {name: len(rows) for name, rows in valid_tables(manifest).items()},
     )
     scores = {name: best[f"val_{name}"] for name in pooled_scores(history)}
-    print(f"\nbest epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-    print(table.to_string(index=False, float_format="{:.3f}".format))
-    figures = {"epoch": int(best["epoch"])} | scores | {"subsets": json_rows(table)}
+    best_by, main = best_by_of(history.keys()), main_score(history)
+    chosen = ""
+    if best_by != POOLED:
+        chosen = f" by the {words_for(task_of_history(history.keys()), best_by)}, {best[main]:.3f}"
+        scores |= {main.removeprefix("val_"): best[main]}
+    told = ", ".join(f"{name} {best[f'val_{name}']:.3f}" for name in pooled_scores(history))
+    print(f"\nbest epoch {best['epoch']:.0f}{chosen}: {told}")
+    print(printed_scores(table))
+    figures = {"epoch": int(best["epoch"]), "best_by": best_by} | scores | {"subsets": json_rows(table)}
     if class_ious(history):
         classes = pd.DataFrame({"class": class_ious(history).keys(), "iou": class_ious(history).values()})
         print(classes.to_string(index=False, float_format="{:.3f}".format))

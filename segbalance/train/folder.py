@@ -9,9 +9,16 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from segbalance.data_processing.tasks import SCORE_NAMES, task_of_history
+from segbalance.data_processing.tasks import (
+    ALARM_WORDS,
+    CLEAN_IMAGES,
+    FALSE_ALARMS,
+    SCORE_NAMES,
+    task_of_history,
+)
 from segbalance.errors import InputError
 from segbalance.files.writing import check_writable, write_atomically
+from segbalance.train.best_by import best_by_of, score_name
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config
 from segbalance.train.kept_file import source_warnings
@@ -98,7 +105,9 @@ def check_weights(work_dir: str | Path) -> None:
 def history_row(epoch: int, logs: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """One row of history.csv from Keras' logs, in the order of the columns."""
     first = ["loss", "val_loss", *(f"val_{name}" for name in pooled_scores(logs))]
-    parts = tuple(f"val_{name}_" for name in (*part_scores(logs), "class_iou"))
+    if main_score(logs) not in first:
+        first.append(main_score(logs))
+    parts = tuple(f"val_{name}_" for name in (*part_scores(logs), "class_iou", *FALSE_ALARMS))
     return (
         {"epoch": epoch}
         | {name: float(logs[name]) for name in first + [name for name in logs if name.startswith(parts)]}
@@ -110,7 +119,7 @@ def history_row(epoch: int, logs: Mapping[str, Any], seconds: float) -> dict[str
 
 
 def pooled_scores(history: History) -> tuple[str, ...]:
-    """Names of the scores of all images together, the one that chooses the best epoch first."""
+    """Names of the scores of all images together, the main one first."""
     return task_of_history(history.keys()).pooled
 
 
@@ -120,8 +129,8 @@ def part_scores(history: History) -> tuple[str, str]:
 
 
 def main_score(history: History) -> str:
-    """The column whose highest value makes the best epoch: val_iou, in classification balanced accuracy."""
-    return f"val_{pooled_scores(history)[0]}"
+    """The column whose highest value makes the best epoch, by the run's `best_by`."""
+    return f"val_{score_name(task_of_history(history.keys()), best_by_of(history.keys()))}"
 
 
 def write_history(rows: Sequence[Mapping[str, float]], folder: str | Path) -> None:
@@ -153,10 +162,12 @@ def subset_scores(
         train_sizes, valid_sizes: {subset: images}.
 
     Returns:
-        Columns subset, images, valid, iou, f1 (recall, f1); NaN for a subset without validation images.
+        Columns subset, images, valid, iou, f1 (recall, f1), and FALSE_ALARMS where a subset has these; NaN
+        for what one does not have.
     """
     best = best_epoch(history)
     names = [*train_sizes, *(name for name in valid_sizes if name not in train_sizes)]
+    alarms = [score for score in FALSE_ALARMS if any(f"val_{score}_{name}" in best for name in names)]
     return pd.DataFrame(
         {
             "subset": names,
@@ -165,9 +176,19 @@ def subset_scores(
         }
         | {
             score: [best.get(f"val_{score}_{name}", float("nan")) for name in names]
-            for score in part_scores(history)
+            for score in (*part_scores(history), *alarms)
         }
     )
+
+
+def printed_scores(table: pd.DataFrame) -> str:
+    """What `subset_scores` gives as text, a dash for what a subset does not have."""
+    for name, form in FALSE_ALARMS.items():
+        if name in table:
+            texts = table[name].map(f"{{:{form}}}".format, na_action="ignore")
+            table = table.assign(**{name: texts})
+    text = table.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+    return f"{text}\n{ALARM_WORDS}" if CLEAN_IMAGES in table else text
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

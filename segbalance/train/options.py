@@ -23,6 +23,7 @@ from segbalance.model.architectures import (
     size_problem,
 )
 from segbalance.model.loss_terms import DEFAULT_LOSS, loss_terms
+from segbalance.train.best_by import BEST_BY, POOLED
 
 SEEDS = 2**32  # what NumPy and TensorFlow take as a seed
 
@@ -206,8 +207,11 @@ class OptimisationOptions(Group):
         loss: `dice`, `jaccard`, `focal`, `bce` (cross-entropy, binary or of several classes), `tversky`, or
             a sum of them, with factors or without, as in 0.5*dice+1*focal. dice+focal by default, bce for
             classification.
-        patience: Stop after so many epochs without a better validation IoU (balanced accuracy); never
-            by default.
+        patience: Stop after so many epochs without a better score of the validation, the one that best_by
+            names; never by default.
+        best_by: Score of the validation by which the best epoch is chosen, whose weights are kept. `pooled`:
+            the IoU of all images together (balanced accuracy). `mean`: the mean IoU (recall) of the subsets.
+            `weakest`: that of the weakest subset. Subsets without foreground take no part in the latter two.
     """
 
     batch_size: int = 32
@@ -220,6 +224,7 @@ class OptimisationOptions(Group):
     unfreeze_learning_rate: float | None = None
     loss: str | None = None
     patience: int | None = None
+    best_by: Literal[BEST_BY] = POOLED
 
     def problems(self) -> Iterator[str | None]:
         """Yields what is wrong with the values, one sentence each."""

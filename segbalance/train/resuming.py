@@ -95,6 +95,13 @@ def resumed_config(
             f"--resume {folder} would go on with another config than the run's:\n{listed}\n"
             f"{_way_out(own, wanted, folder)}, or begin a new run; --force goes on in spite of it."
         )
+    chosen, now = own.optimisation.best_by, wanted.optimisation.best_by
+    if checkpoint and chosen != now:
+        raise InputError(
+            f"--resume {folder} would choose the best epoch by {now}, but the run has kept only the weights "
+            f"that are best by {chosen}; not even --force can choose again. Leave --best_by out, or begin a "
+            "new run."
+        )
     warnings += [f"warning: going on with {line} (--force)" for line in changed]
     if checkpoint:
         warnings += version_warnings(checkpoint.state["versions"], wanted.filled_in.transforms_source)

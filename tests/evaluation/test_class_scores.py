@@ -225,3 +225,38 @@ def test_classification_counts_images():
 
 def test_marginals_of_a_matrix():
     np.testing.assert_array_equal(marginals(np.array([[3, 1], [2, 5]])), [[3, 5], [4, 7], [5, 6]])
+
+
+def test_a_subset_of_background_alone_is_scored_by_its_false_alarms():
+    true, found = drawn_masks(3, images=12)
+    true[6:] = np.where(true[6:] == IGNORED, IGNORED, 0)
+    found[6:] = 0
+    found[7, 2, 2:5], true[7, 2, 2:4], true[7, 2, 4] = 2, 0, IGNORED
+    true[11] = IGNORED  # nothing is known of this image, found or not
+    found[11, 0, 0] = 1
+    report = evaluated(true, found, ("bad", "good")).report()
+    bad, good = report["subsets"]
+    assert "clean_images" not in bad and bad["iou"] is not None and good["subset"] == "good"
+    names = (*OF_CLASSES, "accuracy", "balanced_accuracy", "image_iou")
+    assert {good[f"{name}{end}"] for name in names for end in ("", "_low", "_high")} == {None}
+    assert good["images"] == 6 and good["clean_images"] == pytest.approx(4 / 5)
+    assert good["false_pixels"] == pytest.approx(2 / np.sum(true[6:] == 0))
+    assert good["clean_images_low"] < 0.5 and good["false_pixels_low"] == 0 < good["false_pixels_high"]
+    mended = found.copy()
+    mended[6:] = 0
+    without = evaluated(true, mended, ("bad", "good")).report()["all"]["iou"]
+    assert report["false_alarms"]["iou_without"] == pytest.approx(without)
+    lost = report["false_alarms"]["iou_lost"]
+    assert lost == pytest.approx(without - report["all"]["iou"]) and lost > 0
+    assert "NaN" not in json.dumps(report)
+
+
+def test_classes_of_whole_images_have_no_false_alarms():
+    tables = {
+        "ground": pd.DataFrame({"images": ["0.png", "1.png"]})
+    }  # the first class, in pixels the background
+    batches = [(np.zeros((2, SIDE, SIDE, 3), np.uint8), np.zeros((2, 1, 1, 1), np.uint8), None)]
+    answers = np.eye(4, dtype=np.float32)[[0, 2]].reshape(2, 1, 1, 4)
+    report = evaluate_labels(lambda photos: answers, batches, tables, CLASSES).report()
+    assert report["subsets"] == [{"subset": "ground", "images": 2, "accuracy": 0.5}]
+    assert "false_alarms" not in report

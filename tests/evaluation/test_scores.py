@@ -271,3 +271,60 @@ def test_intervals_equal_a_plain_bootstrap(monkeypatch):
         scores.append([true / (true + false + missed), figures[drawn, 1].mean()])
     expected = np.quantile(scores, [0.025, 0.975], axis=0).T
     np.testing.assert_allclose(intervals(counts, figures)[[0, 5]], expected, atol=0.004)
+
+
+def one_wrong_pixel(images=190):
+    """Sizes, masks, probabilities: `bad` has foreground in 4 images, one of `good` has one wrong pixel."""
+    masks = np.zeros((4 + images, 12, 12), bool)
+    masks[:4, 3:6, 3:6] = True
+    probabilities = np.where(masks, 0.9, 0.1).astype(np.float32)
+    probabilities[0, 3, 3] = 0.2  # and one is missed
+    probabilities[4 + images // 2, 5, 7] = 0.6
+    return {"good": images, "bad": 4}, np.roll(masks, -4, axis=0), np.roll(probabilities, -4, axis=0)
+
+
+def test_a_subset_without_foreground_is_scored_by_its_false_alarms():
+    result = evaluated(*one_wrong_pixel())
+    report = result.report()
+    bad, good = report["subsets"]
+    assert bad["subset"] == "bad" and bad["iou"] == pytest.approx(35 / 36) and "clean_images" not in bad
+    assert good["images"] == 190
+    assert {good[f"{name}{end}"] for name in (*POOLED, *MEANS) for end in ("", "_low", "_high")} == {None}
+    assert good["clean_images"] == 189 / 190 and good["false_pixels"] == 1 / (190 * 144)
+    # Wilson 1927, with the normal distribution's 0.975 quantile.
+    z, n, p = 1.959963984540054, 190, 189 / 190
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    for name, sign in (("clean_images_low", -1), ("clean_images_high", 1)):
+        assert good[name] == pytest.approx((middle + sign * half) / (1 + z**2 / n))
+    # How often the one image is drawn is nearly Poisson of mean 1, of which 1.9 % are above 3.
+    assert good["false_pixels_low"] == 0 and round(good["false_pixels_high"] * 190 * 144, 6) in (3, 4)
+    assert report["examples"]["good"]["worst"][0]["false_positives"] == 1
+
+
+def test_what_false_alarms_cost_all_is_told():
+    report = evaluated(*one_wrong_pixel()).report()
+    assert report["all"]["iou"] == pytest.approx(35 / 37), "it stays what it was"
+    lost = {"iou_without": pytest.approx(35 / 36), "iou_lost": pytest.approx(35 / 36 - 35 / 37)}
+    assert report["false_alarms"] == {"subsets": ["good"], "images": 190} | lost
+
+
+def test_nothing_is_told_of_false_alarms_where_all_subsets_have_foreground(images):
+    report = evaluated(SIZES, *images).report()
+    assert "false_alarms" not in report and not any("clean_images" in row for row in report["subsets"])
+
+
+def test_the_order_of_subsets_with_and_without_foreground_and_without_images():
+    sizes, masks, probabilities = one_wrong_pixel(4)
+    sizes = {"none": 0, "clean": 2, "wrong": 2, "bad": 4}
+    probabilities[:, 0, 0] = [0.1, 0.1, 0.6, 0.6, 0.1, 0.1, 0.1, 0.1]
+    report = evaluated(sizes, masks, probabilities).report()
+    assert [row["subset"] for row in report["subsets"]] == ["bad", "wrong", "clean", "none"]
+    assert [row.get("clean_images") for row in report["subsets"]] == [None, 0, 1, None]
+    assert report["subsets"][2]["false_pixels_high"] == 0 and report["subsets"][2]["clean_images_low"] < 0.5
+
+
+def test_one_image_without_foreground_has_no_interval():
+    sizes, masks, probabilities = one_wrong_pixel(1)
+    probabilities[0, 0, 0] = 0.6
+    good = evaluated(sizes, masks, probabilities).report()["subsets"][-1]
+    assert good["clean_images"] == 0 and good["clean_images_low"] is None is good["false_pixels_high"]
