@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
 
@@ -34,6 +35,14 @@ def stub(monkeypatch):
     stubs = Stubs(monkeypatch)
     yield stubs
     stubs.check()
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as at a terminal, here and in programs started here: what runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
