@@ -5,6 +5,7 @@ import mmap
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.reduction
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import pickle
@@ -86,6 +87,7 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    multiprocessing.resource_tracker.ensure_running()  # the start of the first process lets all signals in
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
