@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from tests.support.data import TINY, write_data
 from tests.support.places import ROOT
+from tests.support.skipped import pytest_sessionfinish  # noqa: F401  # a hook
 from tests.support.stubs import Stubs, stubbing
 
 LONGEST = [

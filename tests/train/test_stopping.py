@@ -12,10 +12,10 @@ from segbalance.train.stopping import SPARE, StopRequest, TimeLimit
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(stub):
     """List whose last number is the time, in seconds."""
     times = [1000.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: times[-1])
+    stub(stopping.time, "monotonic", lambda: times[-1])
     return times
 
 
@@ -85,7 +85,8 @@ def test_a_second_signal_ends_at_once():
 
 def test_whoever_watched_signals_before_does_so_again():
     read, write = os.pipe()
-    os.set_blocking(write, False)
+    for end in (read, write):
+        os.set_blocking(end, False)
     before = signal.set_wakeup_fd(write)
     with StopRequest() as stop:
         stop.after_step("training")
@@ -96,7 +97,7 @@ def test_whoever_watched_signals_before_does_so_again():
 
 
 def test_ctrl_c_in_a_notebook_before_the_first_step_ends_no_more_than_the_training(monkeypatch):
-    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    monkeypatch.setitem(vars(sys), "ps1", ">>> ")
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
