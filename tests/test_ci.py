@@ -10,7 +10,7 @@ from tests.support.places import ROOT
 
 @pytest.fixture
 def run(tmp_path):
-    """Function (user's number, status of apt-get) that runs .ci/run; returns what came of it and the calls."""
+    """Function (user's number, status of apt-get) that runs .ci/run; returns its outcome and calls."""
     programs, log = tmp_path / "bin", tmp_path / "log"
     (tmp_path / "clone/.ci").mkdir(parents=True)
     shutil.copy(ROOT / ".ci/run", tmp_path / "clone/.ci")
