@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # tests mean the CPU
 
@@ -11,6 +12,7 @@ from filelock import FileLock
 
 from tests.support.data import TINY, write_data
 from tests.support.places import ROOT
+from tests.support.skipped import pytest_sessionfinish  # noqa: F401  # a hook
 from tests.support.stubs import Stubs, stubbing
 
 LONGEST = [
@@ -34,6 +36,14 @@ def stub(monkeypatch):
     stubs = Stubs(monkeypatch)
     yield stubs
     stubs.check()
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as at a terminal, here and in programs started here: what runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

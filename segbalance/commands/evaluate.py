@@ -2,13 +2,14 @@
 
     python scripts/evaluate.py --work_dir runs/first
     python scripts/evaluate.py --work_dir runs/first --split test --threshold best
+    python scripts/evaluate.py --work_dir runs/first --fail_below iou=0.8 worst_iou=0.6
 
 Masks are compared at the model's input size, as in training. The weakest subset and the worst images come
 first; evaluation_<split>.json and .csv in the run folder hold everything.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from segbalance.data_processing.tasks import (
     Task,
 )
 from segbalance.errors import InputError
+from segbalance.evaluation.gates import BELOW, check_gates, check_names, parse_gates
 from segbalance.evaluation.of_a_run import (
     BEST_THRESHOLD,
     chosen_threshold,
@@ -69,6 +71,8 @@ class EvaluateOptions:
         max_pixels: Most pixels of an image or mask, by its header; larger files are not decoded.
         json: JSON file of the scores; <work_dir>/evaluation_<split>.json by default.
         csv_output: CSV file with a row an image; <work_dir>/evaluation_<split>.csv by default.
+        fail_below: Scores that have to be reached, as in iou=0.8 worst_iou=0.6, where `worst_` means the
+            subset with the lowest. If one is not, the status is 3; everything is written all the same.
     """
 
     work_dir: str
@@ -81,11 +85,16 @@ class EvaluateOptions:
     max_pixels: int = MAX_PIXELS
     json: str | None = None
     csv_output: str | None = None
+    fail_below: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         problems = list(scoring_problems(self))
         if self.csv is not None and self.split != "valid":
             problems.append("--csv takes the place of --split; give one of the two")
+        try:
+            parse_gates(self.fail_below)
+        except InputError as error:
+            problems.append(str(error))
         if any(problems):
             raise InputError("\n".join(filter(None, problems)))
 
@@ -228,7 +237,8 @@ def describe(report: dict[str, Any]) -> Iterator[str]:
 def main(argv: list[str]) -> None:
     """Writes and prints the scores."""
     options = parse_options(EvaluateOptions, argv, prog=usage("evaluate"), description=__doc__)
-    config = trusted_config(options)
+    config, gates = trusted_config(options), parse_gates(options.fail_below)
+    check_names(gates, config.kind)
     check_weights(options.work_dir)
     threshold = chosen_threshold(options.threshold, options.work_dir)
     manifest = held_out_manifest(config, options.split, options.csv, options.data_root)
@@ -248,3 +258,7 @@ def main(argv: list[str]) -> None:
         print("note: the threshold was chosen on these very images, which flatters the scores a little")
     write_together(report_files(report, evaluation, json_path, csv_path))
     print(f"wrote {json_path} and {csv_path}")
+    lines, passed = check_gates(gates, report)
+    print("".join(f"{line}\n" for line in lines), end="")
+    if not passed:
+        raise SystemExit(BELOW)

@@ -11,7 +11,7 @@ from pathlib import Path
 from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
 from segbalance.reports.report import write_report
-from segbalance.runtime.command_line import command
+from segbalance.runtime.command_line import command, program_start
 from segbalance.runtime.verbs import typed, usage
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config, parse_config
@@ -38,7 +38,7 @@ class TrainOptions:
 
 def run(config: TrainConfig, resumption: Resumption | None = None, force: bool = False) -> None:
     """Trains as `train` does, and writes the report."""
-    config, manifest = train(config, resumption, force)
+    config, manifest = train(config, resumption, force, program_start())
     if config.run.report:
         print(f"report: {_report(config, manifest)}")
 

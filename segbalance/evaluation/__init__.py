@@ -4,5 +4,6 @@ What comes in are predictions and masks, or a run folder and a manifest; what go
 evaluation_<split>.json and .csv, the same that training counts.
 
 `scores` is for foreground alone, `class_scores` for several classes and for classification, `evaluators` says
-which is for which task, `of_a_run` reads what a run has trained on and gives its best weights their scores.
+which is for which task, `gates` what they have to reach. `of_a_run` reads what a run has trained on and gives
+its best weights their scores.
 """

@@ -4,11 +4,14 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import os
 import re
 import sys
+import time
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import docstring_parser
@@ -18,6 +21,7 @@ from segbalance.errors import InputError, visible
 from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+IMPORTED = time.monotonic()
 Options = TypeVar("Options")
 
 
@@ -25,7 +29,8 @@ def command(function: Callable[..., object]) -> Callable[..., int]:
     """Turns `function(argv, ...)` into a `main(argv=None, ...)` that returns the exit status.
 
     What a door or script hands over by name, such as the path of its transforms.py, is passed on.
-    0 done, 1 an unexpected failure (with traceback), 2 wrong input (message only), 130 Ctrl-C.
+    0 done, 1 an unexpected failure (with traceback), 2 wrong input (message only), 130 Ctrl-C; or what the
+    function itself leaves with.
     """
 
     @functools.wraps(function)
@@ -47,6 +52,17 @@ def command(function: Callable[..., object]) -> Callable[..., int]:
         return DONE
 
     return main
+
+
+def program_start() -> float:
+    """The `time.monotonic()` at which this process began; of this import, where the system does not tell."""
+    try:
+        # Ticks since the machine's start: field 22 of proc(5), behind a name in parentheses.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return IMPORTED
+    return min(time.monotonic() - age, IMPORTED)
 
 
 def parse_options(

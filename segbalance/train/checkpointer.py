@@ -20,7 +20,8 @@ EARLY_STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # its state, b
 class Checkpointer(tf.keras.callbacks.Callback):
     """Saves all that the next step depends on, and brings it back; the last of the callbacks.
 
-    It saves at the end of each epoch, every `save_every` steps, and before a signal ends the training.
+    It saves at the end of each epoch, every `save_every` steps, and before a signal or
+    the end of its time ends the training.
 
     Args:
         config: resolved.
@@ -30,7 +31,7 @@ class Checkpointer(tf.keras.callbacks.Callback):
         others: the callbacks that come before it.
         resumption: how the run goes on.
         digests: gives the manifest's `resuming.manifest_digests`.
-        stop: whether a signal came.
+        stop: whether a signal came or time is up.
         writer: writes the checkpoints.
     """
 
@@ -101,19 +102,20 @@ class Checkpointer(tf.keras.callbacks.Callback):
             self.mean_loss = self._mean_loss()
         if self.save_every and self.step % self.save_every == 0:
             self.save()
-        self._meet_request()
+        self._meet_request("training")
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Lets a signal end the validation, which is then made again."""
-        self._meet_request()
+        """Lets a request end the validation, which is then made again."""
+        self._meet_request("validation")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the finished epoch."""
         self.epoch, self.mean_loss = epoch + 1, None
         self.save()
-        self._meet_request()
+        self._meet_request("epoch")
 
-    def _meet_request(self) -> None:
+    def _meet_request(self, kind: str) -> None:
+        self.stop.after_step(kind)
         if self.stop:
             self.save()
             self.writer.wait()

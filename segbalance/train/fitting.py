@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ from segbalance.train.inputs import (
 )
 from segbalance.train.kept_file import keep_own_file
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
-from segbalance.train.stopping import StopRequest
+from segbalance.train.stopping import StopRequest, TimeLimit
 from segbalance.transforms.pipelines import valid_transform
 from segbalance.transforms.quiet_albumentations import A
 
@@ -60,13 +61,17 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: TrainConfig, resumption: Resumption | None = None, force: bool = False
+    config: TrainConfig,
+    resumption: Resumption | None = None,
+    force: bool = False,
+    started: float | None = None,
 ) -> tuple[TrainConfig, Manifest]:
     """Trains as `config` says.
 
     Args:
         resumption: of the run in the folder `config.run.work_dir`; None for a new run.
         force: whether to go on with other manifests than the run's.
+        started: `time.monotonic()` from which on max_minutes count; now by default.
 
     Returns:
         (config with all that was filled in, what was trained on)
@@ -74,6 +79,7 @@ def train(
     Raises:
         InputError: the input is wrong, or the loss became NaN.
     """
+    limit = TimeLimit(config.run.max_minutes, time.monotonic() if started is None else started)
     if resumption is None:
         folder = new_run_folder(config.run.work_dir)
     else:
@@ -93,7 +99,7 @@ def train(
     _print_plan(config, manifest, plan)
     if not is_finished(config, resumption):
         strategy, config = prepare_tensorflow(config)
-        _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests)
+        _fit(config, manifest, transforms, plan, strategy, folder, resumption, digests, limit)
     _print_scores(manifest, folder)
     return config, manifest
 
@@ -167,6 +173,7 @@ def _fit(
     folder: Path,
     resumption: Resumption,
     digests: Callable[[], Digests],
+    limit: TimeLimit,
 ) -> None:
     from segbalance.balancing.ledger import write_skipped
     from segbalance.dataloader.batches import timed_waiting, training_batches, validation_dataset
@@ -200,8 +207,10 @@ def _fit(
         if resumption.checkpoint:  # before the folder changes: it may be the state of another model
             read_variables(variables, resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
+    go_on = f"go on with: {typed('train')} --resume {folder}"
     try:
-        with StopRequest() as stop, BackgroundWriter() as writer:
+        before = f"stopped before the first step, nothing to save; {go_on}"
+        with StopRequest(limit, before) as stop, BackgroundWriter() as writer:
             model.fit(
                 training,
                 steps_per_epoch=config.steps_per_epoch,
@@ -227,7 +236,7 @@ def _fit(
             raise
         raise InputError(f"training stopped: {failure}") from None
     except (KeyboardInterrupt, SystemExit):
-        print(f"\nstopped; go on with: {typed('train')} --resume {folder}")
+        print(f"\nstopped; {go_on}")
         raise
     finally:
         write_skipped(stream.bad_files, folder, config.steps_per_epoch, config.optimisation.epochs)

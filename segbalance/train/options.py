@@ -288,6 +288,9 @@ class RunOptions(Group):
         log: Where the curves go besides history.csv.
         report: Write report.html at the end, after an evaluation of the best weights.
         save_every: Steps between two checkpoints, besides those at the end of each epoch.
+        max_minutes: Ends the training in time, so many minutes after the program's start, with a checkpoint
+            and status 75; --resume goes on. Ten seconds, or twice the longest step so far, are kept for
+            saving. 230 for a cluster's limit of four hours, say; none by default.
     """
 
     work_dir: str | None = None
@@ -297,10 +300,12 @@ class RunOptions(Group):
     log: Literal["none", "tensorboard", "wandb"] = "none"
     report: bool = True
     save_every: int | None = None
+    max_minutes: float | None = None
 
     def problems(self) -> Iterator[str | None]:
         """Yields what is wrong with the values, one sentence each."""
-        yield from self._not_positive("save_every")
+        yield from self._not_positive("save_every", "max_minutes")
+        yield from self._not_finite("max_minutes")
         yield from self._negative("seed")
         if self.seed >= SEEDS:
             yield f"seed must be less than {SEEDS}, got {self.seed}"

@@ -26,7 +26,7 @@ from segbalance.transforms.choice import is_built_in
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
     "data_root csv_dir work_dir cache cache_gb num_workers log save_every epochs on_bad_file max_bad_files "
-    "allow_outside max_pixels report"
+    "allow_outside max_pixels report max_minutes"
 ).split()
 LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"

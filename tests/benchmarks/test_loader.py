@@ -54,7 +54,8 @@ def test_a_contestant_runs_in_a_process_of_its_own(tables, contestant):
 @pytest.mark.slow
 @pytest.mark.parametrize("contestant", list(benchmark_loader.PEERS))
 def test_a_peer_runs_in_a_process_of_its_own(tables, contestant):
-    pytest.importorskip(benchmark_loader.PEERS[contestant])
+    package = benchmark_loader.PEERS[contestant]
+    pytest.importorskip(package, reason=f"needs {package}: make bench")
     assert run_alone(tables, "uncached", contestant)["first_batch_s"] > 0
 
 

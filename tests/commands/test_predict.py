@@ -266,6 +266,7 @@ def test_outputs_that_cannot_be_are_answered(folder, described, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 @pytest.mark.parametrize("words", [[], ["--tile"]])
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_whole_masks_and_a_table_of_them(words, tmp_path, export, stub, capsys):
     for number in range(40):
         write_image(tmp_path / f"photos/{number:02d}.png", draw_pair(number)[0])

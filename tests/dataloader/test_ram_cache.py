@@ -1,5 +1,7 @@
 """The table of pairs in memory: within its limit, nothing lost or mixed up, whoever writes."""
 
+import os
+import signal
 import threading
 import time
 
@@ -146,6 +148,26 @@ def test_a_pair_that_was_never_finished_stays_a_miss():
     cache.put("key", photo, mask)
     cache.put("other", *pair(2))
     assert cache.get("key") is None and holds(cache, "other", pair(2))
+
+
+def die_storing(cache, key):
+    """Runs in a process that is killed as it copies a photo's pixels."""
+    photo, mask = pair(key)
+    watched = photo.view(Watched)
+    watched.watch = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    cache.put(key, watched, mask)
+    return cache.get(key) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_a_process_that_is_killed_while_it_stores_leaves_a_miss_and_no_lock():
+    cache = RamCache(100_000)
+    crew = WorkerCrew(1, die_storing, cache)
+    while not crew.ready():
+        time.sleep(0.01)
+    assert crew.call(1), "the process that took its place reads the pair from its files"
+    cache.put(2, *pair(2))
+    assert cache.get(1) is None and holds(cache, 2, pair(2)) and len(cache) == 2
 
 
 def store(cache, numbers):

@@ -1,6 +1,8 @@
 """Batches in shared memory: read by threads or processes, the same bytes, the same errors."""
 
+import functools
 import multiprocessing
+import os
 import threading
 import time
 from dataclasses import replace
@@ -208,21 +210,52 @@ def test_an_error_in_a_process_is_that_of_a_thread(subsets, threads, processes, 
 LOST = r"^a worker process ended before its time.* Try fewer --num_workers, or 0 for threads\.$"
 
 
-@pytest.mark.parametrize("moment", ["while it starts", "while it waits", "while it reads"])
-def test_a_lost_process_is_an_error_with_the_way_out(subsets, moment):
+@pytest.mark.parametrize(
+    ("moment", "cache"),
+    [
+        ("while they start", "ram"),
+        ("while they wait", "ram"),
+        ("while they read", "ram"),
+        ("while they read", "disk"),
+    ],
+)
+def test_processes_that_are_killed_change_no_batch(subsets, threads, moment, cache, tmp_path, capfd):
+    kept = RamCache(1_000_000) if cache == "ram" else DiskCache(2_000_000, tmp_path / "cache")
     others = set(multiprocessing.active_children())
-    reader = new_reader(subsets, processes=1)
-    assert not reader.ready(), "it starts with the question"
-    (process,) = set(multiprocessing.active_children()) - others
-    if moment != "while it starts":
+    reader = new_reader(subsets, kept, processes=2)
+    assert not reader.ready(), "they start with the question"
+    processes = set(multiprocessing.active_children()) - others
+    assert len(processes) == 2
+    if moment != "while they start":
         started(reader)
-    if moment == "while it reads":
-        threading.Timer(0.1, process.kill).start()
-    else:
-        process.kill()
-        process.join()
+    kills = [
+        threading.Timer(0.05 if moment == "while they read" else 0, kill) for kill in map(killer, processes)
+    ]
+    for kill in kills:
+        kill.start()
+        if moment != "while they read":
+            kill.join()
+    first = 0
+    while first < 240 or any(map(threading.Thread.is_alive, kills)):
+        assert_same(reader.read(*batch(subsets, first)), threads.read(*batch(subsets, first)))
+        first += 24
+    started(reader)  # and once more, with both of the new ones
+    assert_same(reader.read(*batch(subsets, first)), threads.read(*batch(subsets, first)))
+    assert capfd.readouterr().out.count("was killed, perhaps because memory ran out; a new one") == 2
+    remove_cache(tmp_path / "cache")
+
+
+def killer(process):
+    return lambda: (process.kill(), process.join())
+
+
+def test_processes_that_cannot_live_are_an_error_with_the_way_out(subsets, stub):
+    stub("segbalance.dataloader.reading_processes.own_file_again", lambda: functools.partial(os._exit, 1))
+    reader = new_reader(subsets, processes=2)
     for _ in range(2):
         with pytest.raises(InputError, match=LOST) as error:
             for first in range(0, 24 * 1000, 24):  # minutes
                 reader.read(*batch(subsets, first))
-        assert reader.failure is error.value
+                reader.wait_until_ready()
+        if reader.failure:
+            assert str(reader.failure) == str(error.value)

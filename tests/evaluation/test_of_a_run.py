@@ -11,6 +11,7 @@ import yaml
 
 from segbalance.commands import evaluate
 from segbalance.data_processing.manifest import read_manifest, read_table
+from segbalance.evaluation.gates import BELOW
 from segbalance.prediction.predictor import RunPredictor
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train.config_file import CONFIG, load_config
@@ -204,3 +205,22 @@ def test_wrong_options(words, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gates", "status"), [(["iou=0", "worst_iou=0"], DONE), (["iou=0", "worst_f1=1"], BELOW)]
+)
+def test_scores_below_a_gate_end_with_status_3_and_all_is_written(gates, status, run_folder, capsys):
+    words = ["--work_dir", run_folder, "--csv_output", run_folder / "images.csv"]
+    assert evaluate.main([*words, "--fail_below", *gates]) == status
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert re.match(r"iou: got 0\.\d{4}, expected at least 0: passed$", lines[0])
+    assert re.match(r"worst_\w+: got 0\.\d{4} \(subset [ab]\), expected at least [01]: ", lines[1])
+    assert json.loads((run_folder / "evaluation_valid.json").read_text())["all"]["images"] == 5
+    assert len(read_table(run_folder / "images.csv")) == 5
+
+
+def test_gates_are_looked_at_before_the_scores(copied, stub, capsys):
+    stub.never("segbalance.prediction.predictor.RunPredictor")
+    assert evaluate.main(["--work_dir", copied, "--fail_below", "dice=0.5"]) == WRONG_INPUT
+    assert "fail_below dice: there is no such score of this run; known: iou, f1," in capsys.readouterr().err

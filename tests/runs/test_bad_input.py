@@ -30,7 +30,7 @@ def test_unusual_input_works(case, folder):
     assert fine_answer(case, folder)[1] == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs another user: root may write everywhere")
 def test_a_read_only_run_is_refused(folder):
     (folder / "run").chmod(0o500)
     case = Case(

@@ -109,6 +109,52 @@ def test_ctrl_c_in_the_midst_of_an_epoch_ends_the_training(num_workers, start, t
     assert (tmp_path / "run/history.csv").read_text().count("\n") == 2, "the head and one epoch"
 
 
+LONG_STEP = """
+import time
+
+def keep(batch):
+    print("the step has begun", flush=True)
+    time.sleep(600)  # without Python's lock, as TensorFlow while it compiles
+    return batch
+
+def with_long_step(backbone, image_size, **options):
+    photo = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8)
+    slow = lambda batch: tf.ensure_shape(tf.numpy_function(keep, [batch], tf.uint8), batch.shape)
+    scaled = tf.keras.layers.Rescaling(1 / 255, dtype="float32")(tf.keras.layers.Lambda(slow)(photo))
+    return tf.keras.Model(photo, tf.keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(scaled))
+
+model.build_network = with_long_step
+sys.exit(train.main())
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_the_first_step_is_done_ends_the_training_at_once(
+    number, status, start, tables, tmp_path
+):
+    folder = tmp_path / "run"
+    script = TRAINS.format(root=str(ROOT)).replace("sys.exit(train.main())", LONG_STEP)
+    options = [*TINY, "--csv_dir", tables, "--work_dir", folder, "--num_workers", 2]
+    process = start("-c", script, *options)
+    for line in process.stdout:
+        if line == "the step has begun\n":
+            break
+    # As clusters and terminals do: to the command and its processes.
+    os.killpg(process.pid, number)
+    sent = time.monotonic()
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == status
+    go_on = f"python train.py --resume {folder}"
+    assert output == f"\nstopped before the first step, nothing to save; go on with: {go_on}\n"
+    assert "Traceback" not in errors and "interrupted" not in errors
+    assert left_over(process.pid) == []
+    resumed = start("-c", TRAINS.format(root=str(ROOT)), "--resume", folder, "--num_workers", 0)
+    output, errors = resumed.communicate(timeout=AT_MOST)
+    assert resumed.returncode == 0, errors
+    assert (folder / "history.csv").read_text().count("\n") == 3, "the head and both epochs"
+
+
 LEAVES_EARLY = """
 import gc, sys, time
 sys.path[:0] = [{root!r}]

@@ -30,7 +30,7 @@ def old_code(tmp_path_factory):
     """The folder of the code as it was, with a function of one's own in its transforms.py."""
     archive = subprocess.run(["git", "archive", LAST_FLAT_COMMIT], cwd=ROOT, capture_output=True)
     if archive.returncode:
-        pytest.skip("the history of this clone does not reach back to the flat modules")
+        pytest.skip("needs the history back to the flat modules: git fetch --unshallow")
     folder = tmp_path_factory.mktemp("flat")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from segbalance.errors import InputError
-from segbalance.runtime.workers import SharedMemory, WorkerCrew, worker_pool
+from segbalance.runtime.workers import MOST_DEATHS, SharedMemory, WorkerCrew, _hidden_script, worker_pool
 from tests.support.places import ROOT
 
 
@@ -92,6 +92,7 @@ def wait_until_gone(pids, seconds=20):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.usefixtures("ctrl_c")
 def test_workers_end_with_the_command(how, tmp_path):
     process = run_script(tmp_path, ENDLESS, start_new_session=True)
     workers = [int(word) for word in process.stdout.readline().split()]
@@ -121,6 +122,20 @@ def work(shared, task, *arguments):
 
 def echo(shared, value):
     return value, os.getpid()
+
+
+def slow_echo(shared, offset, value):
+    time.sleep(0.5)
+    write(shared, offset, 1, 8)
+    return value, os.getpid()
+
+
+def die_once(shared, offset, number):
+    """Ends the process the first time that it is called with a number."""
+    if content(shared, offset, 8)[0] == number:
+        return "alive"
+    write(shared, offset, number, 8)
+    os._exit(1)
 
 
 def fail_with(shared, error):
@@ -191,20 +206,112 @@ def test_what_cannot_be_sent_leaves_the_crew_usable(crew):
     assert crew.call(echo, 5)[0] == 5
 
 
-@pytest.mark.parametrize("moment", ["while it starts", "while it waits", "while it works"])
-def test_a_process_that_ends_is_named(moment):
+def new_crew(count, *work):
+    """(WorkerCrew, its processes)."""
     others = set(multiprocessing.active_children())
-    small = WorkerCrew(1, operator.call, os._exit)
-    (process,) = set(multiprocessing.active_children()) - others
+    small = WorkerCrew(count, *work)
+    return small, list(set(multiprocessing.active_children()) - others)
+
+
+MOMENTS = ("while it starts", "while it waits", "while it works")
+LOST = "^a worker process ended before its time"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_process_that_is_killed_is_replaced_and_its_call_made_again(moment, shared, capfd):
+    small, (process,) = new_crew(1, work, shared)
+    if moment != "while it starts":
+        started(small)
+    if moment == "while it works":
+        threading.Timer(0.2, process.kill).start()
+    else:
+        process.kill()
+        process.join()
+    offset = shared.extend(8)
+    value, pid = started(small).call(slow_echo, offset, "the same")
+    assert value == "the same" and pid != process.pid
+    assert content(shared, offset, 1) == b"\x01", "the new process has the memory too"
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if line] == [
+        f"warning: worker process {process.pid} was killed, perhaps because memory ran out; a new one takes "
+        "its place and does its work again"
+    ]
+
+
+def test_processes_killed_at_once_are_all_replaced(shared, capfd):
+    small, processes = new_crew(3, work, shared)
+    started(small)
+    with ThreadPoolExecutor(3) as threads:
+        answers = [threads.submit(small.call, slow_echo, shared.extend(8), number) for number in range(3)]
+        time.sleep(0.2)
+        for process in processes:
+            process.kill()
+        assert [answer.result(60)[0] for answer in answers] == [0, 1, 2]
+    assert capfd.readouterr().out.count("warning: worker process") == 3
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_five_deaths_in_a_row_end_it(moment, capfd):
+    small, (process,) = new_crew(1, operator.call, os._exit)
     if moment != "while it starts":
         started(small)
     if moment != "while it works":
         process.kill()
         process.join()
-    for _ in range(3):
-        with pytest.raises(InputError, match="^a worker process ended before its time"):
+    for _ in range(3):  # all who ask are told
+        with pytest.raises(InputError, match=LOST):
             started(small)
-            small.call(1)
+            small.call(7)
+    out = capfd.readouterr().out
+    assert out.count("warning: ") == MOST_DEATHS - 1
+    assert out.count("ended with status 7; a new one") == MOST_DEATHS - (
+        1 if moment == "while it works" else 2
+    )
+
+
+def test_an_answer_in_between_ends_the_row(shared):
+    small, _ = new_crew(1, work, shared)
+    started(small)
+    marks = shared.extend(8)
+    for number in range(MOST_DEATHS + 1):
+        assert small.call(die_once, marks, number + 1) == "alive"
+
+
+def test_a_process_that_dies_at_every_start_ends_it(capfd):
+    small, _ = new_crew(1, operator.call, Mortal())
+    with pytest.raises(InputError, match=LOST):
+        started(small)
+    assert capfd.readouterr().out.count("ended with status 9; a new one") == MOST_DEATHS - 1
+
+
+def test_an_error_at_the_start_is_told_to_all_who_ask(capfd):
+    small, _ = new_crew(2, operator.call, Stubborn())
+    for _ in range(3):
+        with pytest.raises(ValueError, match="^not here$"):
+            started(small)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_what_ends_a_whole_job_leaves_its_workers_at_work(shared):
+    small, (process,) = new_crew(1, work, shared)
+    started(small)
+    process.terminate()  # as clusters do to all processes of a job, of which the first has yet to save
+    assert small.call(echo, 1) == (1, process.pid)
+
+
+def test_threads_that_start_processes_at_once_leave_the_script_in_its_place():
+    script, seen = sys.modules["__main__"], []
+
+    def hide(_):
+        for _ in range(200):
+            with _hidden_script:
+                seen.append(sys.modules["__main__"])
+                time.sleep(0)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(hide, range(4)))
+    assert sys.modules["__main__"] is script and script not in seen
 
 
 def test_a_crew_ends_with_its_last_user():
@@ -250,6 +357,7 @@ CREW = (
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_crew_finishes_its_work_at_ctrl_c_and_ends_with_its_parent(how, tmp_path):
     process = run_script(tmp_path, CREW, start_new_session=True)
     pids = [int(word) for word in process.stdout.readline().split()]
@@ -262,6 +370,23 @@ def test_a_crew_finishes_its_work_at_ctrl_c_and_ends_with_its_parent(how, tmp_pa
     assert wait_until_gone(pids)
     if how == signal.SIGINT:
         assert (process.returncode, output, errors) == (130, "finished, 42\n", "\ninterrupted\n")
+
+
+LEAVES = (
+    "import operator, threading, time\n"
+    "from segbalance.runtime.workers import WorkerCrew\n"
+    "crew = WorkerCrew(1, operator.call, time.sleep)\n"
+    "while not crew.ready():\n"
+    "    time.sleep(0.01)\n"
+    "threading.Thread(target=crew.call, args=(600,), daemon=True).start()\n"
+    "time.sleep(0.3)\n"
+)
+
+
+def test_a_program_that_leaves_does_not_wait_for_its_workers(tmp_path):
+    process = run_script(tmp_path, LEAVES)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, ""), "and replaces none"
 
 
 def test_shared_memory_is_the_same_here_and_there(crew, shared):
@@ -322,6 +447,13 @@ def test_memory_is_taken_only_where_it_is_written_to():
     assert own.extend(1) >= 10**12
     write(own, 0, 7, 5000)
     assert os.fstat(own._descriptor).st_blocks * 512 < 10**6
+
+
+class Mortal:
+    """What ends the process that unpacks it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
 
 
 class Stubborn:

@@ -26,6 +26,7 @@ from segbalance.train.checkpoints import CHECKPOINTS, Checkpoint
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
 from segbalance.train.resuming import Resumption, check_manifest, manifest_digests, resumed_config
+from segbalance.train.stopping import TimeLimit
 from tests.support.data import TINY
 from tests.support.places import ROOT
 from tests.support.stubs import stubbing
@@ -135,6 +136,28 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(moment, tables, unbroken, 
     assert "going on at step" in capsys.readouterr().out
     assert verify_resume.differences(folder, unbroken) == []
     assert list(pd.read_csv(folder / HISTORY)["epoch"]) == [1, 2, 3], "no gap, no double"
+
+
+@pytest.mark.parametrize(("kind", "number"), [("training", 2), ("validation", 1), ("epoch", 1)])
+def test_a_run_whose_time_is_up_goes_on_as_if_nothing_had_been(
+    kind, number, tables, unbroken, tmp_path, stub, capsys
+):
+    folder, seen = tmp_path / "run", []
+    stub(TimeLimit, "is_near", lambda limit, each: seen.append(each) or seen.count(kind) == number)
+    assert train.main(options(tables, folder, "--max_minutes", 230)) == 75
+    out = capsys.readouterr().out
+    assert "--max_minutes 230 are nearly over: stopping" in out
+    assert out.endswith(f"stopped; go on with: python train.py --resume {folder}\n")
+    stub(TimeLimit, "is_near", lambda limit, kind: False)
+    assert train.main(["--resume", folder, "--max_minutes", 100]) == 0
+    assert verify_resume.differences(folder, unbroken) == []
+
+
+def test_a_run_stops_in_time_by_the_clock(tables, tmp_path, network, stub):
+    stub("segbalance.commands.train.program_start", lambda: time.monotonic() - 3600)
+    folder = tmp_path / "run"
+    assert train.main(options(tables, folder, "--max_minutes", 60)) == 75
+    assert checkpoints(folder) == ["epoch00000-step000000001"]
 
 
 FROZEN = ("--freeze_epochs", 2)
@@ -397,21 +420,6 @@ def test_a_checkpoint_of_another_format_is_refused(unbroken, capsys):
 def test_no_run_to_resume(tmp_path, capsys):
     assert train.main(["--resume", tmp_path]) == 2
     assert "has no config.yaml; expected the folder of a run" in capsys.readouterr().err
-
-
-def test_a_second_signal_ends_at_once():
-    from segbalance.train.stopping import StopRequest
-
-    before = signal.getsignal(signal.SIGTERM)
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        assert stop
-        with pytest.raises(SystemExit) as leaving:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-        assert leaving.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow

@@ -309,7 +309,7 @@ def test_the_named_ones_pass_their_own_trial(name):
 
 def test_pytorch_is_not_imported():
     """It takes seconds and 200 MB, in every worker process too."""
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="needs torch: make bench")
     root = ROOT
     program = "import sys, transforms; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60).returncode == 0
