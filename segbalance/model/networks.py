@@ -8,13 +8,15 @@ import numpy as np
 
 from segbalance.data_processing.tasks import TASKS
 from segbalance.errors import InputError
+from segbalance.files.locks import check_held
+from segbalance.files.writing import own_name
 from segbalance.legacy_keras import sm, tf
 from segbalance.model.freezing import freeze_normalisation
 from segbalance.model.heads import head_of
 from segbalance.model.loss_terms import DEFAULT_LOSS
 from segbalance.model.losses import pixel_weights
 from segbalance.model.optimizer import adamw
-from segbalance.model.weight_files import weights_problem
+from segbalance.model.weight_files import UNFINISHED, weights_problem
 
 if TYPE_CHECKING:
     from segbalance.dataloader.batches import Batch
@@ -299,12 +301,15 @@ def save_weights(network: tf.keras.Model, path: str | Path) -> None:
     """Writes the weights (.weights.h5) under a temporary name and renames.
 
     Raises:
-        InputError: there is no room, or the place cannot be written to; the old file is as it was.
+        InputError: there is no room, the place cannot be written to, or its folder's lock was lost; the old
+            file is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}")
+    # A name of this process's own: another may have taken the folder over.
+    temporary = path.with_name(f"{UNFINISHED}{own_name()}-{path.name}")
     try:
         network.save_weights(temporary)
+        check_held([path])
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # h5py raises either
         raise InputError(

@@ -11,6 +11,7 @@ import h5py
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5")
+UNFINISHED = ".tmp-"  # begins the name of a file that is being written
 MOST_EXPANSION = 20  # of numbers to the file that holds them; Keras does not compress at all
 
 

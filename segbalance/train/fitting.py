@@ -28,7 +28,6 @@ from segbalance.train.folder import (
     class_ious,
     draw_curves,
     json_rows,
-    new_run_folder,
     pooled_scores,
     read_history,
     subset_scores,
@@ -44,6 +43,7 @@ from segbalance.train.inputs import (
     valid_tables,
 )
 from segbalance.train.kept_file import keep_own_file
+from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
 from segbalance.train.stopping import StopRequest
 from segbalance.transforms.pipelines import valid_transform
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def train(
     config: TrainConfig, resumption: Resumption | None = None, force: bool = False
 ) -> tuple[TrainConfig, Manifest]:
-    """Trains as `config` says.
+    """Trains as `config` says, in a folder that it holds.
 
     Args:
         resumption: of the run in the folder `config.run.work_dir`; None for a new run.
@@ -68,13 +68,17 @@ def train(
         (config with all that was filled in, what was trained on)
 
     Raises:
-        InputError: the input is wrong, or the loss became NaN.
+        InputError: the input is wrong, another process holds the folder, or the loss became NaN.
     """
-    if resumption is None:
-        folder = new_run_folder(config.run.work_dir)
-    else:
-        assert config.run.work_dir is not None, "resolved"
-        folder = Path(config.run.work_dir)
+    work_dir = config.run.work_dir
+    assert work_dir is not None or resumption is None, "resolved"
+    with resumed_folder(work_dir) if work_dir and resumption else new_run_folder(work_dir) as folder:
+        return _train(config, folder, resumption, force)
+
+
+def _train(
+    config: TrainConfig, folder: Path, resumption: Resumption | None, force: bool
+) -> tuple[TrainConfig, Manifest]:
     if config.run.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError(
             f"log wandb needs the package wandb, which is not installed: pip install {extra('wandb')}"
