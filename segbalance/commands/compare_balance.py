@@ -18,6 +18,7 @@ from segbalance.commands import prepare, train
 from segbalance.commands import sample_data as make_sample_data
 from segbalance.commands.demo import run
 from segbalance.errors import InputError
+from segbalance.files.locks import locked
 from segbalance.files.writing import check_output, check_writable, write_json
 from segbalance.runtime.command_line import command, parse_options
 from segbalance.runtime.verbs import usage
@@ -113,15 +114,16 @@ def main(argv: list[str]) -> None:
         check_output("--json", options.json)
     data, tables = (shlex.quote(str(folder / name)) for name in ("data", "csv_file"))
     task = "--task classification"
-    run(make_sample_data, "sample-data", f"{task} --output {data} --scale {options.scale}")
-    run(prepare, "prepare", f"{task} --data_root {data} --csv_dir {tables}")
     rows = []
-    for seed in range(options.seeds):
-        for balance in options.balances:
-            work_dir = folder / f"{balance}_{seed}"
-            folders = f"--csv_dir {tables} --work_dir {shlex.quote(str(work_dir))}"
-            run(train, "train", f"{folders} {options.training(balance, seed)} {SETTINGS}")
-            rows.append({"balance": balance, "seed": seed} | scores_of(work_dir))
+    with locked(folder, "comparison", "--output"):
+        run(make_sample_data, "sample-data", f"{task} --output {data} --scale {options.scale}")
+        run(prepare, "prepare", f"{task} --data_root {data} --csv_dir {tables}")
+        for seed in range(options.seeds):
+            for balance in options.balances:
+                work_dir = folder / f"{balance}_{seed}"
+                folders = f"--csv_dir {tables} --work_dir {shlex.quote(str(work_dir))}"
+                run(train, "train", f"{folders} {options.training(balance, seed)} {SETTINGS}")
+                rows.append({"balance": balance, "seed": seed} | scores_of(work_dir))
     runs = pd.DataFrame(rows)
     table = comparison(runs)
     shown = table.rename(columns=lambda name: name.replace("_", " "))

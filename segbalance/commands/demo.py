@@ -13,6 +13,7 @@ from types import ModuleType
 from segbalance.commands import contact_sheet, prepare, train
 from segbalance.commands import sample_data as make_sample_data
 from segbalance.errors import InputError
+from segbalance.files.locks import locked
 from segbalance.files.writing import check_writable
 from segbalance.runtime.command_line import DONE, command, parse_options
 from segbalance.runtime.verbs import typed, usage
@@ -59,11 +60,12 @@ def main(argv: list[str]) -> None:
     options = parse_options(DemoOptions, argv, prog=usage("demo"), description=__doc__)
     started, folder = time.time(), Path(options.output)
     data, tables, work_dir = (shlex.quote(str(folder / name)) for name in ("data", "csv_file", "run"))
-    if not (folder / "data").exists():
-        run(make_sample_data, "sample-data", f"--output {data}")
-    run(prepare, "prepare", f"--data_root {data} --csv_dir {tables}")
-    shutil.rmtree(folder / "run", ignore_errors=True)  # the demo's own earlier run
-    run(train, "train", f"--csv_dir {tables} --work_dir {work_dir} --seed {options.seed} {SMALL}")
-    run(contact_sheet, "contact-sheet", f"--work_dir {work_dir}")
+    with locked(folder, "demo", "--output"):
+        if not (folder / "data").exists():
+            run(make_sample_data, "sample-data", f"--output {data}")
+        run(prepare, "prepare", f"--data_root {data} --csv_dir {tables}")
+        shutil.rmtree(folder / "run", ignore_errors=True)  # the demo's own earlier run
+        run(train, "train", f"--csv_dir {tables} --work_dir {work_dir} --seed {options.seed} {SMALL}")
+        run(contact_sheet, "contact-sheet", f"--work_dir {work_dir}")
     took = time.time() - started
     print(f"\ndone in {took:.0f} s; look at report.html and contact_sheet.png in {folder / 'run'}")

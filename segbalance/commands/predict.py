@@ -27,7 +27,9 @@ from segbalance.evaluation.of_a_run import (
     several_classes,
     threshold_problem,
 )
+from segbalance.files.locks import locked
 from segbalance.files.pixel_limit import MAX_PIXELS, pixel_limit_problem
+from segbalance.files.writing import check_writable
 from segbalance.prediction.labels import predict_labels, table_columns
 from segbalance.prediction.many_photos import (
     FlippedMean,
@@ -330,7 +332,9 @@ def main(argv: list[str]) -> None:
     problems = list(options.model_problems(model))
     if problems:
         raise InputError("\n".join(problems))
-    predicted = PREDICTIONS_OF[model.kind].run(options, model)
+    check_writable("--output", options.output)
+    with locked(options.output, "prediction", "--output"):
+        predicted = PREDICTIONS_OF[model.kind].run(options, model)
     print(f"wrote {options.output}: {', '.join(predicted.written)}")
     _report_failures(options, predicted.failures, predicted.photos)
 

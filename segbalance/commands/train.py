@@ -17,6 +17,7 @@ from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config, parse_config
 from segbalance.train.fitting import train
 from segbalance.train.inputs import with_transforms
+from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Resumption, resumed_config
 from segbalance.train.trust import trusted_transforms
 
@@ -63,16 +64,19 @@ def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
 
     options = parse(argv)
     if options.resume is None:
-        run(with_transforms(options.config, transforms_file))
+        with new_run_folder(options.config.run.work_dir) as folder:
+            config = options.config.replace(work_dir=str(folder))
+            run(with_transforms(config, transforms_file))
         return
     stored, before = Path(options.resume, CONFIG), load_config(options.resume)
     if not any(word.partition("=")[0] == "--transforms" for word in argv):
         trusted_transforms(before.data.transforms, None, stored)
-    wanted = parse(["--config", str(stored), *argv]).config
-    own = options.config.data
-    # The folder may come from elsewhere, and must not widen what may be read.
-    wanted = wanted.replace(allow_outside=own.allow_outside, max_pixels=own.max_pixels)
-    wanted = with_transforms(wanted, transforms_file)
-    config, resumption, warnings = resumed_config(options.resume, wanted, options.force)
-    print("".join(f"{warning}\n" for warning in warnings), end="")
-    run(config, resumption, options.force)
+    with resumed_folder(options.resume):
+        wanted = parse(["--config", str(stored), *argv]).config
+        own = options.config.data
+        # The folder may come from elsewhere, and must not widen what may be read.
+        wanted = wanted.replace(allow_outside=own.allow_outside, max_pixels=own.max_pixels)
+        wanted = with_transforms(wanted, transforms_file)
+        config, resumption, warnings = resumed_config(options.resume, wanted, options.force)
+        print("".join(f"{warning}\n" for warning in warnings), end="")
+        run(config, resumption, options.force)

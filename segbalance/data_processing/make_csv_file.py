@@ -17,15 +17,7 @@ from segbalance.data_processing.class_table import ClassTable, read_classes
 from segbalance.data_processing.description import VERSION, described_task, read_description
 from segbalance.data_processing.inspection import PairFacts, inspect_pairs
 from segbalance.data_processing.labelled_images import find_labelled, read_labelled
-from segbalance.data_processing.manifest import (
-    AGAIN,
-    by_type,
-    natural_order,
-    read_table,
-    refuse_to_replace,
-    remove_stale,
-    write_tables,
-)
+from segbalance.data_processing.manifest import AGAIN, by_type, natural_order, read_table, write_tables
 from segbalance.data_processing.mask_encoding import MOST_VALUES, MaskEncoding, decide_encoding
 from segbalance.data_processing.pairs import (
     EXPECTED_LAYOUT,
@@ -36,6 +28,7 @@ from segbalance.data_processing.pairs import (
     find_pairs,
     likely_suffix,
 )
+from segbalance.data_processing.replacing import held_manifests, refuse_to_replace, replace_tables
 from segbalance.data_processing.splitting import (
     BY_CLASS,
     check_subset_names,
@@ -186,8 +179,7 @@ def make_csv_file(options: ManifestOptions) -> pd.DataFrame:
     }
     columns = list(options.kind.columns)
     tables = {f"{split}.csv": rows.loc[rows["split"] == split, columns] for split in description["counts"]}
-    write_tables(options.csv_dir, tables, description)
-    remove_stale(options.csv_dir, tables)
+    replace_tables(options.csv_dir, tables, description, options.overwrite)
     return rows
 
 
@@ -197,14 +189,15 @@ def split_data_train(csv_dir: str | Path) -> dict[str, pd.DataFrame]:
     Returns:
         {subset: DataFrame}
     """
-    path, description = Path(csv_dir, "train.csv"), read_description(csv_dir) or {}
-    train = read_table(path, columns=described_task(description).columns)
-    if not train["type"].all():
-        raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
-    check_subset_names(train["type"], f"{path}: the column type")
-    subsets = by_type(train)
-    tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
-    write_tables(csv_dir, tables, description)
+    with held_manifests(csv_dir):
+        path, description = Path(csv_dir, "train.csv"), read_description(csv_dir) or {}
+        train = read_table(path, columns=described_task(description).columns)
+        if not train["type"].all():
+            raise InputError(f"{path}: rows without type; expected each row's subset there. {AGAIN}")
+        check_subset_names(train["type"], f"{path}: the column type")
+        subsets = by_type(train)
+        tables = {f"train{name}.csv": frame for name, frame in subsets.items()}
+        write_tables(csv_dir, tables, description)
     return subsets
 
 

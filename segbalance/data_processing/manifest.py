@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,43 +71,8 @@ def write_tables(
     write_together({Path(csv_dir, name): text for name, text in texts.items()})
 
 
-def refuse_to_replace(csv_dir: str | Path, data_root: str | Path) -> None:
-    """Raises InputError where `csv_dir` holds what this command should not replace unasked.
-
-    That is manifests of another data root, CSV files edited by hand, or CSV files that were not written here.
-    """
-    existing = _manifest_files(csv_dir)
-    if not existing and not Path(csv_dir, MANIFEST).exists():
-        return
-    description = read_description(csv_dir) or {}
-    if description.get("data_root", str(data_root)) != str(data_root):
-        raise InputError(
-            f"--csv_dir {csv_dir} holds the manifests of {description['data_root']}, not of {data_root}. "
-            "Choose another --csv_dir, or pass --overwrite to replace them."
-        )
-    hashes = description.get("files", {})
-    edited = [path.name for path in existing if hashes.get(path.name) != _file_hash(path)]
-    if edited:
-        raise InputError(
-            f"--csv_dir {csv_dir}: {', '.join(sorted(edited))} changed since they were written (or come from "
-            "elsewhere). Choose another --csv_dir, or pass --overwrite to replace them."
-        )
-
-
-def _manifest_files(csv_dir: str | Path) -> list[Path]:
-    return [
-        p for p in Path(csv_dir).glob("*.csv") if p.stem in ("valid", "test") or p.stem.startswith("train")
-    ]
-
-
-def remove_stale(csv_dir: str | Path, kept: Container[str]) -> None:
-    """Removes the manifests in `csv_dir` not named in `kept`: those of an earlier state of the data."""
-    for path in _manifest_files(csv_dir):
-        if path.name not in kept:
-            path.unlink()
-
-
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """What manifest.json remembers of a table."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -247,7 +212,7 @@ def read_manifest(
 
 def _changed(path: Path, description: Mapping[str, Any]) -> bool:
     stored = description.get("files", {}).get(path.name)
-    return stored is not None and path.exists() and _file_hash(path) != stored
+    return stored is not None and path.exists() and file_hash(path) != stored
 
 
 def by_type(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

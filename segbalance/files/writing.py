@@ -3,15 +3,24 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from segbalance.errors import InputError
+from segbalance.files.locks import check_held
+
+OWN = secrets.token_hex(2)  # processes of two hosts may have one number
 
 Key = TypeVar("Key")
 Place = TypeVar("Place", bound=str | Path)
+
+
+def own_name() -> str:
+    """Part of a temporary name that no other process has."""
+    return f"{os.getpid()}-{OWN}"
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
@@ -45,10 +54,10 @@ def open_together(places: Mapping[Key, Path]) -> Iterator[dict[Key, BinaryIO]]:
         {key: binary file}
 
     Raises:
-        InputError: a place cannot be written to. An OSError of something else than these files must not
-            leave the block.
+        InputError: a place cannot be written to, or its folder's lock was lost. An OSError of something else
+            than these files must not leave the block.
     """
-    temporary = {key: path.with_name(f".{path.name}.{os.getpid()}.tmp") for key, path in places.items()}
+    temporary = {key: path.with_name(f".{path.name}.{own_name()}.tmp") for key, path in places.items()}
     files: dict[Key, BinaryIO] = {}
     place = None
     try:
@@ -60,6 +69,7 @@ def open_together(places: Mapping[Key, Path]) -> Iterator[dict[Key, BinaryIO]]:
             for key, file in files.items():
                 place = places[key]
                 file.close()  # which writes the rest, and may find the disk full
+        check_held(places.values())
         for key, place in places.items():
             temporary[key].replace(place)
     except OSError as error:
@@ -78,13 +88,14 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` in the end, or leaves no trace.
 
     Raises:
-        InputError: the place cannot be written to.
+        InputError: the place cannot be written to, or its folder's lock was lost.
     """
     folder = Path(folder)
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    new, old = (folder.with_name(f".{folder.name}.{own_name()}.{kind}") for kind in ("tmp", "old"))
     try:
         new.mkdir(parents=True)
         yield new
+        check_held([folder])
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -106,15 +117,16 @@ def same_file(path: str | Path, other: str | Path) -> None:
     Neither may be changed later but by a new file under its name, as all functions here make them.
 
     Raises:
-        InputError: the place cannot be written to; the old file is as it was.
+        InputError: the place cannot be written to, or its folder's lock was lost; the old file is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{own_name()}.tmp")
     try:
         try:
             os.link(other, temporary)
         except OSError:
             shutil.copyfile(other, temporary)
+        check_held([path])
         temporary.replace(path)
     except OSError as error:
         raise InputError(

@@ -309,7 +309,8 @@ def save_weights(network: tf.keras.Model, path: str | Path) -> None:
     """Writes the weights (.weights.h5) under a temporary name and renames.
 
     Raises:
-        InputError: there is no room, or the place cannot be written to; the old file is as it was.
+        InputError: there is no room, the place cannot be written to, or its folder's lock was lost; the old
+            file is as it was.
     """
     with whole_weights(path) as temporary:
         network.save_weights(temporary)

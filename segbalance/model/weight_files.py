@@ -12,9 +12,12 @@ from pathlib import Path
 import h5py
 
 from segbalance.errors import InputError
+from segbalance.files.locks import check_held
+from segbalance.files.writing import own_name
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5")
+UNFINISHED = ".tmp-"  # begins the name of a file that is being written
 MOST_EXPANSION = 20  # of numbers to the file that holds them; Keras does not compress at all
 
 
@@ -23,12 +26,15 @@ def whole_weights(path: str | Path) -> Iterator[Path]:
     """A temporary name to write weights to, which is renamed if the block ends well and deleted if not.
 
     Raises:
-        InputError: there is no room, or the place cannot be written to; the old file is as it was.
+        InputError: there is no room, the place cannot be written to, or its folder's lock was lost; the old
+            file is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}")
+    # A name of this process's own: another may have taken the folder over.
+    temporary = path.with_name(f"{UNFINISHED}{own_name()}-{path.name}")
     try:
         yield temporary
+        check_held([path])
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # h5py raises either
         raise InputError(

@@ -7,8 +7,9 @@ ledger.csv, the best and the last weights, metrics.json, checkpoints.
 `config_file` reads and writes them; `inputs` what it reads, `fitting` the run itself. `callbacks` is what
 happens around the epochs, `checkpointer` among them what saves the run in `checkpoints`, `background` writes
 in a thread meanwhile; `resuming` whether and where a stopped run goes on, `stopping` makes Ctrl-C and a time
-limit requests that save first. `folder` knows the files of a run, `best_by` which epoch is the best,
-`kept_file` its copy of own transforms, `trust` what they may not bring about: weights are read, code is not.
+limit requests that save first. `folder` knows the files of a run, `own_folder` keeps other runs out, and
+`best_by` knows which epoch is the best; `kept_file` is a copy of own transforms, `trust` what they may not
+bring about: weights are read, code is not.
 
 At --resume: `commands/train.py` reads the run's config, `resuming` compares it with what is wanted and finds
 the newest checkpoint, and `fitting` restores draws and variables, then goes on at the next step.

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from segbalance.errors import InputError
+from segbalance.files.locks import check_held
 from segbalance.files.writing import json_text
+from segbalance.model.weight_files import UNFINISHED
 from segbalance.runtime.verbs import typed
 
 CHECKPOINTS = "checkpoints"
@@ -56,7 +58,7 @@ def save_checkpoint(
         state: content of state.json, of plain types.
 
     Raises:
-        InputError: it cannot be written; the earlier ones are as they were.
+        InputError: it cannot be written, or the run's lock was lost; the earlier ones are as they were.
     """
     folder = Path(run_folder, CHECKPOINTS)
     temporary = folder / f".{name}.{os.getpid()}.tmp"
@@ -71,6 +73,7 @@ def save_checkpoint(
         (temporary / HASHES).write_text("".join(lines), encoding="utf-8")
         for place in [*files, temporary / HASHES, temporary]:
             _flush(place)
+        check_held([folder / name])
         temporary.rename(folder / name)
         _flush(folder)
     except OSError as error:
@@ -109,12 +112,14 @@ def newest_checkpoint(run_folder: str | Path) -> tuple[Checkpoint | None, list[s
 
 
 def remove_others(run_folder: str | Path, kept: Checkpoint | None) -> None:
-    """Removes what the run goes on without: damaged checkpoints, and what was being written at its end.
+    """Removes what the run goes on without: damaged checkpoints, and what it was writing as it was killed.
 
     Args:
         kept: what the run goes on from, if anything.
     """
     folder = Path(run_folder, CHECKPOINTS)
+    for path in Path(run_folder).glob(f"{UNFINISHED}*"):
+        path.unlink()
     for path in folder.glob(".*.tmp"):
         shutil.rmtree(path)
     for path in _found(folder):

@@ -32,7 +32,6 @@ from segbalance.train.folder import (
     draw_curves,
     json_rows,
     main_score,
-    new_run_folder,
     pooled_scores,
     printed_scores,
     read_history,
@@ -49,6 +48,7 @@ from segbalance.train.inputs import (
     valid_tables,
 )
 from segbalance.train.kept_file import keep_own_file
+from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
 from segbalance.train.stopping import StopRequest, TimeLimit
 from segbalance.transforms.pipelines import valid_transform
@@ -66,7 +66,7 @@ def train(
     force: bool = False,
     started: float | None = None,
 ) -> tuple[TrainConfig, Manifest]:
-    """Trains as `config` says.
+    """Trains as `config` says, in a folder that it holds.
 
     Args:
         resumption: of the run in the folder `config.run.work_dir`; None for a new run.
@@ -77,14 +77,18 @@ def train(
         (config with all that was filled in, what was trained on)
 
     Raises:
-        InputError: the input is wrong, or the loss became NaN.
+        InputError: the input is wrong, another process holds the folder, or the loss became NaN.
     """
     limit = TimeLimit(config.run.max_minutes, time.monotonic() if started is None else started)
-    if resumption is None:
-        folder = new_run_folder(config.run.work_dir)
-    else:
-        assert config.run.work_dir is not None, "resolved"
-        folder = Path(config.run.work_dir)
+    work_dir = config.run.work_dir
+    assert work_dir is not None or resumption is None, "resolved"
+    with resumed_folder(work_dir) if work_dir and resumption else new_run_folder(work_dir) as folder:
+        return _train(config, folder, resumption, force, limit)
+
+
+def _train(
+    config: TrainConfig, folder: Path, resumption: Resumption | None, force: bool, limit: TimeLimit
+) -> tuple[TrainConfig, Manifest]:
     if config.run.log == "wandb" and importlib.util.find_spec("wandb") is None:
         raise InputError(
             f"log wandb needs the package wandb, which is not installed: pip install {extra('wandb')}"

@@ -1,9 +1,7 @@
 """What a run leaves behind: config.yaml, history.csv, best and last weights, metrics.json, curves.png."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +15,7 @@ from segbalance.data_processing.tasks import (
     task_of_history,
 )
 from segbalance.errors import InputError
-from segbalance.files.writing import check_writable, write_atomically
+from segbalance.files.writing import write_atomically
 from segbalance.train.best_by import best_by_of, score_name
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config
@@ -39,23 +37,6 @@ class RunChoice(Protocol):
     def allow_outside(self) -> bool: ...
     @property
     def max_pixels(self) -> int: ...
-
-
-def new_run_folder(work_dir: str | Path | None) -> Path:
-    """Path of the run folder, runs/<date>-<time> by default; refuses one that holds a run already.
-
-    Nothing is created yet, so that a run that fails in its checks leaves nothing behind.
-    """
-    folder = Path(work_dir or Path("runs", datetime.now().strftime("%Y%m%d-%H%M%S")))
-    if os.path.isfile(folder):
-        raise InputError(f"work_dir {folder} is a file; expected a folder or a name not taken yet")
-    check_writable("--work_dir", folder)
-    if any(Path(folder, name).exists() for name in (CONFIG, HISTORY, BEST)):
-        raise InputError(
-            f"work_dir {folder} holds a run already. Choose another --work_dir, delete it, or go on with it: "
-            f"--resume {folder}"
-        )
-    return folder
 
 
 def trusted_config(options: RunChoice, clones_file: str | Path | None = None) -> TrainConfig:

@@ -281,7 +281,7 @@ class RunOptions(Group):
     """Run: where it lands, what it runs on, what it records.
 
     Args:
-        work_dir: Folder of the run; runs/<date>-<time> by default.
+        work_dir: Folder of the run, which it keeps to itself; runs/<date>-<time> by default.
         device: Numbers of the GPUs; without a GPU the CPU is used.
         mixed_precision: `auto` is float16 on a GPU and off on a CPU; True is float16, False is off.
         seed: Of weights, draws and augmentation.

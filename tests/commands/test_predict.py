@@ -19,6 +19,7 @@ from segbalance.data_processing.tasks import FOREGROUND
 from segbalance.files.images import read_image
 from segbalance.runtime.command_line import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from tests.support.data import draw_pair, write_image
+from tests.support.holding import foreign_lock, held_elsewhere
 
 
 class FakeExport:
@@ -71,6 +72,19 @@ def files(folder):
 
 def grey(path):
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_an_output_that_another_prediction_fills_is_refused(folder, described, capsys):
+    with held_elsewhere(folder / "out") as process:
+        assert call(folder) == WRONG_INPUT
+        assert f"out is in use: training by process {process.pid} on " in capsys.readouterr().err
+        assert files(folder / "out") == [".lock"]
+
+
+def test_a_lock_is_no_output_and_no_photo(folder, export):
+    foreign_lock(folder / "photos")
+    assert call(folder) == FAILED
+    assert not [name for name in files(folder / "out") if "lock" in name]
 
 
 def test_masks_tables_and_status(folder, export, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from segbalance.errors import InputError
+from segbalance.files.locks import locked
 from segbalance.legacy_keras import sm, tf
 from segbalance.model.architectures import BACKBONES
 from segbalance.model.loss_terms import LOSSES
@@ -24,6 +25,7 @@ from segbalance.model.networks import (
     load_weights,
     save_weights,
 )
+from tests.support.holding import foreign_lock
 from tests.support.places import ROOT
 
 SIZE = 64
@@ -169,6 +171,22 @@ def test_weights_that_cannot_be_downloaded_name_the_ways_out(no_network):
     assert "--encoder_weights <file.h5> " in message
     folder = no_network / ".keras" / "models"
     assert f"download resnet18_imagenet_1000_no_top.h5 elsewhere and put it into {folder}" in message
+
+
+def test_whoever_has_lost_a_folder_leaves_its_weights_alone(tmp_path):
+    class Network:
+        def save_weights(self, path):
+            path.write_text("mine")
+
+    path = tmp_path / "best.weights.h5"
+    with locked(tmp_path, "training", "--work_dir"):
+        save_weights(Network(), path)
+        foreign_lock(tmp_path)
+        path.write_text("the other's")
+        with pytest.raises(InputError, match="is in use: training by process"):
+            save_weights(Network(), path)
+    assert path.read_text() == "the other's"
+    assert sorted(os.listdir(tmp_path)) == [".lock", path.name]
 
 
 def test_a_weights_file_is_loaded(encoder, tmp_path):

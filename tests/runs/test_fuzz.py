@@ -21,7 +21,8 @@ from PIL import Image
 
 from segbalance.data_processing.description import read_description
 from segbalance.data_processing.make_csv_file import ManifestOptions, make_csv_file, split_data_train
-from segbalance.data_processing.manifest import COLUMNS, read_manifest, read_table, refuse_to_replace
+from segbalance.data_processing.manifest import COLUMNS, read_manifest, read_table
+from segbalance.data_processing.replacing import refuse_to_replace
 from segbalance.errors import InputError
 from segbalance.files.images import EXTENSIONS, is_system_name
 from tests.support.bad_input_kit import make_kit

@@ -114,12 +114,16 @@ def answer(line, folder):
 
 
 def contents(folder):
-    """{path below `folder`: (time of the last change, hash)} of every file, and of every folder its time."""
+    """{path below `folder`: (time of the last change, hash)} of every file; folders have neither.
+
+    The lock of a folder, which comes and goes again, changes its time.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         plain = path.is_file() and not path.is_symlink()
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if plain else None
-        found[path.relative_to(folder).as_posix()] = path.lstat().st_mtime_ns, digest
+        changed = path.lstat().st_mtime_ns if digest or path.is_symlink() else None
+        found[path.relative_to(folder).as_posix()] = changed, digest
     return found
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, the last two kept, damage found."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from segbalance.errors import InputError
+from segbalance.files.locks import locked
 from segbalance.train.checkpoints import (
     CHECKPOINTS,
     HASHES,
@@ -17,6 +19,7 @@ from segbalance.train.checkpoints import (
     remove_others,
     save_checkpoint,
 )
+from tests.support.holding import foreign_lock
 from tests.support.places import ROOT
 
 
@@ -127,6 +130,23 @@ def test_a_failed_write_leaves_the_earlier_ones_alone(tmp_path):
         save_checkpoint(tmp_path, checkpoint_name(0, 2), fail, {})
     assert names(tmp_path) == [checkpoint_name(0, 1)]
     assert newest_checkpoint(tmp_path)[0].state == {"step": 1}
+
+
+def test_a_run_that_has_lost_its_folder_writes_no_checkpoint(tmp_path):
+    with locked(tmp_path, "training", "--work_dir"):
+        for step in (1, 2):
+            save(tmp_path, step)
+        foreign_lock(tmp_path)
+        with pytest.raises(InputError, match="is in use: training by process"):
+            save(tmp_path, 3)
+    assert names(tmp_path) == [checkpoint_name(0, 1), checkpoint_name(0, 2)]
+
+
+def test_weights_that_were_being_written_are_removed(tmp_path):
+    (tmp_path / ".tmp-99-a1b2-best.weights.h5").touch()
+    (tmp_path / "best.weights.h5").touch()
+    remove_others(tmp_path, None)
+    assert os.listdir(tmp_path) == ["best.weights.h5"]
 
 
 FULL = """
