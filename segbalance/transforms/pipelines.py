@@ -225,6 +225,28 @@ def _try_out(name: str, transform: A.Compose, image_size: int, with_mask: bool) 
         check_sample(name, *apply_transform(transform, image, mask), image_size)
 
 
+def delivered_size(transform: A.Compose, with_mask: bool = True) -> int:
+    """Side of the squares that a Compose delivers, in pixels, found by a trial.
+
+    Raises:
+        InputError: it fails, or does not deliver squares as batches need them.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (512, 400, 3), np.uint8)
+    mask = (image[..., 0] > 127).view(np.uint8) if with_mask else None
+    try:
+        found = apply_transform(copy.deepcopy(transform), image, mask)
+    except Exception as error:
+        raise InputError(f"transforms failed on a trial image: {type(error).__name__}: {error}") from error
+    height, width = found[0].shape[:2]
+    if height != width:
+        raise InputError(
+            f"transforms deliver {width}x{height} of a photo of 400x512, expected squares of one size. Let "
+            "them end with A.Resize."
+        )
+    check_sample("given", *found, height)
+    return height
+
+
 def check_sample(name: str, image: np.ndarray, mask: np.ndarray | None, image_size: int) -> None:
     """Raises InputError unless a pipeline's output has the shapes and types that batches need.
 
