@@ -36,11 +36,10 @@ SUBSET_TRANSFORMS = {"default": "train"}
 
 
 def gentle(image_size: int) -> A.Compose:
-    """An example of one's own: the tutorial's flips, a small turn, and a little light."""
+    """An example of one's own: the tutorial's flip, a small turn, and a little light."""
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
-            A.VerticalFlip(p=0.5),
             A.Affine(rotate=(-10, 10), p=0.5),
             A.RandomBrightnessContrast(0.1, 0.1, p=0.3),
             resize(image_size),

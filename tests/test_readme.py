@@ -34,6 +34,7 @@ from segbalance.data_processing.make_csv_file import ManifestOptions
 from segbalance.runtime.command_line import parse_options
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import parse_config
+from segbalance.transforms.pipelines import TRANSFORMS
 from tests.support.places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,6 +92,24 @@ def test_options_exist(option):
     known = {name for options in OPTIONS.values() for name in options.__dataclass_fields__}
     known |= {*TrainConfig().options(), "config", "help"}
     assert option.removeprefix("--") in known
+
+
+def steps(transform):
+    """A pipeline as the README writes it."""
+    names = []
+    for step in transform.transforms:
+        inner = (
+            f"({', '.join(type(one).__name__ for one in step.transforms)})"
+            if hasattr(step, "transforms")
+            else ""
+        )
+        names.append(f"{type(step).__name__}{inner}")
+    return ", ".join(names)
+
+
+def test_the_table_of_pipelines_is_true():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w*(?:Resize|Flip).*?) \|", README, re.M))
+    assert rows == {name: steps(function(64)) for name, function in TRANSFORMS.items()}
 
 
 BLOCKS = [block for block in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S) if "import" in block]

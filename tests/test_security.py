@@ -1,5 +1,6 @@
 """Data folders, manifests, configs and run folders are data: nothing in them is run, nothing else is read."""
 
+import ast
 import pickle
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from segbalance.train.config_file import CONFIG, load_config, save_config
 from segbalance.train.folder import BEST
 from segbalance.train.trust import trusted_transforms
 from tests.support.data import draw_pair, write_data, write_image
+from tests.support.places import ROOT
 
 
 def files_below(folder):
@@ -197,7 +199,7 @@ def test_a_run_folder_does_not_decide_what_may_be_read(manifests, secret, run_fo
 
 
 def test_the_tutorials_loader_refuses_them_too(manifests, secret):
-    from segbalance.dataloader.batches import load_data_path
+    from segbalance.dataloader.loaders import load_data_path
 
     root, csv_dir = manifests
     with_row(csv_dir, "link.png")
@@ -205,6 +207,21 @@ def test_the_tutorials_loader_refuses_them_too(manifests, secret):
         load_data_path(root, csv_dir / "traina.csv")
     assert load_data_path(root, csv_dir / "traina.csv", allow_outside=True)[0][0] == str(root / "link.png")
     assert len(load_data_path(root, csv_dir / "trainb.csv")[0]) == 3
+    with pytest.raises(InputError, match="which is "):
+        load_data_path(root, csv_dir / "traina.csv", "train")
+
+
+def test_what_switches_a_check_off_is_passed_by_its_name():
+    """Else an argument too many could do it by accident."""
+    switches, found, by_place = {"allow_outside", "max_pixels"}, 0, []
+    for path in sorted((ROOT / "segbalance").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                arguments = node.args
+                optional = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+                by_place += [f"{path}: {node.name}" for name in optional if name.arg in switches]
+                found += sum(name.arg in switches for name in arguments.kwonlyargs)
+    assert found > 25 and by_place == []
 
 
 def test_a_data_folder_that_leads_out_is_refused_and_may_be_allowed(tmp_path, refused):

@@ -148,6 +148,7 @@ def draw_sheet(
     manifest: Manifest,
     columns: int,
     tile: int,
+    *,
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Labelled rows of photos for each validation subset, one or of several classes two: uint8 (H, W, 3) RGB.
@@ -164,8 +165,8 @@ def draw_sheet(
         row = np.full((sheet.tiles * tile, width, 3), 255, np.uint8)
         chosen = chosen_rows(table, columns)
         for column, (photo, mask) in enumerate(zip(chosen["images"], chosen["masks"], strict=True)):
-            image = read_image(manifest.data_root / photo, max_pixels)
-            true = manifest.encoding.read(manifest.data_root / mask, max_pixels)
+            image = read_image(manifest.data_root / photo, max_pixels=max_pixels)
+            true = manifest.encoding.read(manifest.data_root / mask, max_pixels=max_pixels)
             found = predict(image)
             drawn = sheet.draw(image, true, found, manifest.classes, tile)
             row[:, column * tile : (column + 1) * tile] = drawn
@@ -196,7 +197,7 @@ def main(argv: list[str]) -> None:
     network = load_network(options.work_dir)
     predict = functools.partial(predict_mask, network, working_size=config.loading.working_size or 0)
     try:
-        sheet = draw_sheet(predict, manifest, options.columns, options.tile, options.max_pixels)
+        sheet = draw_sheet(predict, manifest, options.columns, options.tile, max_pixels=options.max_pixels)
     except OSError as error:
         raise InputError(f"{error} (found while drawing)") from None
     encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()

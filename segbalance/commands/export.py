@@ -130,7 +130,10 @@ def main(argv: list[str]) -> None:
     exporting.check_place(options.folder(), options.overwrite)
     data = config.data
     manifest = read_manifest(
-        options.csv_dir or data.csv_dir, data.data_root, data.allow_outside, data.max_pixels
+        options.csv_dir or data.csv_dir,
+        data.data_root,
+        allow_outside=data.allow_outside,
+        max_pixels=data.max_pixels,
     )
     check_classes(config, manifest)
     description = exporting.describe(

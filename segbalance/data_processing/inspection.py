@@ -62,6 +62,7 @@ def inspect_pairs(
     pairs: Sequence[Pair],
     findings: Findings,
     workers: int | None = None,
+    *,
     max_pixels: int = MAX_PIXELS,
     most_values: int = MOST_VALUES,
 ) -> dict[Pair, PairFacts]:
@@ -84,6 +85,7 @@ def inspect_images(
     images: Sequence[str],
     findings: Findings,
     workers: int | None = None,
+    *,
     max_pixels: int = MAX_PIXELS,
 ) -> dict[str, ImageFacts]:
     """As `inspect_pairs`, for images without masks: {path: ImageFacts}."""
@@ -138,7 +140,7 @@ def _inspect(
     if problems:
         return None, problems
     lossy = image_files.is_lossy(contents[1], mask)
-    pixels = decoded_mask(contents[1], mask, pixels, lossy, max_pixels)
+    pixels = decoded_mask(contents[1], mask, pixels, lossy, max_pixels=max_pixels)
     if pixels.ndim == 2:
         summary = summarise_grey(pixels, lossy, most_values)
     else:
@@ -181,7 +183,7 @@ def _open_files(
         try:
             content = image_files.read_bytes(os.path.join(data_root, path))
             contents.append(content)
-            picture, pixels = image_files.open_strictly(content, path, max_pixels)
+            picture, pixels = image_files.open_strictly(content, path, max_pixels=max_pixels)
             pictures.append(picture)
         except TooManyPixels:
             place = f"{path}  {_size(claimed_size(contents[-1]))}"
@@ -237,14 +239,14 @@ def _unusable_mask(pair: Pair, mask: Image.Image) -> list[Problem]:
 
 
 def decoded_mask(
-    content: bytes, mask: Image.Image, pixels: np.ndarray | None, lossy: bool, max_pixels: int = MAX_PIXELS
+    content: bytes, mask: Image.Image, pixels: np.ndarray | None, lossy: bool, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
     """uint8 (H, W) of a grey mask, (H, W, 3) RGB of another, as training will read them.
 
     `mask` and `pixels` are what `open_strictly` gave for its bytes.
     """
     if pixels is None:
-        pixels = image_files.decode_picture(content, mask, max_pixels)
+        pixels = image_files.decode_picture(content, mask, max_pixels=max_pixels)
     if pixels.ndim == 2 or not is_grey(pixels, lossy):
         return pixels
     return image_files.decode_grey(content, max_pixels=max_pixels)

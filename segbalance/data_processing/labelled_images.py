@@ -81,8 +81,8 @@ class LabelSearch:
 def find_labelled(data_root: str | Path, options: LabelOptions) -> LabelSearch:
     """The LabelSearch of what ManifestOptions say. Raises InputError where there is nothing to search."""
     if options.labels is not None:
-        return search_table(data_root, options.labels, options.allow_outside)
-    return search_folders(data_root, find_class_folders(data_root), options.allow_outside)
+        return search_table(data_root, options.labels, allow_outside=options.allow_outside)
+    return search_folders(data_root, find_class_folders(data_root), allow_outside=options.allow_outside)
 
 
 def find_class_folders(data_root: str | Path) -> list[ClassFolder]:
@@ -123,7 +123,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def search_folders(
-    data_root: str | Path, folders: Sequence[ClassFolder], allow_outside: bool = False
+    data_root: str | Path, folders: Sequence[ClassFolder], *, allow_outside: bool = False
 ) -> LabelSearch:
     """The images in `folders` (list of ClassFolder) and below: LabelSearch.
 
@@ -131,7 +131,7 @@ def search_folders(
         allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
             findings, and what they lead to is left out.
     """
-    search, root = LabelSearch(), DataRoot(data_root, allow_outside)
+    search, root = LabelSearch(), DataRoot(data_root, allow_outside=allow_outside)
     outside: dict[str, str] = {}
     leads_out = link_guard(root, outside)
     for parent in sorted({posixpath.dirname(place.path) for place in folders}):
@@ -166,7 +166,9 @@ def _find_strays(search: LabelSearch, data_root: str, parent: str) -> None:
             search.others.append(path)
 
 
-def search_table(data_root: str | Path, table_path: str | Path, allow_outside: bool = False) -> LabelSearch:
+def search_table(
+    data_root: str | Path, table_path: str | Path, *, allow_outside: bool = False
+) -> LabelSearch:
     """The images that the rows of a table name: LabelSearch.
 
     Its columns are `images` (path relative to the data root), `label` and `split` (train, valid or test).
@@ -175,7 +177,7 @@ def search_table(data_root: str | Path, table_path: str | Path, allow_outside: b
         InputError: the data root is missing, or the table cannot be read; wrong rows are findings.
     """
     check_data_root(data_root)
-    root, search = DataRoot(data_root, allow_outside), LabelSearch()
+    root, search = DataRoot(data_root, allow_outside=allow_outside), LabelSearch()
     table = read_table(table_path, columns=TABLE_COLUMNS, needed=TABLE_COLUMNS[:2], advice=TABLE_ADVICE)
     table["images"] = [posixpath.normpath(path) if path else "" for path in table["images"]]
     missing, outside = unusable_files(root, table["images"].tolist())

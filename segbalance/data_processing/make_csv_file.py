@@ -210,7 +210,7 @@ def _read_data(
         (DataFrame of rows, and for manifest.json: what the masks hold, what was left out)
     """
     table = read_classes(options.classes, options.ignore_index) if options.classes else None
-    search = find_pairs(data_root, folders, options.mask_suffix, options.allow_outside)
+    search = find_pairs(data_root, folders, options.mask_suffix, allow_outside=options.allow_outside)
     findings = search.findings
     if options.unpaired == "error":
         _report_unpaired(search, options, findings)

@@ -141,6 +141,7 @@ class Manifest:
 def read_manifest(
     csv_dir: str | Path,
     data_root: str | Path | None = None,
+    *,
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
     missing_train: bool = False,
@@ -177,7 +178,7 @@ def read_manifest(
         findings.add("manifests without rows", path, advice)
     findings.raise_if_any()
     subset_names = {path: name for name, path in files.items()}
-    boundary = DataRoot(root, allow_outside)
+    boundary = DataRoot(root, allow_outside=allow_outside)
     encoding = COMPLETE[kind](
         ReadTables(tables, boundary, description, classes, subset_names, missing_train, max_pixels)
     )

@@ -87,14 +87,14 @@ class MaskEncoding:
             return f"{len(self.ids)} {self.kind} with an id each"
         return f"{self.kind} " + ", ".join(f"{value} -> {class_id}" for value, class_id in self.ids)
 
-    def read(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    def read(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Reads a mask file as uint8 (H, W) of class ids.
 
         Raises:
             OSError: the file cannot be read, has more than `max_pixels`, or holds a value that the encoding
                 does not name.
         """
-        pixels = READERS[self.kind](path, max_pixels)
+        pixels = READERS[self.kind](path, max_pixels=max_pixels)
         ids = self.decode(pixels)
         if self.kind != "threshold" and UNNAMED in ids:
             raise OSError(f"{path} holds values that are not among the classes ({self.describe()})")
@@ -116,7 +116,7 @@ class MaskEncoding:
 
 
 # What reads the files of each kind.
-READERS: dict[str, Callable[[str | Path, int], np.ndarray]] = {
+READERS: dict[str, Callable[..., np.ndarray]] = {
     "threshold": read_grey,
     "values": read_grey,
     "indices": read_indices,

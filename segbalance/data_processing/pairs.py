@@ -152,7 +152,7 @@ class Search:
 
 
 def find_pairs(
-    data_root: str | Path, folders: Sequence[Folders], mask_suffix: str = "", allow_outside: bool = False
+    data_root: str | Path, folders: Sequence[Folders], mask_suffix: str = "", *, allow_outside: bool = False
 ) -> Search:
     """Pairs the files of `folders` (list of Folders) by relative path without extension.
 
@@ -161,7 +161,7 @@ def find_pairs(
         allow_outside: True follows symbolic links that lead out of the data root; otherwise these are
             findings, and their pairs are left out.
     """
-    search, root = Search(), DataRoot(data_root, allow_outside)
+    search, root = Search(), DataRoot(data_root, allow_outside=allow_outside)
     leads_out = link_guard(root, search.outside)
     for place in folders:
         places = [Path(root.folder, folder) for folder in (place.images, place.masks)]

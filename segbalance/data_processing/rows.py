@@ -74,6 +74,7 @@ def fill_paths(
     root: DataRoot,
     description: Mapping[str, Any],
     subset_names: Mapping[Path, str],
+    split: str | None = None,
 ) -> None:
     """Fills in the paths and subsets that rows leave out, from the folders; no file is read.
 
@@ -82,6 +83,7 @@ def fill_paths(
         root: DataRoot.
         description: content of manifest.json.
         subset_names: {path of the CSV file: subset} of those that hold one.
+        split: `train`, `valid` or `test`, which the rows are of; by default the one that a file's name says.
     """
     paired: dict[tuple[str | None, str], Pair] | None = None
     by_folder = description.get("options", {}).get("subset_by", "folder") == "folder"
@@ -91,8 +93,8 @@ def fill_paths(
         missing = (frame["masks"] == "") | (frame["type"] == "") | frame["images"].str.startswith("/")
         if missing.any():
             paired = paired or _pairs_by_image(root, description)
-            split = "valid" if path.stem == "valid" else "train"
-            _fill_paths(frame, missing, paired, split, by_folder)
+            own = split or ("valid" if path.stem == "valid" else "train")
+            _fill_paths(frame, missing, paired, own, by_folder)
 
 
 def fill_numbers(
@@ -124,10 +126,10 @@ def _pairs_by_image(root: DataRoot, description: Mapping[str, Any]) -> dict[tupl
     found: dict[tuple[str | None, str], Pair] = {}
     for place in folders:
         short_for = [place.split] if own_split or place.split == "test" else ["train", "valid"]
-        for pair in find_pairs(root.folder, [place], suffix, root.allow_outside).pairs:
+        for pair in find_pairs(root.folder, [place], suffix, allow_outside=root.allow_outside).pairs:
             for split in short_for:
                 found[split, pair.image.removeprefix(place.images)] = pair
-            for split in ("train", "valid"):
+            for split in ("train", "valid", "test"):
                 found[split, pair.image] = pair
     return found
 

@@ -1,27 +1,17 @@
 """Manifests -> balanced batches: draws are shuffled and mixed, pixels are read where a batch needs them."""
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from segbalance.balancing.draws import Draws, DrawStream, ExactBatches, OversampledPasses
 from segbalance.balancing.plan import BalancePlan
-from segbalance.data_processing.labels import LabelEncoding
-from segbalance.data_processing.manifest import read_table
-from segbalance.data_processing.mask_encoding import MaskEncoding
-from segbalance.data_processing.rows import add_outside, unusable_files
 from segbalance.dataloader.pair_cache import PairReader
 from segbalance.dataloader.reading import BatchReader
-from segbalance.dataloader.samples import BY_THRESHOLD, Subset
-from segbalance.errors import Findings
-from segbalance.files.data_root import DataRoot
+from segbalance.dataloader.samples import Subset
 from segbalance.legacy_keras import tf
-from segbalance.transforms.pipelines import valid_transform
-from segbalance.transforms.quiet_albumentations import A
 
 BATCHES_A_BLOCK = 16  # of draws, for their way between TensorFlow and Python costs more than a batch of them
 
@@ -50,29 +40,6 @@ class Stream(Protocol):
     batch_size: int
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
-
-
-def load_data_path(
-    data_root: str | Path, csv_path: str | Path, allow_outside: bool = False
-) -> tuple[list[str], list[str]]:
-    """The pairs of one manifest.
-
-    Returns:
-        (image paths, mask paths), lists of str; of a classification's, (image paths, labels).
-
-    Raises:
-        InputError: rows lead out of the data root, and `allow_outside` is not set.
-    """
-    table, findings = read_table(csv_path), Findings()
-    labelled = "label" in table and not table["masks"].any()
-    columns = ["images"] if labelled else ["images", "masks"]
-    files = table[columns]
-    _, outside = unusable_files(DataRoot(data_root, allow_outside), files.to_numpy().ravel().tolist())
-    for line, row in files[files.isin(list(outside)).any(axis=1)].iterrows():
-        add_outside(findings, f"{csv_path} line {line}", dict(zip(columns, row, strict=True)), outside)
-    findings.raise_if_any()
-    paths = [[os.path.join(data_root, path) for path in files[column]] for column in columns]
-    return paths[0], table["label"].tolist() if labelled else paths[1]
 
 
 def subset_draws(index: int, subsets: int, position: int | tf.Tensor = 0) -> tf.data.Dataset:
@@ -148,8 +115,14 @@ def draw_order(plan: BalancePlan, seed: int) -> ExactBatches | OversampledPasses
     return Mixture(plan.shares, seed)
 
 
-def read_batches(draws: tf.data.Dataset, reader: Reader, batches_ahead: int) -> tf.data.Dataset:
-    """Dataset of int64 (B,) draws or of the arguments of `reader.read` -> dataset of what that gives."""
+def read_batches(
+    draws: tf.data.Dataset, reader: Reader, batches_ahead: int, *, warm_start: bool = True
+) -> tf.data.Dataset:
+    """Dataset of int64 (B,) draws or of the arguments of `reader.read` -> dataset of what that gives.
+
+    Args:
+        warm_start: whether to read from the iterator's making on, while the model is traced.
+    """
     size, mask_size = reader.image_size, reader.mask_size
 
     @plain_graph
@@ -166,7 +139,7 @@ def read_batches(draws: tf.data.Dataset, reader: Reader, batches_ahead: int) -> 
 
     batches = draws.map(read, num_parallel_calls=batches_ahead, deterministic=True)
     options = fixed_settings()
-    options.experimental_warm_start = True  # reads from the iterator's making on, while the model is traced
+    options.experimental_warm_start = warm_start
     return batches.prefetch(batches_ahead).with_options(options)
 
 
@@ -310,44 +283,3 @@ class InOrder(Draws):
 
     def row(self, subset: int, position: int) -> int:
         return position % int(self.sizes[subset])
-
-
-def tf_dataset(
-    dataset: tuple[Sequence[str], Sequence[str]],
-    shuffle: bool = True,
-    batch_size: int | None = None,
-    transforms: A.Compose | None = None,
-    *,
-    image_size: int = 384,
-    encoding: MaskEncoding | LabelEncoding = BY_THRESHOLD,
-    seed: int = 0,
-    passes: int | None = None,
-    threads: int | None = None,
-) -> tf.data.Dataset:
-    """The images and masks of one subset.
-
-    Under `tf.data.Dataset.sample_from_datasets`, leave `passes` at None: a loader that ends hands its share
-    to the others without a word.
-
-    Args:
-        dataset: (image paths, mask paths), as `load_data_path` gives them; or (image paths, labels), with a
-            LabelEncoding as `encoding`.
-        shuffle: a fresh permutation each pass, else in order.
-        batch_size: images a batch; None for single pairs.
-        transforms: Compose that delivers `image_size`; resizing alone by default.
-        passes: passes over the data; None repeats for ever.
-
-    Returns:
-        tf.data.Dataset of (uint8 ([B,] S, S, 3), uint8 ([B,] S, S, 1)).
-    """
-    images, masks = dataset
-    subset = Subset("", images, masks, transforms or valid_transform(image_size), encoding)
-    reader = BatchReader([subset], image_size, (Draws if shuffle else InOrder)([len(images)], seed), threads)
-    draws = subset_draws(0, 1)
-    if passes is not None:
-        draws = draws.take(passes * len(images))
-    # Single pairs are batches of one: read ahead in larger blocks, each loader would hold a block of pixels.
-    at_once = batch_size or 1
-    batches = read_batches(draws.batch(at_once), reader, reader.batches_ahead(at_once))
-    batches = batches.map(lambda image, mask, _: (image, mask))
-    return batches if batch_size else batches.unbatch()

@@ -157,7 +157,7 @@ class PairReader:
     """
 
     def __init__(
-        self, cache: Cache | None = None, working_size: int = 0, max_pixels: int = MAX_PIXELS
+        self, cache: Cache | None = None, working_size: int = 0, *, max_pixels: int = MAX_PIXELS
     ) -> None:
         self.cache = NoCache() if cache is None else cache
         self.working_size = working_size
@@ -179,11 +179,11 @@ class PairReader:
             return self._read_photo(image_path, size), encoding.read(mask_path)
         assert isinstance(encoding, MaskEncoding), "labels have been read"
         if isinstance(self.cache, NoCache):
-            return read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
+            return self._decode_pair(image_path, mask_path, encoding, size)
         key = (_version(image_path), _version(mask_path), self.working_size, encoding)
         pair = self.cache.get(key)
         if pair is None or not self._has_size(pair[0], size):
-            pair = read_pair(image_path, mask_path, encoding, self.working_size, self.max_pixels, size)
+            pair = self._decode_pair(image_path, mask_path, encoding, size)
             self.cache.put(key, *pair)
         photo, mask = pair
         assert mask is not None, "the key of a photo alone is another"
@@ -192,13 +192,23 @@ class PairReader:
     def _read_photo(self, image_path: str | Path, size: Size | None) -> np.ndarray:
         """The photo of an image without mask, which is kept whatever its label: uint8 (H, W, 3)."""
         if isinstance(self.cache, NoCache):
-            return read_photo(image_path, self.working_size, self.max_pixels, size)[0]
+            return self._decode_photo(image_path, size)
         key = (_version(image_path), self.working_size)
         kept = self.cache.get(key)
         if kept is None or not self._has_size(kept[0], size):
-            kept = read_photo(image_path, self.working_size, self.max_pixels, size)[0], None
+            kept = self._decode_photo(image_path, size), None
             self.cache.put(key, *kept)
         return kept[0]
+
+    def _decode_pair(
+        self, image_path: str | Path, mask_path: str | Path, encoding: MaskEncoding, size: Size | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        side, most = self.working_size, self.max_pixels
+        return read_pair(image_path, mask_path, encoding, side, max_pixels=most, expected_size=size)
+
+    def _decode_photo(self, image_path: str | Path, size: Size | None) -> np.ndarray:
+        side, most = self.working_size, self.max_pixels
+        return read_photo(image_path, side, max_pixels=most, expected_size=size)[0]
 
     def _has_size(self, photo: np.ndarray, size: Size | None) -> bool:
         """False for what a run with other manifests may have kept."""

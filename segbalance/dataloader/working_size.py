@@ -50,7 +50,7 @@ def reduction(size: Size, working_size: int) -> int:
 
 
 def decode_photo(
-    content: bytes, path: str | Path, working_size: int = 0, max_pixels: int = MAX_PIXELS
+    content: bytes, path: str | Path, working_size: int = 0, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, Size]:
     """Decodes the bytes of a photo at working size; `path` is for the OSError.
 
@@ -66,7 +66,7 @@ def decode_photo(
         size = _jpeg_size(content, path)
         factor = reduction(size, working_size)
     if factor == 1:
-        photo = image_files.decode_colour(content, path, max_pixels)
+        photo = image_files.decode_colour(content, path, max_pixels=max_pixels)
         size = photo.shape[1::-1]
     else:
         reduced = image_files.decode_unchecked(content, REDUCED[factor], path)
@@ -96,6 +96,7 @@ def shrink_mask(mask: np.ndarray, size: Size) -> np.ndarray:
 def read_photo(
     image_path: str | Path,
     working_size: int = 0,
+    *,
     max_pixels: int = MAX_PIXELS,
     expected_size: Size | None = None,
 ) -> tuple[np.ndarray, Size]:
@@ -107,7 +108,9 @@ def read_photo(
     Raises:
         OSError: as `read_pair` does.
     """
-    photo, size = decode_photo(image_files.read_bytes(image_path), image_path, working_size, max_pixels)
+    photo, size = decode_photo(
+        image_files.read_bytes(image_path), image_path, working_size, max_pixels=max_pixels
+    )
     if expected_size and all(expected_size) and size != tuple(expected_size):
         raise OSError(
             f"{image_path} is {size[0]}x{size[1]}, but {expected_size[0]}x{expected_size[1]} in its row; "
@@ -121,6 +124,7 @@ def read_pair(
     mask_path: str | Path,
     encoding: MaskEncoding,
     working_size: int = 0,
+    *,
     max_pixels: int = MAX_PIXELS,
     expected_size: Size | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +137,8 @@ def read_pair(
         OSError: a file is missing, cannot be decoded or does not fit the encoding, has more than
             `max_pixels`, or the sizes differ.
     """
-    photo, size = read_photo(image_path, working_size, max_pixels, expected_size)
-    mask = encoding.read(mask_path, max_pixels)
+    photo, size = read_photo(image_path, working_size, max_pixels=max_pixels, expected_size=expected_size)
+    mask = encoding.read(mask_path, max_pixels=max_pixels)
     if mask.shape[::-1] != size:
         raise OSError(
             f"{image_path} is {size[0]}x{size[1]}, its mask {mask.shape[1]}x{mask.shape[0]}; "

@@ -150,7 +150,9 @@ def held_out_manifest(
     folder = path.parent if other else Path(data.csv_dir)
     own = folder.resolve() == Path(data.csv_dir).resolve()
     root = data_root or (data.data_root if own else None)
-    manifest = read_manifest(folder, root, data.allow_outside, data.max_pixels, held_out=path)
+    manifest = read_manifest(
+        folder, root, allow_outside=data.allow_outside, max_pixels=data.max_pixels, held_out=path
+    )
     check_classes(config, manifest)
     return manifest
 

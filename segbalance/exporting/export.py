@@ -109,6 +109,7 @@ def drawn_pairs(
     count: int,
     seed: int,
     working_size: int = 0,
+    *,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Pair]:
     """Yields the pairs of `drawn_evenly`'s rows.
@@ -289,13 +290,13 @@ def export(
     assert work_dir is not None, "a run has a folder"
     network = load_network(work_dir)
     calibration = drawn_pairs(
-        manifest, manifest.train, representative_images, seed, description.working_size, max_pixels
+        manifest, manifest.train, representative_images, seed, description.working_size, max_pixels=max_pixels
     )
     with whole_folder(folder) as new:
         photos = (as_trained(photo, description) for _, photo, _ in calibration)
         model = WRITERS[description.format](network, description, new, photos)
         (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
-        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, max_pixels)
+        pairs = drawn_pairs(manifest, by_type(manifest.valid), check_images, seed, 0, max_pixels=max_pixels)
         check = compare(network, load_exported(new), pairs) | {"megabytes": megabytes(model)}
         check_likeness(check, description, most_lost)
         (new / CHECK).write_text(json_text(check), encoding="utf-8")

@@ -24,7 +24,7 @@ class DataRoot:
         allow_outside: True lets every path through.
     """
 
-    def __init__(self, folder: str | Path, allow_outside: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, allow_outside: bool = False) -> None:
         self.folder = os.path.realpath(folder)
         self.allow_outside = allow_outside
         self._real: dict[str, str] = {}  # {folder: without links}, for most files share one

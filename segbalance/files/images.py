@@ -118,21 +118,21 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a photo as uint8 (H, W, 3), RGB, turned upright by its EXIF tag, without alpha.
 
     Raises:
         OSError: the file is missing, cannot be decoded, or has more than `max_pixels`.
     """
-    return decode_colour(Path(path).read_bytes(), path, max_pixels)
+    return decode_colour(Path(path).read_bytes(), path, max_pixels=max_pixels)
 
 
-def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_grey(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a file as uint8 (H, W), turned upright by its EXIF tag. Raises OSError like `read_image`."""
-    return decode_grey(Path(path).read_bytes(), path, max_pixels)
+    return decode_grey(Path(path).read_bytes(), path, max_pixels=max_pixels)
 
 
-def read_indices(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_indices(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a file with a palette as uint8 (H, W), each pixel's place in the palette; turned upright.
 
     OpenCV knows the colours alone.
@@ -154,13 +154,15 @@ def read_indices(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return np.asarray(ImageOps.exif_transpose(picture))
 
 
-def decode_colour(content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_colour(
+    content: bytes, name: str | Path = "the file", *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decodes the bytes of a file as `read_image` does: uint8 (H, W, 3), RGB. `name` is for the OSError."""
     check_pixels(content, max_pixels, name)
     return decode_unchecked(content, cv2.IMREAD_COLOR_RGB, name)
 
 
-def decode_grey(content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_grey(content: bytes, name: str | Path = "the file", *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a file as `read_grey` does: uint8 (H, W). `name` is for the OSError."""
     check_pixels(content, max_pixels, name)
     return decode_unchecked(content, cv2.IMREAD_GRAYSCALE, name)
@@ -183,7 +185,7 @@ def decode_unchecked(content: bytes, flags: int, name: str | Path = "the file") 
 
 
 def open_strictly(
-    content: bytes, name: str | Path = "the file", max_pixels: int = MAX_PIXELS
+    content: bytes, name: str | Path = "the file", *, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, np.ndarray | None]:
     """Decodes the bytes of a file with Pillow and OpenCV: each passes damaged files that the other refuses.
 
@@ -206,7 +208,9 @@ def open_strictly(
         raise
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
-    return picture, None if picture.format in JPEG_FORMATS else decode_picture(content, picture, max_pixels)
+    return picture, None if picture.format in JPEG_FORMATS else decode_picture(
+        content, picture, max_pixels=max_pixels
+    )
 
 
 def _refuse_several(picture: Image.Image) -> None:
@@ -215,7 +219,7 @@ def _refuse_several(picture: Image.Image) -> None:
         raise OSError("holds several pictures (animated, or pages); save the one that is meant by itself")
 
 
-def decode_picture(content: bytes, picture: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_picture(content: bytes, picture: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a PIL image's file: uint8 (H, W) if it is grey, else (H, W, 3) RGB."""
     decode = decode_grey if picture.mode in GREY_MODES else decode_colour
     return decode(content, max_pixels=max_pixels)

@@ -68,6 +68,25 @@ def input_scaling(backbone: str) -> InputScaling:
     )
 
 
+class PhotoNetwork(tf.keras.Model):
+    """A functional model of photos that refuses floats, which Keras would cut down to whole numbers."""
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> Any:
+        """uint8 (B, S, S, 3), 0..255 -> what the layers make of it.
+
+        Raises:
+            InputError: the photos are of a floating type.
+        """
+        dtype = tf.convert_to_tensor(inputs).dtype
+        if dtype.is_floating:
+            raise InputError(
+                f"the network takes photos as whole numbers from 0 to 255 (uint8), got {dtype.name}: it does "
+                "the scaling itself, and photos of 0 to 1 would all be black. Leave the scaling out, as in "
+                "tf_dataset(..., dtype='uint8')."
+            )
+        return super().call(inputs, training=training, mask=mask)
+
+
 def build_network(
     backbone: str,
     image_size: int,
@@ -95,7 +114,8 @@ def build_network(
             decoder_filters.
 
     Returns:
-        uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1], (B, 1, 1, outputs) for classification.
+        uint8 (B, S, S, 3) -> float32 (B, S, S, outputs) in [0, 1], (B, 1, 1, outputs) for classification. It
+        refuses floats with an InputError.
 
     Raises:
         InputError: the encoder's weights cannot be had.
@@ -113,7 +133,7 @@ def build_network(
     logits = inner(input_scaling(backbone)(photo))
     activation = "sigmoid" if outputs == 1 else "softmax"
     probability = tf.keras.layers.Activation(activation, dtype="float32", name="probability")
-    return tf.keras.Model(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
+    return PhotoNetwork(photo, probability(tf.keras.layers.Activation("linear", dtype="float32")(logits)))
 
 
 def _with_encoder_weights(

@@ -52,7 +52,7 @@ def predict_labels(
     """
 
     def read(path: str | Path) -> ModelInput:
-        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        photo = read_input(path, input_size, predictor.working_size, max_pixels=max_pixels)
         return photo._replace(content=b"")  # many wait for the model
 
     with Threads(threads) as readers:

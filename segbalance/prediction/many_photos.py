@@ -86,7 +86,7 @@ class ModelInput(NamedTuple):
 
 
 def read_input(
-    path: str | Path, input_size: int, working_size: int, max_pixels: int = MAX_PIXELS
+    path: str | Path, input_size: int, working_size: int, *, max_pixels: int = MAX_PIXELS
 ) -> ModelInput:
     """Reads a photo as the validation photos of training were: shrunk to working size, then squeezed.
 
@@ -95,7 +95,7 @@ def read_input(
     """
     try:
         content = read_whole_file(path)
-        photo, size = decode_photo(content, path, working_size, max_pixels)
+        photo, size = decode_photo(content, path, working_size, max_pixels=max_pixels)
     except UNREADABLE as error:
         raise BadPhoto(_reason(error)) from None
     pixels = cv2.resize(photo, (input_size, input_size), interpolation=cv2.INTER_LINEAR)
@@ -135,7 +135,7 @@ def predict_squeezed(
     limit = BATCHES_AHEAD * batch_size + threads
 
     def read(path: str | Path) -> ModelInput:
-        photo = read_input(path, input_size, predictor.working_size, max_pixels)
+        photo = read_input(path, input_size, predictor.working_size, max_pixels=max_pixels)
         return photo if choice.overlay else photo._replace(content=b"")  # many wait for the model
 
     def write(places: Mapping[str, Path], photo: ModelInput, probability: np.ndarray) -> tuple[float, ...]:
@@ -265,7 +265,7 @@ def _readable(path: str | Path, max_pixels: int) -> tuple[bytes, ReadRows, Size]
     """(bytes, function that reads rows, (W, H)) of a photo; all fail with BadPhoto."""
     try:
         content = read_whole_file(path)
-        size, read = open_rows(content, path, max_pixels)
+        size, read = open_rows(content, path, max_pixels=max_pixels)
     except UNREADABLE as error:
         raise BadPhoto(_reason(error)) from None
 

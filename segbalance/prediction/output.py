@@ -118,9 +118,8 @@ def write_outputs(
         if PROBABILITIES in files:
             probabilities.close()
         if sketch:
-            photo, _ = decode_photo(
-                content, places[OVERLAYS], OVERLAY_SIZE, MOST_PIXELS
-            )  # it was read before
+            # It was read before, and so has no more pixels than it may.
+            photo, _ = decode_photo(content, places[OVERLAYS], OVERLAY_SIZE, max_pixels=MOST_PIXELS)
             files[OVERLAYS].write(overlay(photo, sketch.mask, answer.colours))
     pixels = size[0] * size[1]
     found = [(counter.pixels / pixels, counter.objects(choice.min_object)) for counter in counters]

@@ -43,7 +43,7 @@ def _verify(content: bytes) -> None:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def open_rows(content: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Size, ReadRows]:
+def open_rows(content: bytes, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, ReadRows]:
     """A photo whose rows can be read in any order: its upright (width, height), and `read`.
 
     A JPEG of more than HELD_PIXELS is decoded anew for each band; all others are held as uint8.
@@ -71,7 +71,7 @@ def open_rows(content: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) ->
         if picture.width * picture.height > HELD_PIXELS and picture.mode in PLAIN_MODES:
             rows = JpegRows(content, path, picture.size, turn)
             return image_files.upright_size(picture), rows.read
-    photo = image_files.decode_colour(content, path, max_pixels)
+    photo = image_files.decode_colour(content, path, max_pixels=max_pixels)
     return photo.shape[1::-1], lambda top, bottom: photo[top:bottom]
 
 

@@ -168,7 +168,7 @@ def class_example(easel: Easel, row: Example, pointer: str) -> Picture:
 def thumbnail(easel: Easel, row: Example, pointer: str) -> Picture:
     """The same of an image with a label: the photo alone, small."""
     path = easel.manifest.data_root / row["images"]
-    photo, _ = decode_photo(read_bytes(path), path, LONGEST, easel.pairs.max_pixels)
+    photo, _ = decode_photo(read_bytes(path), path, LONGEST, max_pixels=easel.pairs.max_pixels)
     height, width = photo.shape[:2]
     return Picture(picture_source(photo), width, height, row["images"], {}, pointer)
 

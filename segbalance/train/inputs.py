@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 def read_data(config: TrainConfig, **options: Any) -> Manifest:
     """The Manifest that a config names; `options` as `read_manifest` takes them."""
     data = config.data
-    return read_manifest(data.csv_dir, data.data_root, data.allow_outside, data.max_pixels, **options)
+    return read_manifest(
+        data.csv_dir, data.data_root, allow_outside=data.allow_outside, max_pixels=data.max_pixels, **options
+    )
 
 
 def with_transforms(config: TrainConfig, clones_file: str | Path | None = None) -> TrainConfig:
@@ -94,7 +96,7 @@ def pair_reader(config: TrainConfig) -> PairReader:
     loading = config.loading
     assert loading.working_size is not None, "resolved"
     cache = open_cache(loading.cache, loading.cache_gb)
-    return PairReader(cache, loading.working_size, config.data.max_pixels)
+    return PairReader(cache, loading.working_size, max_pixels=config.data.max_pixels)
 
 
 def training_parts(

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 from segbalance.train.kept_file import source_warnings, transforms_of_the_run
 from segbalance.transforms.choice import is_built_in
+from segbalance.transforms.pipelines import CHANGES
 
 # Options that decide neither on a batch nor on a weight; a resumed run may have others.
 FREE = (
@@ -32,6 +33,7 @@ LIBRARIES = (
     "tensorflow tf-keras segmentation-models albumentations opencv-python-headless numpy scipy pillow"
 ).split()
 STATE_VERSION = 1
+PIPELINE = "transform "  # and a built-in pipeline's name: the key of its version
 Digests = Mapping[str, Sequence[Any]]  # {table: [rows, hash]}, also as read from a checkpoint
 MEANING = "meaning"  # of the masks, among the digests; a subset's begins with "train"
 
@@ -104,7 +106,9 @@ def resumed_config(
         )
     warnings += [f"warning: going on with {line} (--force)" for line in changed]
     if checkpoint:
-        warnings += version_warnings(checkpoint.state["versions"], wanted.filled_in.transforms_source)
+        versions_then = checkpoint.state["versions"]
+        warnings += version_warnings(versions_then, wanted.filled_in.transforms_source)
+        warnings += pipeline_warnings(versions_then, pipelines_of(own, checkpoint.state["manifest"]))
         wanted = _with_decay(own, wanted, checkpoint.state)
     else:
         warnings += source_warnings(own.filled_in.transforms_source, wanted.transforms.values())
@@ -204,6 +208,8 @@ def check_manifest(
 def versions(transforms_source: str | None = None) -> dict[str, str]:
     """{name: version} of what computes a training step; `code` is a hash of this project's modules.
 
+    Built-in pipelines whose meaning has changed have versions of their own.
+
     Args:
         transforms_source: of the config: hash of the file that transforms come from, None where none do.
     """
@@ -211,6 +217,7 @@ def versions(transforms_source: str | None = None) -> dict[str, str]:
     own = {"code": code_hash()}
     if transforms_source:
         own["transforms_file"] = transforms_source[:16]
+    own |= {f"{PIPELINE}{name}": str(1 + len(changes)) for name, changes in CHANGES.items()}
     return {"python": platform.python_version()} | own | libraries
 
 
@@ -228,8 +235,31 @@ def version_warnings(before: Mapping[str, str], transforms_source: str | None = 
     changed = [
         f"{name} {before.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and not name.startswith(PIPELINE)
     ]
     if not changed:
         return []
     return [f"warning: the rest of the run may not be what it would have been: {'; '.join(changed)}"]
+
+
+def pipelines_of(config: TrainConfig, digests: Digests) -> set[str]:
+    """Stored names of the transforms that the subsets of a run have; `digests` are those of its manifests."""
+    choice = config.transforms
+    subsets = [name.removeprefix("train") for name in digests if name.startswith("train")]
+    return {choice.get(subset, choice.get("default", "train")) for subset in subsets}
+
+
+def pipeline_warnings(before: Mapping[str, str], names: Collection[str]) -> list[str]:
+    """A warning that names the built-in pipelines whose meaning changed since `versions()` gave `before`.
+
+    Args:
+        names: stored names of the run's transforms.
+    """
+    since = {name: CHANGES.get(name, ())[int(before.get(f"{PIPELINE}{name}", 1)) - 1 :] for name in names}
+    changed = [f"{name} ({'; '.join(changes)})" for name, changes in sorted(since.items()) if changes]
+    if not changed:
+        return []
+    return [
+        f"warning: built-in transforms have changed since the run began: {', '.join(changed)}. What is left "
+        "of the run is augmented in the new way; the code that began it goes on in the old one."
+    ]

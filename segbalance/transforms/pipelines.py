@@ -19,6 +19,8 @@ from segbalance.transforms.fast import FastCompose
 from segbalance.transforms.own_file import OwnFile, how_to_begin, is_own, own_file
 from segbalance.transforms.quiet_albumentations import A
 
+IMAGE_SIZE = 384  # pixels, the tutorial's
+
 
 def resize(image_size: int) -> A.Resize:
     """The last step of every pipeline."""
@@ -26,12 +28,14 @@ def resize(image_size: int) -> A.Resize:
     return A.Resize(image_size, image_size, mask_interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def train_transform(image_size: int) -> A.Compose:
-    """The nail tutorial's augmentation in the words of albumentations 2."""
+def train_transform(image_size: int = IMAGE_SIZE) -> A.Compose:
+    """The nail tutorial's augmentation, step by step, in the words of albumentations 2.
+
+    A flip left to right, scale and rotation, noise, blur, one of three changes of colour or light, the size.
+    """
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
-            A.VerticalFlip(p=0.5),
             # The tutorial's ShiftScaleRotate(shift_limit=0, scale_limit=0.2, rotate_limit=30).
             A.Affine(
                 scale=(0.8, 1.2),
@@ -59,30 +63,33 @@ def train_transform(image_size: int) -> A.Compose:
     )
 
 
-def fast_train_transform(image_size: int) -> A.Compose:
+def fast_train_transform(image_size: int = IMAGE_SIZE) -> A.Compose:
     """`train` at less cost: equal samples from equal seeds, but for noise of equal statistics."""
     return FastCompose(train_transform(image_size).transforms)
 
 
-def valid_transform(image_size: int) -> A.Compose:
+def valid_transform(image_size: int = IMAGE_SIZE) -> A.Compose:
     """Resizing alone."""
     return A.Compose([resize(image_size)])
 
 
-def light_transform(image_size: int) -> A.Compose:
-    """Flips and mild light: for large subsets that bring their own variety."""
+def light_transform(image_size: int = IMAGE_SIZE) -> A.Compose:
+    """A flip left to right and mild light: for large subsets that bring their own variety."""
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
-            A.VerticalFlip(p=0.5),
             A.RandomBrightnessContrast(0.1, 0.1, p=0.3),
             resize(image_size),
         ]
     )
 
 
-def strong_transform(image_size: int) -> A.Compose:
-    """Wide geometry, colour and quality changes: for small subsets whose images return often."""
+def strong_transform(image_size: int = IMAGE_SIZE) -> A.Compose:
+    """Wide geometry, colour and quality changes: for small subsets whose images return often.
+
+    It turns photos up to a quarter and flips them upside down too. Where up and down matter, as for hands
+    that hang down, choose another, or write one's own.
+    """
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
@@ -127,6 +134,11 @@ TRANSFORMS: dict[str, Callable[[int], A.Compose]] = {
     "light": light_transform,
     "strong": strong_transform,
 }
+# How the meaning of built-in pipelines has changed, change by change. A run that began before is told when it
+# goes on.
+CHANGES: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("train", "train_fast", "light"), ("no longer flips photos upside down",)
+)
 
 
 def subset_transforms(
@@ -211,6 +223,28 @@ def _try_out(name: str, transform: A.Compose, image_size: int, with_mask: bool) 
         reseed(transform, 0)
         mask = (image[..., 0] > 127).view(np.uint8) if with_mask else None
         check_sample(name, *apply_transform(transform, image, mask), image_size)
+
+
+def delivered_size(transform: A.Compose, with_mask: bool = True) -> int:
+    """Side of the squares that a Compose delivers, in pixels, found by a trial.
+
+    Raises:
+        InputError: it fails, or does not deliver squares as batches need them.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (512, 400, 3), np.uint8)
+    mask = (image[..., 0] > 127).view(np.uint8) if with_mask else None
+    try:
+        found = apply_transform(copy.deepcopy(transform), image, mask)
+    except Exception as error:
+        raise InputError(f"transforms failed on a trial image: {type(error).__name__}: {error}") from error
+    height, width = found[0].shape[:2]
+    if height != width:
+        raise InputError(
+            f"transforms deliver {width}x{height} of a photo of 400x512, expected squares of one size. Let "
+            "them end with A.Resize."
+        )
+    check_sample("given", *found, height)
+    return height
 
 
 def check_sample(name: str, image: np.ndarray, mask: np.ndarray | None, image_size: int) -> None:

@@ -17,8 +17,6 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.dataloader.batches import (
     Subset,
     draw_order,
-    load_data_path,
-    tf_dataset,
     training_dataset,
     validation_dataset,
 )
@@ -342,49 +340,3 @@ def test_paths_are_put_together_when_asked_for(tmp_path):
     assert list(paths[1:]) == expected[1:] and paths.index(expected[2]) == 2
     with pytest.raises(IndexError):
         paths[3]
-
-
-def test_load_data_path_gives_the_pairs_of_one_manifest(manifests):
-    root, csv_dir = manifests
-    images, masks = load_data_path(root, csv_dir / "trainb.csv")
-    assert images == [str(root / f"train/images/b/{n}.png") for n in range(3)]
-    assert masks == [path.replace("images", "masks") for path in images]
-
-
-def test_tf_dataset_without_shuffling_keeps_the_order(manifests):
-    pairs = load_data_path(manifests[0], manifests[1] / "traina.csv")
-    elements = take(tf_dataset(pairs, shuffle=False, image_size=SIZE, passes=2), 100)
-    assert len(elements) == 12 and elements[0][0].shape == (SIZE, SIZE, 3)
-    np.testing.assert_array_equal(elements[0][0], elements[6][0])
-    batches = take(tf_dataset(pairs, shuffle=False, batch_size=4, image_size=SIZE, passes=1), 100)
-    assert [batch[1].shape for batch in batches] == [(4, SIZE, SIZE, 1), (2, SIZE, SIZE, 1)]
-    np.testing.assert_array_equal(np.concatenate([b[0] for b in batches]), [e[0] for e in elements[:6]])
-
-
-def test_tf_dataset_shuffles_each_pass_anew(manifests):
-    pairs = load_data_path(manifests[0], manifests[1] / "traina.csv")
-    elements = take(tf_dataset(pairs, image_size=SIZE), 24)
-    passes = [[image.tobytes() for image, _ in elements[6 * n : 6 * n + 6]] for n in range(4)]
-    assert all(sorted(order) == sorted(passes[0]) for order in passes)
-    assert len({tuple(order) for order in passes}) > 1
-
-
-def test_the_tutorials_recipe_keeps_its_balance(manifests):
-    root, csv_dir = manifests
-
-    def painted(value):
-        return A.Compose([A.Resize(SIZE, SIZE), A.Lambda(image=lambda x, **_: np.full_like(x, value))])
-
-    loaders = [
-        tf_dataset(
-            load_data_path(root, csv_dir / f"train{name}.csv"),
-            transforms=painted(number),
-            image_size=SIZE,
-        )
-        for number, name in enumerate("abc")
-    ]
-    mixed = tf.data.Dataset.sample_from_datasets(loaders, [1 / 3] * 3, seed=0).batch(10)
-    numbers = np.concatenate([images[:, 0, 0, 0] for images, _ in take(mixed, 60)])
-    sigma = (1 / 3 * 2 / 3 / 300) ** 0.5
-    for half in (numbers[:300], numbers[300:]):
-        assert np.abs(np.bincount(half, minlength=3) / 300 - 1 / 3).max() < 4 * sigma

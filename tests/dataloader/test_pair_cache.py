@@ -49,9 +49,9 @@ def counted(stub):
     """The pairs that are read from their files from now on."""
     read, files = pair_cache.read_pair, []
 
-    def watched(image_path, *more):
+    def watched(image_path, *more, **options):
         files.append(image_path)
-        return read(image_path, *more)
+        return read(image_path, *more, **options)
 
     stub(pair_cache, "read_pair", watched)
     return files

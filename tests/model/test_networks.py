@@ -18,6 +18,7 @@ from segbalance.model.loss_terms import LOSSES
 from segbalance.model.losses import SegmentationLoss, pixel_weights
 from segbalance.model.networks import (
     SCRATCH_MOMENTUM,
+    PhotoNetwork,
     SegmentationModel,
     build_network,
     compile_model,
@@ -377,6 +378,65 @@ def test_validation_scores_equal_numpy():
 def test_calling_the_model_calls_the_network(scratch):
     photo = photos(1)[0]
     np.testing.assert_array_equal(SegmentationModel(scratch, ["a"])(photo), scratch(photo))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("way", ["call", "predict", "fit", "evaluate", "loader", "around"])
+def test_floats_are_refused_however_they_come(way, dtype):
+    """Photos of 0..1 would be cut to 0, without a word, by Keras."""
+    photo, mask, _ = photos(2)
+    floats = (photo / 255).astype(dtype)
+    layers = small_network()
+    network = PhotoNetwork(layers.input, layers.output)
+    network.compile("sgd", "binary_crossentropy")
+    ways = {
+        "call": lambda: network(floats),
+        "predict": lambda: network.predict(floats, verbose=0),
+        "fit": lambda: network.fit(floats, mask, verbose=0),
+        "evaluate": lambda: network.evaluate(floats, mask, verbose=0),
+        "loader": lambda: network.fit(tf.data.Dataset.from_tensors((floats, mask)), verbose=0),
+        "around": lambda: SegmentationModel(network, ["a"])(floats),
+    }
+    with pytest.raises(InputError, match=r"takes photos as whole numbers from 0 to 255 \(uint8\), got float"):
+        ways[way]()
+
+
+def test_whole_numbers_are_taken_of_any_type(scratch):
+    photo = photos(2)[0]
+    np.testing.assert_array_equal(scratch(photo.astype(np.int32)), scratch(photo))
+    symbolic = tf.keras.Input((SIZE, SIZE, 3), dtype=tf.uint8)
+    np.testing.assert_array_equal(tf.keras.Model(symbolic, scratch(symbolic))(photo), scratch(photo))
+
+
+def test_floats_are_refused_by_what_is_built(scratch):
+    with pytest.raises(InputError, match="got float32"):
+        scratch(photos(1)[0] / np.float32(255))
+
+
+def test_under_mixed_precision_floats_are_refused_too():
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        network = build_network("resnet18", SIZE, decoder_filters=DECODER)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    with pytest.raises(InputError, match="got float32"):
+        network(photos(1)[0] / np.float32(255))
+
+
+def test_weights_are_those_of_a_plain_functional_model(scratch, tmp_path):
+    """Files of runs from before floats were refused fit, and the other way round."""
+    plain, path, photo = (
+        tf.keras.Model(scratch.input, scratch.output),
+        tmp_path / "w.weights.h5",
+        photos(1)[0],
+    )
+    expected, values = scratch(photo).numpy(), plain.get_weights()
+    save_weights(plain, path)
+    scratch.set_weights([0 * value for value in values])
+    load_weights(scratch, path)
+    np.testing.assert_array_equal(scratch(photo), expected)
+    tf.train.Checkpoint(network=plain).write(str(tmp_path / "c"))
+    tf.train.Checkpoint(network=scratch).read(str(tmp_path / "c")).assert_consumed()
 
 
 def test_weights_come_back_the_same(scratch, tmp_path):

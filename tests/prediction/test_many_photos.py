@@ -119,9 +119,9 @@ def test_reading_and_writing_go_on_while_the_model_works(tmp_path, stub):
     read, write = batch_prediction.read_input, batch_prediction.write_outputs
 
     def slow(function):
-        def wrapped(*arguments):
+        def wrapped(*arguments, **options):
             time.sleep(0.02)
-            return function(*arguments)
+            return function(*arguments, **options)
 
         return wrapped
 

@@ -23,7 +23,8 @@ from segbalance.commands import profile as profile_loader
 from segbalance.commands import replay as replay_sample
 from segbalance.data_processing.labels import LabelEncoding
 from segbalance.data_processing.manifest import read_manifest
-from segbalance.dataloader.batches import load_data_path, tf_dataset, training_dataset, validation_dataset
+from segbalance.dataloader.batches import training_dataset, validation_dataset
+from segbalance.dataloader.loaders import load_data_path, sample_from_datasets, tf_dataset
 from segbalance.dataloader.pair_cache import DiskCache, PairReader, RamCache
 from segbalance.dataloader.reading import BatchReader
 from segbalance.dataloader.samples import Subset
@@ -272,8 +273,7 @@ def test_the_tutorials_recipe_with_labels(labelled_manifests):
         assert len(images) == SIZES[name] and set(labels) == {name}
         encoding = LabelEncoding(tuple(SIZES))
         loaders.append(tf_dataset((images, labels), image_size=SIZE, encoding=encoding))
-    mixed = tf.data.Dataset.sample_from_datasets(loaders, [1 / 3] * 3, seed=0).batch(10)
-    batches = take(mixed, 30)
+    batches = take(sample_from_datasets(loaders).batch(10), 30)
     labels = np.concatenate([labels.ravel() for _, labels in batches])
     np.testing.assert_array_equal(colours_of(np.concatenate([images for images, _ in batches])), labels)
     # Of 300 draws with share 1/3, the share's standard deviation is sqrt(1/3 * 2/3 / 300).

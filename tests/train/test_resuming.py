@@ -404,6 +404,57 @@ def test_another_version_is_a_warning(tables, unbroken, capsys, stub):
     )
 
 
+@pytest.fixture
+def begun_before(unbroken, stub):
+    """The folder of a run whose checkpoint is from before built-in pipelines had versions."""
+    newest, keys = resuming.newest_checkpoint, []
+
+    def old(folder):
+        checkpoint, problems = newest(folder)
+        versions = checkpoint.state["versions"]
+        keys.extend(name for name in list(versions) if name.startswith("transform "))
+        checkpoint.state["versions"] = {name: versions[name] for name in versions if name not in keys}
+        return checkpoint, problems
+
+    stub("segbalance.train.resuming.newest_checkpoint", old)
+    yield unbroken
+    assert keys == ["transform train", "transform train_fast", "transform light"]
+
+
+def test_a_run_is_told_that_the_meaning_of_its_pipeline_changed(begun_before, capsys):
+    assert train.main(["--resume", begun_before]) == 0
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warning.startswith(
+        "warning: built-in transforms have changed since the run began: train (no longer flips photos upside "
+        "down). What is left of the run is augmented in the new way"
+    )
+
+
+def test_a_run_that_began_with_the_new_meaning_is_told_nothing(unbroken, capsys):
+    assert train.main(["--resume", unbroken]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "choice, told",
+    [
+        ({"a": "strong", "b": "valid", "c": "strong"}, []),
+        ({"default": "own.module:train"}, []),
+        ({"a": "strong", "default": "valid"}, []),
+        ({"a": "light", "default": "strong"}, ["light"]),
+        ({"a": "strong"}, ["train"]),
+        ({"a": "train_fast", "b": "light", "c": "train"}, ["light", "train", "train_fast"]),
+    ],
+)
+def test_only_the_pipelines_of_the_run_are_named(choice, told):
+    digests = {"traina": [1, ""], "trainb": [1, ""], "trainc": [1, ""], "valid": [1, ""], "meaning": [2, ""]}
+    names = resuming.pipelines_of(resuming.TrainConfig.of(transforms=choice), digests)
+    found = resuming.pipeline_warnings({"code": "1"}, names)
+    assert len(found) == bool(told)
+    assert re.findall(r"(\w+) \(no longer", " ".join(found)) == told
+    assert resuming.pipeline_warnings(resuming.versions(), names) == []
+
+
 def test_a_checkpoint_of_another_format_is_refused(unbroken, capsys):
     newest = unbroken / CHECKPOINTS / checkpoints(unbroken)[-1]
     state = json.loads((newest / "state.json").read_text())

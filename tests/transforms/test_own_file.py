@@ -194,7 +194,7 @@ def test_the_template_is_the_clones_own_and_light():
 def test_the_templates_example_works():
     load_own_file(Path(own_files.__file__).with_name("template.py"))
     steps = build_transform("transforms:gentle", 32).transforms
-    assert [type(step).__name__ for step in steps][-1] == "Resize" and len(steps) == 5
+    assert [type(step).__name__ for step in steps][-1] == "Resize" and len(steps) == 4
 
 
 def test_the_templates_names_are_those_of_the_door():

@@ -10,6 +10,7 @@ import pytest
 
 from segbalance.errors import InputError
 from segbalance.transforms.pipelines import (
+    CHANGES,
     TRANSFORMS,
     apply_transform,
     build_transform,
@@ -47,9 +48,9 @@ def parameters(transform):
 def test_train_is_the_tutorials_pipeline():
     steps = parameters(train_transform(384))
     names = [name for name, _ in steps]
-    assert names == "HorizontalFlip VerticalFlip Affine GaussNoise GaussianBlur OneOf Resize".split()
-    flip, upside_down, affine, noise, blur, one_of, resize = [step for _, step in steps]
-    assert flip["p"] == upside_down["p"] == affine["p"] == 0.5
+    assert names == "HorizontalFlip Affine GaussNoise GaussianBlur OneOf Resize".split()
+    flip, affine, noise, blur, one_of, resize = [step for _, step in steps]
+    assert flip["p"] == affine["p"] == 0.5
     # ShiftScaleRotate(shift_limit=0, scale_limit=(-0.2, 0.2), rotate_limit=(-30, 30), border_mode=0, value=0)
     assert affine["scale"] == {"x": (0.8, 1.2), "y": (0.8, 1.2)} and affine["keep_ratio"]
     assert affine["rotate"] == (-30, 30)
@@ -70,6 +71,23 @@ def test_train_is_the_tutorials_pipeline():
     assert light["__class_fullname__"] == "RandomBrightnessContrast" and light["p"] == 0.5
     assert light["brightness_limit"] == (-0.15, 0.15) and light["contrast_limit"] == (-0.3, 0.3)
     assert (resize["height"], resize["width"]) == (384, 384)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_tutorials_size_is_the_default(name):
+    assert parameters(TRANSFORMS[name]()) == parameters(TRANSFORMS[name](384))
+
+
+def test_train_fast_has_the_steps_of_train():
+    assert parameters(TRANSFORMS["train_fast"]()) == parameters(train_transform())
+
+
+def test_only_strong_turns_photos_upside_down():
+    """The others keep up and down apart, for photos in which these matter."""
+    flipping = [name for name in TRANSFORMS if "VerticalFlip" in dict(parameters(TRANSFORMS[name](32)))]
+    assert flipping == ["strong"]
+    assert "upside down" in TRANSFORMS["strong"].__doc__
+    assert set(CHANGES) == {"train", "train_fast", "light"}, "whose runs are told"
 
 
 def test_valid_resizes_and_no_more():
@@ -112,8 +130,9 @@ def test_image_and_mask_move_together(name):
         np.testing.assert_array_equal(image[..., 0] > 127, mask == 1)
         assert 0 < mask.mean() < 1
         moved.append((mask != still).any())
-    # Each pipeline but `valid` keeps at most (1 - p) of the pairs: a quarter under two flips of p = 0.5.
-    assert np.mean(moved) == 0 if name == "valid" else 0.5 < np.mean(moved) <= 1
+    # `light` has one flip of p = 0.5, the others more, and `valid` moves nothing.
+    least = {"valid": 0, "light": 0.35}.get(name, 0.5)
+    assert np.mean(moved) == 0 if name == "valid" else least < np.mean(moved) <= 1
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -139,14 +158,16 @@ def test_flips_fire_half_the_time(name):
         [step for step in pipeline.transforms if isinstance(step, A.HorizontalFlip | A.VerticalFlip)]
     )
     image, mask = sample()
-    wanted = {(h, v): mask[:: -1 if v else 1, :: -1 if h else 1] for h in (0, 1) for v in (0, 1)}
+    vertical = (0, 1) if name == "strong" else (0,)
+    wanted = {(h, v): mask[:: -1 if v else 1, :: -1 if h else 1] for h in (0, 1) for v in vertical}
     draws, fired = 400, []
     for seed in range(draws):
         moved = drawn(flips, seed, image, mask)[1]
         fired += [key for key, expected in wanted.items() if (moved == expected).all()]
-    assert len(fired) == draws, "the four orientations look alike, or something else moved the pixels"
+    assert len(fired) == draws, "two orientations look alike, or something else moved the pixels"
     sigma = (0.5 * 0.5 / draws) ** 0.5
-    assert np.abs(np.mean(fired, axis=0) - 0.5).max() < 4 * sigma
+    expected = [0.5, 0.5 if name == "strong" else 0]
+    assert np.abs(np.mean(fired, axis=0) - expected).max() < 4 * sigma
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -184,7 +205,7 @@ def test_a_sample_depends_on_its_seed_alone(name):
         drawn(other, 1000 + seed, *sample(40, 70, seed=1))
         for own, again in zip(first[seed], drawn(other, seed, *pair), strict=True):
             np.testing.assert_array_equal(own, again)
-    assert len({image.tobytes() for image, _ in first}) > 10, "other seeds give the same samples"
+    assert len({image.tobytes() for image, _ in first}) > 5, "other seeds give the same samples"
 
 
 def test_seeds_of_64_bits_differ():
