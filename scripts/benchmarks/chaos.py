@@ -81,7 +81,7 @@ class ChaosOptions:
 
     def __post_init__(self):
         for name in ("minutes", "epochs", "every"):
-            if not 0 < getattr(self, name) < float("inf"):
+            if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be greater than 0, got {getattr(self, name)}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, got {self.seed}")
@@ -215,6 +215,7 @@ def undisturbed_place(options, folder, record):
 def chaos(options, folder, record):
     """Trains in peace, then among faults until the time is full; all of it in `folder`."""
     place = undisturbed_place(options, folder, record)
+    record.tell("the undisturbed run begins")
     started = time.monotonic()
     train_in_peace(place)
     record.tell(f"the undisturbed run took {time.monotonic() - started:.0f} s")

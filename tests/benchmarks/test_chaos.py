@@ -4,7 +4,6 @@ import collections
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +17,10 @@ from scripts.benchmarks import chaos, chaos_faults
 from scripts.benchmarks.chaos_faults import FAULTS, Fault, schedule, verdict
 from scripts.benchmarks.chaos_record import Record, fault_table, markdown
 from scripts.benchmarks.chaos_trainer import SHIFTED_CLOCK, Place, Trainer
+from segbalance.balancing.ledger import LEDGER
 from segbalance.commands.verify_resume import differences
 from segbalance.runtime.command_line import DONE, FAILED, WRONG_INPUT
-from segbalance.train.folder import BEST, HISTORY
+from segbalance.train.folder import BEST, HISTORY, LAST
 from tests.support.places import ROOT
 
 
@@ -59,30 +59,51 @@ def test_what_is_accepted_as_an_answer(kind, status, said, expected):
     assert verdict(kind, status, said) == expected
 
 
-def test_a_single_changed_bit_is_found(finished, tmp_path):
-    run = shutil.copytree(finished, tmp_path / "run")
-    assert differences(run, finished) == []
+@pytest.fixture
+def two_runs(tmp_path):
+    """Two folders with the files of a run that are compared, with the same content."""
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        folder.mkdir()
+        for name in (BEST, LAST):
+            with h5py.File(folder / name, "w") as file:
+                file["layer/kernel"] = np.array([[0.1, -0.5], [0.0, 3e-40]], np.float32)
+                file["layer/bias"] = np.array([7], np.int64)
+        (folder / HISTORY).write_text("epoch,loss,seconds\n1,0.12345678901234567,4.2\n")
+        (folder / LEDGER).write_text("epoch,subset,share\n1,0,0.2\n")
+    return tmp_path / "one", tmp_path / "other"
+
+
+@pytest.mark.parametrize("name", [BEST, LAST])
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("bit", [0, 31])
+def test_a_single_changed_bit_is_found(name, place, bit, two_runs):
+    run, other = two_runs
+    assert differences(run, other) == []
+    with h5py.File(run / name, "r+") as file:
+        values = file["layer/kernel"][()]
+        values.reshape(-1).view(np.uint32)[place] ^= np.uint32(1 << bit)
+        file["layer/kernel"][...] = values
+    assert differences(run, other) == [name]
+
+
+def test_weights_of_another_type_or_name_are_found(two_runs):
+    run, other = two_runs
     with h5py.File(run / BEST, "r+") as file:
-        arrays = []
-        file.visititems(lambda name, item: arrays.append(item) if hasattr(item, "shape") else None)
-        values = arrays[-1][()]
-        values.reshape(-1).view(np.uint32)[0] ^= 1
-        arrays[-1][...] = values
-    assert differences(run, finished) == [BEST]
+        del file["layer/bias"]
+        file["layer/bias"] = np.array([7], np.uint64)
+    with h5py.File(run / LAST, "r+") as file:
+        file.move("layer/bias", "layer/beta")
+    assert differences(run, other) == [BEST, LAST]
 
 
-def test_a_score_that_differs_in_its_last_bit_is_found(finished, tmp_path):
-    run = shutil.copytree(finished, tmp_path / "run")
-    header, row, *others = (run / HISTORY).read_text().splitlines()
-    cells = row.split(",")
-    place = header.split(",").index("loss")
-    cells[place] = repr(float(np.nextafter(float(cells[place]), 9)))
-    (run / HISTORY).write_text("\n".join([header, ",".join(cells), *others]) + "\n")
-    assert differences(run, finished) == [HISTORY]
-    cells = row.split(",")
-    cells[header.split(",").index("seconds")] = "77.0"
-    (run / HISTORY).write_text("\n".join([header, ",".join(cells), *others]) + "\n")
-    assert differences(run, finished) == []
+def test_records_but_for_the_seconds_are_compared_to_the_last_bit(two_runs):
+    run, other = two_runs
+    (run / HISTORY).write_text("epoch,loss,seconds\n1,0.12345678901234567,77.0\n")
+    assert differences(run, other) == []
+    loss = float(np.nextafter(0.12345678901234567, 1))
+    (run / HISTORY).write_text(f"epoch,loss,seconds\n1,{loss!r},4.2\n")
+    (run / LEDGER).write_text("epoch,subset,share\n1,0,0.20\n")
+    assert differences(run, other) == [HISTORY, LEDGER]
 
 
 def test_table_counts_each_kind():
@@ -242,7 +263,7 @@ def test_what_was_found_is_kept_when_sigterm_ends_it(tmp_path, stub, capsys):
     [
         (["--minutes", "0"], "minutes must be greater than 0, got 0.0"),
         (["--epochs", "-1"], "epochs must be greater than 0, got -1"),
-        (["--every", "inf"], "every must be greater than 0, got inf"),
+        (["--every", "-2"], "every must be greater than 0, got -2.0"),
         (["--seed", "-1"], "seed must not be negative, got -1"),
         (["--output", "."], "--output . is there already; delete it, or choose another"),
     ],
