@@ -1,4 +1,4 @@
-"""The chaos: its schedule, its faults, what it accepts as an answer, its tables, and a minute of it."""
+"""The chaos: its schedule, its faults, what it accepts as an answer, its tables, and half a minute of it."""
 
 import collections
 import itertools
@@ -274,11 +274,11 @@ def test_wrong_options(words, message, capsys):
 
 
 @pytest.mark.slow
-def test_a_minute_of_chaos_leaves_the_same_run_and_no_process(tmp_path):
-    words = ["--minutes", "1", "--epochs", "3", "--every", "5", "--output", tmp_path / "out"]
+def test_a_short_chaos_leaves_the_same_run_and_no_process(tmp_path):
+    words = ["--minutes", "0.5", "--epochs", "2", "--every", "5", "--output", tmp_path / "out"]
     program = ROOT / "scripts" / "benchmarks" / "chaos.py"
     done = subprocess.run([sys.executable, program, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "out" / "chaos.json").read_text())
     assert content["runs"] and not any(row["different"] for row in content["runs"])
-    assert len(content["faults"]) > 1 and content["minutes"] == pytest.approx(1, abs=0.1)
+    assert content["faults"] and content["minutes"] == pytest.approx(0.5, abs=0.1)
