@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.benchmarks import chaos, soak
 from scripts.benchmarks import prediction as benchmark_predict
 from scripts.benchmarks import resuming as benchmark_resume
-from scripts.benchmarks import soak
 from scripts.benchmarks.loader import BenchmarkOptions
 from scripts.benchmarks.scale import ScaleOptions
 from segbalance.commands import (
@@ -57,6 +57,7 @@ OPTIONS = {
     "scripts/benchmarks/prediction.py": benchmark_predict.PredictBenchmarkOptions,
     "scripts/fix_masks.py": fix_masks.FixOptions,
     "scripts/benchmarks/soak.py": soak.SoakOptions,
+    "scripts/benchmarks/chaos.py": chaos.ChaosOptions,
     "scripts/verify_resume.py": verify_resume.VerifyOptions,
     "scripts/benchmarks/resuming.py": benchmark_resume.ResumeOptions,
     "scripts/replay_sample.py": replay_sample.ReplayOptions,

@@ -178,7 +178,8 @@ def same_weights(path: Path, other: Path) -> bool:
     with h5py.File(path) as file, h5py.File(other) as other_file:
         first, second = arrays(file), arrays(other_file)
     return first.keys() == second.keys() and all(
-        np.array_equal(value, second[name]) and value.dtype == second[name].dtype
+        value.tobytes() == second[name].tobytes()
+        and (value.shape, value.dtype) == (second[name].shape, second[name].dtype)
         for name, value in first.items()
     )
 
