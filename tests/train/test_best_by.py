@@ -10,7 +10,7 @@ import pytest
 from segbalance.commands import train
 from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, FOREGROUND
 from segbalance.runtime.command_line import WRONG_INPUT
-from segbalance.train import callbacks
+from segbalance.train.background import BackgroundWriter
 from segbalance.train.best_by import BEST_BY, best_by_of, score_over_subsets, words_for
 from segbalance.train.callbacks import RunRecorder, run_callbacks
 from segbalance.train.config import TrainConfig
@@ -29,23 +29,41 @@ SUBSETS = ["big", "small", "good"]
 KEPT = {"pooled": 1, "mean": 2, "weakest": 3}
 
 
-def recorded(folder, best_by, stub, epochs=EPOCHS, rows=()):
+class Weights:
+    """Stands for the copy of a model: its weights are the number of the epoch."""
+
+    epoch = 0
+
+    def is_of_this_step(self):
+        """Nothing to copy."""
+        return True
+
+    def write_weights(self, path):
+        """A new file, as of all writers."""
+        path.unlink(missing_ok=True)
+        path.write_text(str(self.epoch))
+
+
+def recorded(folder, best_by, epochs=EPOCHS, rows=()):
     """(epochs whose weights were kept as the best, logs of the callbacks that follow) of a made-up run."""
-    kept, told = [], []
-    stub(callbacks, "save_weights", lambda network, path: kept.append(epoch) if path.name == BEST else None)
-    recorder = RunRecorder(None, folder, rows, best_by=best_by)
-    recorder.set_model(SimpleNamespace(subsets=SUBSETS, optimizer=SimpleNamespace(learning_rate=0.1)))
-    for epoch, scores in enumerate(epochs, len(rows) + 1):
-        logs = BESIDES | scores
-        recorder.on_epoch_begin(epoch - 1)
-        recorder.on_epoch_end(epoch - 1, logs)
-        told.append(logs)
+    kept, told, weights = [], [], Weights()
+    with BackgroundWriter() as writer:
+        recorder = RunRecorder(weights, writer, folder, rows, best_by=best_by)
+        recorder.set_model(SimpleNamespace(subsets=SUBSETS, optimizer=SimpleNamespace(learning_rate=0.1)))
+        for weights.epoch, scores in enumerate(epochs, len(rows) + 1):
+            logs = BESIDES | scores
+            recorder.on_epoch_begin(weights.epoch - 1)
+            recorder.on_epoch_end(weights.epoch - 1, logs)
+            told.append(logs)
+            writer.wait()
+            if (folder / BEST).exists() and (folder / BEST).read_text() == str(weights.epoch):
+                kept.append(weights.epoch)
     return kept, told, recorder
 
 
 @pytest.mark.parametrize("best_by", BEST_BY)
-def test_the_choice_keeps_another_epoch(best_by, tmp_path, stub):
-    kept, _, _ = recorded(tmp_path, best_by, stub)
+def test_the_choice_keeps_another_epoch(best_by, tmp_path):
+    kept, _, _ = recorded(tmp_path, best_by)
     history = read_history(tmp_path)
     assert kept[-1] == best_epoch(history)["epoch"] == KEPT[best_by]
     assert best_by_of(history.keys()) == best_by
@@ -55,19 +73,19 @@ def test_the_choice_keeps_another_epoch(best_by, tmp_path, stub):
 
 
 @pytest.mark.parametrize("best_by", BEST_BY)
-def test_a_run_that_goes_on_compares_with_the_same_score(best_by, tmp_path, stub):
-    _, _, recorder = recorded(tmp_path, best_by, stub, EPOCHS[:2])
-    kept, _, _ = recorded(tmp_path, best_by, stub, EPOCHS[2:], recorder.rows)
+def test_a_run_that_goes_on_compares_with_the_same_score(best_by, tmp_path):
+    _, _, recorder = recorded(tmp_path, best_by, EPOCHS[:2])
+    kept, _, _ = recorded(tmp_path, best_by, EPOCHS[2:], recorder.rows)
     assert kept == ([3] if best_by == "weakest" else [])
     assert best_epoch(read_history(tmp_path))["epoch"] == KEPT[best_by]
 
 
 @pytest.mark.parametrize("best_by", BEST_BY)
-def test_patience_watches_the_same_score(best_by, tmp_path, stub):
+def test_patience_watches_the_same_score(best_by, tmp_path):
     config = TrainConfig.of(best_by=best_by, patience=1, steps_per_epoch=1, work_dir=str(tmp_path))
-    own = run_callbacks(config, None, None, None, tmp_path, Resumption(None), dict, None)
+    own = run_callbacks(config, None, None, None, tmp_path, Resumption(None), dict, None, None)
     stopping = next(one for one in own if type(one).__name__ == "EarlyStopping")
-    assert stopping.monitor in recorded(tmp_path, best_by, stub)[1][0]
+    assert stopping.monitor in recorded(tmp_path, best_by)[1][0]
     assert stopping.monitor == main_score(read_history(tmp_path))
     assert next(one for one in own if isinstance(one, RunRecorder)).best_by == best_by
 
