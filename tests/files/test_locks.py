@@ -330,6 +330,6 @@ def test_one_of_several_processes_takes_a_dead_lock_over(tmp_path):
     for taker in takers:
         taker.stdin.write("\n")
         taker.stdin.flush()
-    won = [folder for taker in takers for folder in taker.communicate(timeout=60)[0].split("\n")[:-1]]
+    won = [folder for taker in takers for folder in taker.communicate(timeout=60)[0].split()]
     assert sorted(won) == sorted(folders)
     assert all(os.listdir(folder) == [] for folder in folders)

@@ -25,8 +25,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from segbalance.files.holders import Holder
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from tests.support.data import draw_pair, write_data, write_image
+from tests.support.holding import foreign_lock
 from tests.support.places import ROOT
 
 PHOTO, MASK = "data/train/images/a/0.png", "data/train/masks/a/0.png"
@@ -208,6 +210,11 @@ def put(name, content):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return change
+
+
+def held(name):
+    """Puts the lock of a living process into a folder."""
+    return lambda folder: foreign_lock(folder / name, host=Holder.here("").host)
 
 
 def swap(name, old, new):
