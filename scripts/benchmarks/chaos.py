@@ -53,7 +53,7 @@ CACHES = {  # by kind of disk: a limit of files would also be one of the memory 
     "limit": ("off", "disk"),
 }
 ENDED = ("trainer killed", "SIGTERM")  # faults that no training survives
-LONGEST = 400  # characters of a line in the log
+LONGEST = 800  # characters of a line in the log
 MOST_FAILURES = 5  # of a run, which is then given up
 OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 
@@ -147,7 +147,11 @@ def aftermath(trainer, before):
 
 def comes(trainer, fault):
     """Waits for the moment of a fault; False if the training ends before, or makes no more checkpoints."""
-    if fault.after_checkpoint and not trainer.makes_checkpoint():
+    # In the start-up it would be memory that a limit refuses.
+    limit = fault.kind == "disk full" and trainer.place.full == "limit"
+    if (fault.after_checkpoint or limit) and not trainer.makes_checkpoint():
+        return False
+    if fault.kind == "reading process killed" and not trainer.until(trainer.readers):
         return False
     return not trainer.ends_within(fault.delay)
 

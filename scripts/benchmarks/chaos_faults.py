@@ -75,8 +75,7 @@ def terminated(trainer, fault):
 
 @contextlib.contextmanager
 def reader_killed(trainer, fault):
-    """SIGKILL of a reading process, once there is one; yields None where none came."""
-    trainer.until(trainer.readers)
+    """SIGKILL of a reading process; yields None where there is none."""
     readers = trainer.readers()
     if readers:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
@@ -117,7 +116,6 @@ def room(disk):
 @contextlib.contextmanager
 def full_by_limit(trainer, fault):
     """The process may write no file larger than so much, as a quota."""
-    trainer.makes_checkpoint()  # before, it would be its memory that is refused
     most, pid = int((8 + 60 * fault.strength) * BLOCK), trainer.process.pid
     with contextlib.suppress(ProcessLookupError):
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE)

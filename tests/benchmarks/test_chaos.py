@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import h5py
 import numpy as np
@@ -157,10 +158,9 @@ class Sleeper:
     """
 
     PROGRAM = """
-import itertools, pathlib, sys
-for number in itertools.count():
+import pathlib, sys
+while True:
     pathlib.Path(sys.argv[1], "file").write_bytes(bytes(20 * 2**20))
-    pathlib.Path(sys.argv[1], "count").write_text(str(number))
 """
 
     def __init__(self, place):
@@ -171,10 +171,6 @@ for number in itertools.count():
 
     status = property(lambda self: self.process.poll())
     until, ends_within = Trainer.until, Trainer.ends_within
-
-    def makes_checkpoint(self):
-        """Waits for its first file."""
-        return self.until(lambda: (self.place.run / "count").exists(), 60)
 
 
 @pytest.fixture
@@ -200,6 +196,45 @@ def test_files_may_not_grow_for_a_while(sleeper, place):
         assert detail == "files of at most 8.0 MB"
     assert sleeper.status == 1, "the write failed; the process was not killed"
     assert (place.run / "file").stat().st_size <= 8 * 2**20
+
+
+class Asked:
+    """Stands in for a Trainer that notes what is waited for; there is always an answer.
+
+    Args:
+        full: of its Place.
+    """
+
+    def __init__(self, full):
+        self.place, self.waited = types.SimpleNamespace(full=full), []
+
+    def readers(self):
+        return [7]
+
+    def makes_checkpoint(self):
+        return self.waited.append("checkpoint") or True
+
+    def until(self, happened):
+        return self.waited.append(happened.__name__) or True
+
+    def ends_within(self, seconds):
+        return self.waited.append(seconds) or False
+
+
+@pytest.mark.parametrize(
+    "kind, after_checkpoint, full, expected",
+    [
+        ("SIGTERM", False, "tmpfs", [5]),
+        ("SIGTERM", True, "tmpfs", ["checkpoint", 5]),
+        ("disk full", False, "tmpfs", [5]),
+        ("disk full", False, "limit", ["checkpoint", 5]),
+        ("reading process killed", False, "tmpfs", ["readers", 5]),
+    ],
+)
+def test_what_a_fault_waits_for(kind, after_checkpoint, full, expected):
+    trainer = Asked(full)
+    assert chaos.comes(trainer, Fault(kind, after_checkpoint, 5, 0.5, 1))
+    assert trainer.waited == expected
 
 
 def test_clock_jumps_for_programs_that_are_told_of_it(sleeper, place):
