@@ -7,8 +7,8 @@ ledger.csv, the best and the last weights, metrics.json, checkpoints.
 `config_file` reads and writes them; `inputs` what it reads, `fitting` the run itself. `callbacks` is what
 happens around the epochs, `checkpointer` among them what saves the run in `checkpoints`, `resuming` whether
 and where a stopped run goes on, `stopping` makes Ctrl-C and a time limit requests that save first. `folder`
-knows the files of a run, `kept_file` its copy of own transforms, `trust` what they may not bring about: weights are read,
-code is not.
+knows the files of a run, `kept_file` its copy of own transforms, `trust` what they may not bring about:
+weights are read, code is not.
 
 At --resume: `commands/train.py` reads the run's config, `resuming` compares it with what is wanted and finds
 the newest checkpoint, and `fitting` restores draws and variables, then goes on at the next step.
