@@ -6,10 +6,13 @@ import subprocess
 import sys
 import tarfile
 
+import h5py
+import numpy as np
 import pytest
 
 from segbalance.commands import evaluate, export, predict, report, train
 from segbalance.commands.verify_resume import differences, same_weights
+from segbalance.legacy_keras import tf
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, LAST
@@ -22,6 +25,16 @@ OWN = """
 
 def my_function(image_size):
     return A.Compose([A.Transpose(p=1), resize(image_size)])
+"""
+# Today's train.py with the optimiser of that time: the fused one differs in the last bits.
+KERAS_ADAMW = """
+import sys
+sys.path[0] = {root!r}
+from segbalance.commands import train
+from segbalance.legacy_keras import tf
+from segbalance.model import optimizer
+optimizer.FusedAdamW = tf.keras.optimizers.AdamW
+sys.exit(train.main(sys.argv[1:]))
 """
 
 
@@ -41,7 +54,10 @@ def old_code(tmp_path_factory):
 
 def run_in(code, script, *words):
     """Runs a file of a clone, which may be one of the flat modules."""
-    words = [sys.executable, code / script, *map(str, words)]
+    program = [code / script]
+    if (code, script) == (ROOT, "train.py"):
+        program = ["-c", KERAS_ADAMW.format(root=str(ROOT))]
+    words = [sys.executable, *program, *map(str, words)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == DONE, done.stderr
 
@@ -84,13 +100,33 @@ def test_it_is_evaluated_predicted_reported_and_exported(run_folder, tables, tmp
     assert warnings(capsys.readouterr().out) == []
 
 
-def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(old_code, run_folder, tmp_path, capsys):
+@pytest.mark.parametrize("optimiser", ["of that time", "of today"])
+def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(
+    optimiser, old_code, run_folder, tmp_path, capsys, stub
+):
+    if optimiser == "of that time":
+        stub("segbalance.model.optimizer.FusedAdamW", tf.keras.optimizers.AdamW)
     other = shutil.copytree(run_folder, tmp_path / "other")
     run_old(old_code, "--resume", other, "--epochs", 3)
     assert train.main(["--resume", run_folder, "--epochs", 3]) == DONE
     (warning,) = warnings(capsys.readouterr().out)
     assert "the rest of the run may not be what it would have been: code " in warning and ";" not in warning
-    assert same_weights(run_folder / LAST, other / LAST) and same_weights(run_folder / BEST, other / BEST)
+    if optimiser == "of that time":
+        assert same_weights(run_folder / LAST, other / LAST) and same_weights(run_folder / BEST, other / BEST)
+    else:  # Adam makes whole steps of gradients that are nothing but their last bits
+        assert distance(run_folder / LAST, other / LAST) < 1e-3
+
+
+def distance(path, other):
+    """Of two weights files, as a share of the length of all weights as one vector."""
+    with h5py.File(path) as file, h5py.File(other) as other_file:
+        places = []
+        file.visititems(lambda name, item: places.append(name) if hasattr(item, "shape") else None)
+        own, theirs = (
+            np.concatenate([content[place][()].ravel() for place in places]) for content in (file, other_file)
+        )
+    print("distance", np.linalg.norm(own - theirs) / np.linalg.norm(theirs))
+    return np.linalg.norm(own - theirs) / np.linalg.norm(theirs)
 
 
 def test_a_function_in_its_transforms_is_found_in_a_clone(old_code, tables, tmp_path, monkeypatch, capsys):
