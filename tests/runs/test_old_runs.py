@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tarfile
 
+import h5py
+import numpy as np
 import pytest
 
 from segbalance.commands import evaluate, export, predict, report, train
 from segbalance.commands.verify_resume import differences, same_weights
+from segbalance.legacy_keras import tf
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, LAST
@@ -27,6 +30,16 @@ OWN = """
 
 def my_function(image_size):
     return A.Compose([A.Transpose(p=1), resize(image_size)])
+"""
+# Today's train.py with the optimiser of that time: the fused one differs in the last bits.
+KERAS_ADAMW = """
+import sys
+sys.path[0] = {root!r}
+from segbalance.commands import train
+from segbalance.legacy_keras import tf
+from segbalance.model import optimizer
+optimizer.FusedAdamW = tf.keras.optimizers.AdamW
+sys.exit(train.main(sys.argv[1:]))
 """
 
 # The pipeline `train` of the flat modules, as it stood in transforms.py.
@@ -81,7 +94,10 @@ def old_code(tmp_path_factory):
 
 def run_in(code, script, *words, cwd=None):
     """Runs a file of a clone, which may be one of the flat modules."""
-    words = [sys.executable, code / script, *map(str, words)]
+    program = [code / script]
+    if (code, script) == (ROOT, "train.py"):
+        program = ["-c", KERAS_ADAMW.format(root=str(ROOT))]
+    words = [sys.executable, *program, *map(str, words)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=cwd)
     assert done.returncode == DONE, done.stderr
 
@@ -130,8 +146,13 @@ def test_it_goes_on_and_is_told_that_its_pipeline_changed(run_folder, capsys):
     assert "built-in transforms have changed since the run began: train (no longer flips photos" in warning
 
 
-def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(old_code, tables, tmp_path, capsys):
+@pytest.mark.parametrize("optimiser", ["of that time", "of today"])
+def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(
+    optimiser, old_code, tables, tmp_path, capsys, stub
+):
     """With a pipeline that means what it meant."""
+    if optimiser == "of that time":
+        stub("segbalance.model.optimizer.FusedAdamW", tf.keras.optimizers.AdamW)
     run_folder = tmp_path / "run"
     words = [*TINY, "--csv_dir", tables, "--work_dir", run_folder, "--save_every", 2]
     run_old(old_code, *words, "--transforms", '{"default": "strong"}')
@@ -140,7 +161,22 @@ def test_it_goes_on_to_the_weights_that_the_old_code_comes_to(old_code, tables, 
     assert train.main(["--resume", run_folder, "--epochs", 3]) == DONE
     (warning,) = warnings(capsys.readouterr().out)
     assert "the rest of the run may not be what it would have been: code " in warning and ";" not in warning
-    assert same_weights(run_folder / LAST, other / LAST) and same_weights(run_folder / BEST, other / BEST)
+    if optimiser == "of that time":
+        assert same_weights(run_folder / LAST, other / LAST) and same_weights(run_folder / BEST, other / BEST)
+    else:  # Adam makes whole steps of gradients that are nothing but their last bits
+        assert distance(run_folder / LAST, other / LAST) < 1e-3
+
+
+def distance(path, other):
+    """Of two weights files, as a share of the length of all weights as one vector."""
+    with h5py.File(path) as file, h5py.File(other) as other_file:
+        places = []
+        file.visititems(lambda name, item: places.append(name) if hasattr(item, "shape") else None)
+        own, theirs = (
+            np.concatenate([content[place][()].ravel() for place in places]) for content in (file, other_file)
+        )
+    print("distance", np.linalg.norm(own - theirs) / np.linalg.norm(theirs))
+    return np.linalg.norm(own - theirs) / np.linalg.norm(theirs)
 
 
 def test_a_function_in_its_transforms_is_found_in_a_clone(old_code, tables, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from segbalance.data_processing.manifest import read_manifest
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.errors import InputError
 from segbalance.model import networks as model
-from segbalance.train import resuming
+from segbalance.train import checkpointer, resuming
 from segbalance.train.checkpoints import CHECKPOINTS, Checkpoint
 from segbalance.train.config_file import load_config
 from segbalance.train.folder import BEST, HISTORY, LAST
@@ -510,3 +511,34 @@ def test_a_bad_file_can_be_skipped_from_then_on(spoilt, tmp_path, capsys):
     assert "a/1.png cannot be decoded" in capsys.readouterr().err
     assert train.main(["--resume", tmp_path / "run", "--on_bad_file", "skip"]) == 0
     assert "a/1.png" in (tmp_path / "run/skipped.csv").read_text()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tables, unbroken, tmp_path, at, stub):
+    write, reached, in_time = checkpointer.save_checkpoint, threading.Event(), []
+
+    def slow(*arguments):
+        in_time.append(reached.wait(20))
+        write(*arguments)
+
+    stub(checkpointer, "save_checkpoint", slow)
+    at(reached.set, step=STEPS + 2)
+    assert train.main(options(tables, tmp_path / "run")) == 0
+    assert len(in_time) == EPOCHS and all(in_time), "the first waited for a step of the second epoch"
+    assert verify_resume.differences(tmp_path / "run", unbroken) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tables, tmp_path, stub, capsys):
+    def fail(folder, *_):
+        raise InputError(f"the checkpoint {folder} cannot be written")
+
+    stub(checkpointer, "save_checkpoint", fail)
+    assert train.main(options(tables, tmp_path / "run")) == 2
+    assert f"the checkpoint {tmp_path / 'run'} cannot be written" in capsys.readouterr().err
+    assert list(pd.read_csv(tmp_path / "run" / HISTORY)["epoch"]) == [1]
+
+
+def test_the_best_weights_are_the_last_ones_of_their_epoch(whole):
+    history = pd.read_csv(whole / HISTORY)
+    last_is_best = history["val_iou"].idxmax() == len(history) - 1
+    assert (whole / BEST).samefile(whole / LAST) == last_is_best
+    assert verify_resume.same_weights(whole / BEST, whole / LAST) == last_is_best
