@@ -21,7 +21,7 @@ def test_flat_names_find_their_groups():
 
 def test_all_options_stand_under_their_flat_names():
     options = TrainConfig().options()
-    assert len(options) == 44 and options["decoder_filters"] == list(DECODER_FILTERS)
+    assert len(options) == 45 and options["decoder_filters"] == list(DECODER_FILTERS)
     assert "fingerprint" not in options and "filled_in" not in options
 
 
