@@ -100,6 +100,7 @@ def called(tmp_path_factory):
 def test_the_tutorials_calls_train_in_little_memory(called):
     assert len(called["loss"]) == len(called["valid_loss"]) == EPOCHS
     assert np.isfinite(called["loss"] + called["valid_loss"]).all()
+    print(f"peak memory {called['peak_mb']:.0f} MB")
     assert called["peak_mb"] < 2000
 
 
