@@ -41,9 +41,13 @@ DESCRIPTION = "csv_file/manifest.json"
 NO_TABLE = r"traina\.csv: expected comma-separated columns images, .*; found "
 ROW = "train/images/b/0.png,train/masks/b/0.png"
 PARTS = (0.01, 0.05, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a file, which end within it
-HELPERS = {
-    f"benchmarks/{name}.py" for name in ("large_data", "loader_contestants", "watching")
-}  # no commands
+HELPERS = {  # no commands
+    f"benchmarks/{name}.py"
+    for name in (
+        "large_data loader_contestants watching chaos_faults chaos_record chaos_trainer "
+        "shifted_clock/sitecustomize"
+    ).split()
+}
 SCRIPTS = sorted(path.relative_to(ROOT / "scripts").as_posix() for path in (ROOT / "scripts").rglob("*.py"))
 COMMANDS = ["data_processing.py", "train.py", *(name for name in SCRIPTS if name not in HELPERS)]
 
@@ -509,6 +513,8 @@ OTHER_COMMANDS = [
     Case("a profile without manifests", "profile_loader.py --csv_dir data",
          "does not exist. Make the manifests"),
     Case("a soak of no minutes", "benchmarks/soak.py --minutes 0", "minutes must be greater than 0, got 0.0"),
+    Case("chaos of no minutes", "benchmarks/chaos.py --minutes 0", "minutes must be greater than 0, got 0.0"),
+    Case("chaos into a folder that is there", "benchmarks/chaos.py --output data", "--output data is there already"),
     Case("a soak without manifests", "benchmarks/soak.py --csv_dir data",
          "does not exist. Make the manifests first"),
     Case("a demo with a seed below 0", "demo.py --seed -1 --output new", "seed must be from 0 to 4294967295"),
