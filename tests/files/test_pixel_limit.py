@@ -224,7 +224,7 @@ def test_pairs_are_read_up_to_the_limit(tmp_path, large, working_size):
     other = paths[large == "image.png"]
     other.write_bytes(encoded(np.zeros((10, 10), np.uint8), "PNG"))
     with pytest.raises(TooManyPixels, match=f"{large} has 300x200"):
-        read_pair(*paths, MaskEncoding(), working_size, PIXELS - 1)
+        read_pair(*paths, MaskEncoding(), working_size, max_pixels=PIXELS - 1)
     with pytest.raises(TooManyPixels, match=f"{large} has 300x200"):
         PairReader(working_size=working_size, max_pixels=PIXELS - 1).read(*paths, MaskEncoding())
     write_files(tmp_path)
