@@ -126,8 +126,8 @@ class SampleTimer:
         encoding = samples.encodings[sample.subset]
         paths = [sample.image, sample.mask] if encoding.in_files else [sample.image]
         files = clock("read", self._read, *paths)
-        limits = samples.pairs.working_size, samples.pairs.max_pixels
-        image, _ = clock("decode image", decode_photo, files[0], sample.image, *limits)
+        side, most = samples.pairs.working_size, samples.pairs.max_pixels
+        image, _ = clock("decode image", decode_photo, files[0], sample.image, side, max_pixels=most)
         if not encoding.in_files:
             return image, encoding.read(sample.mask)
         size = image.shape[1::-1]
