@@ -245,7 +245,8 @@ class _Worker:
         code = self.process.exitcode
         if code == KILLED:
             return f"worker process {self.process.pid} was killed, perhaps because memory ran out"
-        return f"worker process {self.process.pid} ended with status {code}"
+        known = "" if code is None else f" with status {code}"  # another thread may have just asked
+        return f"worker process {self.process.pid} ended{known}"
 
 
 _workers: "weakref.WeakSet[_Worker]" = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
 import threading
 import time
@@ -246,7 +247,8 @@ def test_processes_that_are_killed_change_no_batch(subsets, threads, moment, cac
 
 
 def killer(process):
-    return lambda: (process.kill(), process.join())
+    """A function that returns when the process has ended; nobody but its crew asks how."""
+    return lambda: (process.kill(), multiprocessing.connection.wait([process.sentinel]))
 
 
 def test_processes_that_cannot_live_are_an_error_with_the_way_out(subsets, stub):

@@ -1,12 +1,17 @@
 """Exit statuses of commands, and options from a dataclass."""
 
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from segbalance.errors import Findings, InputError, listing
 from segbalance.runtime.command_line import DONE, FAILED, INTERRUPTED, WRONG_INPUT, command, parse_options
+from tests.support.places import ROOT
 
 
 @dataclass(frozen=True)
@@ -242,3 +247,18 @@ def test_findings_report_each_kind_once_with_its_places():
     with pytest.raises(InputError) as caught:
         findings.raise_if_any()
     assert str(caught.value) == "broken files: 2\n  a\n  c\nMend them.\n\nempty folders: 1\n  b\nFill them."
+
+
+def test_the_program_starts_with_its_process():
+    program = (
+        "import time\ntime.sleep(0.5)\nfrom segbalance.runtime.command_line import IMPORTED, program_start\n"
+        "time.sleep(0.2)\nprint(program_start(), IMPORTED)"
+    )
+    before = time.monotonic()  # the same clock for all processes
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    start, imported = map(float, done.stdout.split())
+    assert before - 0.1 < start < imported < time.monotonic() - 0.2
+    if Path("/proc/self/stat").exists():
+        assert imported - start > 0.4
