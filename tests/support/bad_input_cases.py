@@ -515,6 +515,7 @@ OTHER_COMMANDS = [
     Case("a soak of no minutes", "benchmarks/soak.py --minutes 0", "minutes must be greater than 0, got 0.0"),
     Case("chaos of no minutes", "benchmarks/chaos.py --minutes 0", "minutes must be greater than 0, got 0.0"),
     Case("chaos into a folder that is there", "benchmarks/chaos.py --output data", "--output data is there already"),
+    Case("a step of no images", "benchmarks/training_step.py --batch_size 0", "batch_size must be greater than 0, got 0"),
     Case("a soak without manifests", "benchmarks/soak.py --csv_dir data",
          "does not exist. Make the manifests first"),
     Case("a demo with a seed below 0", "demo.py --seed -1 --output new", "seed must be from 0 to 4294967295"),
