@@ -245,6 +245,7 @@ def test_parts_of_a_folder_are_held_apart(tmp_path):
 
 
 @linux
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_releases_the_folder(number, tmp_path):
     with held_elsewhere(tmp_path / "run") as process:
