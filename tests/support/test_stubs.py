@@ -9,7 +9,7 @@ from tests.support.places import ROOT
 from tests.support.stubs import stubbing
 
 DOORS = {"data_processing", "dataloader", "model", "train", "transforms"}
-PLAIN = {"argv", "path", "version_info"}  # of sys: values, as constants are
+PLAIN = {"argv", "path", "version_info", "name"}  # of sys and os: values, as constants are
 PATCHERS = {"setattr", "stub", "never"}
 
 
@@ -32,7 +32,7 @@ def patches():
                 whole = isinstance(first, ast.Constant)
                 assert whole or ast.unparse(first) not in doors_of(tree), f"{path} patches a door"
                 found.append((f"{path}:{node.lineno}", function, *(
-                    (None, first.value) if whole else (ast.unparse(first), second.value)
+                    (None, first.value) if whole else (ast.unparse(first), ast.unparse(second).strip("'"))
                 )))  # fmt: skip
     return found
 

@@ -83,7 +83,7 @@ def test_a_run_that_fails_in_its_checks_leaves_nothing(work_dir, tmp_path, monke
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told(stub):
     """Names of what is called, with whether the folder is held then."""
     seen = []
 
@@ -94,7 +94,7 @@ def told(monkeypatch):
             seen.append((name, (run / ".lock").exists()))
             return usual(*arguments, **options)
 
-        monkeypatch.setattr(place, name, telling)
+        stub(place, name, telling)
 
     return seen, tell
 
