@@ -313,7 +313,8 @@ def write_variables(variables: tf.train.Checkpoint, prefix: str) -> None:
     try:
         variables.write(prefix)
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        # "{{node of the graph}} path of a part; No space left on device [Op:SaveV2]"
+        raise OSError(error.message.split("; ")[-1].split(" [Op:")[0]) from None
 
 
 def read_variables(variables: tf.train.Checkpoint, prefix: str) -> None:

@@ -104,9 +104,9 @@ def test_a_lock_of_another_host_is_dead_after_a_silence(touched, quick, tmp_path
     assert os.listdir(tmp_path) == []
 
 
-def test_while_nobody_could_look_no_silence_counts(monkeypatch):
+def test_while_nobody_could_look_no_silence_counts(stub):
     now = [0.0]
-    monkeypatch.setattr(locks.time, "monotonic", lambda: now[0])
+    stub(locks.time, "monotonic", lambda: now[0])
     watch, seen = locks._Watch(), locks._Seen(b"", 1)
     for moment in (0.0, 1.0, 10_000.0, 10_001.0):  # a file server that was away, or a machine asleep
         now[0] = moment

@@ -172,12 +172,13 @@ def test_a_full_disk_is_a_clear_error(tmp_path):
     save(tmp_path, 1)
     root = str(ROOT)
     for size, expected in (
-        (10**6, "refused: "),
+        (10**6, "refused: the checkpoint "),
         (10, ""),
     ):  # the second proves that the first failed for its size
         code = FULL.format(root=root, size=size, folder=str(tmp_path))
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(expected) and bool(done.stdout) == bool(expected)
+        assert not expected or "cannot be written: File too large. The earlier ones" in done.stdout
         assert checkpoint_name(0, 1) in names(tmp_path)
         assert len(names(tmp_path)) == (1 if expected else 2)

@@ -62,10 +62,10 @@ def test_a_run_that_another_has_begun_is_refused(tmp_path):
                 pass
 
 
-def test_a_run_is_refused_before_anything_is_read(tables, finished, tmp_path, capsys, monkeypatch):
+def test_a_run_is_refused_before_anything_is_read(tables, finished, tmp_path, capsys, stub):
     run = copied_run(finished, tmp_path / "run")
-    monkeypatch.setattr("segbalance.commands.train.resumed_config", None)
-    monkeypatch.setattr("segbalance.train.fitting.read_data", None)
+    stub.never("segbalance.commands.train.resumed_config")
+    stub.never("segbalance.train.fitting.read_data")
     with held_elsewhere(run):
         before = contents(run)
         for options in (["--resume", run], [*TINY, "--csv_dir", tables, "--work_dir", run]):
