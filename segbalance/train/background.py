@@ -1,5 +1,8 @@
 """Writing in a thread, in order, while the training goes on."""
 
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +16,7 @@ class BackgroundWriter:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "writer")
+        self._pool = ThreadPoolExecutor(1, "writer", _give_way)
         self._writes: deque[Future[None]] = deque()
         self._failed = False
 
@@ -53,3 +56,10 @@ class BackgroundWriter:
         except BaseException:
             self._failed = True
             raise
+
+
+def _give_way() -> None:
+    """Leaves the cores to the training; on Linux a thread has a priority of its own."""
+    if sys.platform == "linux":
+        own = os.PRIO_PROCESS, threading.get_native_id()
+        os.setpriority(*own, max(10, os.getpriority(*own)))

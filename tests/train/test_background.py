@@ -1,5 +1,7 @@
 """Writes go on in a thread, in order, and what goes wrong there is told."""
 
+import os
+import sys
 import threading
 
 import pytest
@@ -83,3 +85,12 @@ def test_a_copy_is_not_overwritten_while_it_is_written(of_this_step):
         copy_step(copy, writer)
         assert copy.updates == (not of_this_step)
         assert written.is_set() or of_this_step
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_the_thread_gives_way_to_the_training():
+    priorities = []
+    with BackgroundWriter() as writer:
+        writer.submit(lambda: priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert priorities == [max(10, own)]
