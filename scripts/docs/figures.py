@@ -29,7 +29,7 @@ from segbalance.errors import InputError  # noqa: E402
 from segbalance.runtime.command_line import command, parse_options  # noqa: E402
 
 PLACE = ROOT / "docs" / "tutorial"
-BLOCK = re.compile(r'^```bash\n(?P<commands>.*?)^```|^--8<-- "(?P<output>[^"]+)"|!\[.*?\]\((?P<picture>[^)]+)\)',
+BLOCK = re.compile(r'^```bash\n(?P<commands>.*?)^```|^ *--8<-- "(?P<output>[^"]+)"|!\[.*?\]\((?P<picture>[^)]+)\)',
                    re.DOTALL | re.MULTILINE)  # fmt: skip
 WIDEST = 1100  # pixels of a picture; the text column of the site is narrower
 BROWSER = "chromium"
