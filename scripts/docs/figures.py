@@ -1,4 +1,4 @@
-"""Runs the commands of the site's tutorial in a new folder; writes their output and pictures into docs/tutorial/.
+"""Runs the commands of the tutorial in a new folder; writes their output and pictures into docs/tutorial/.
 
     python scripts/docs/figures.py --page rendered
     python scripts/docs/figures.py --page nails --data shared/data/nails
@@ -29,8 +29,10 @@ from segbalance.errors import InputError  # noqa: E402
 from segbalance.runtime.command_line import command, parse_options  # noqa: E402
 
 PLACE = ROOT / "docs" / "tutorial"
-BLOCK = re.compile(r'^```bash\n(?P<commands>.*?)^```|^ *--8<-- "(?P<output>[^"]+)"|!\[.*?\]\((?P<picture>[^)]+)\)',
-                   re.DOTALL | re.MULTILINE)  # fmt: skip
+BLOCK = re.compile(
+    r'^```bash\n(?P<commands>.*?)^```|^ *--8<-- "(?P<output>[^"]+)"|!\[.*?\]\((?P<picture>[^)]+)\)',
+    re.DOTALL | re.MULTILINE,
+)
 WIDEST = 1100  # pixels of a picture; the text column of the site is narrower
 BROWSER = "chromium"
 
@@ -56,7 +58,7 @@ class FigureOptions:
 
     def __post_init__(self) -> None:
         if self.page == "nails" and not Path(self.data or "").joinpath("Images").is_dir():
-            raise InputError(f"--data must be the folder of the nails with its Images and Masks, got {self.data!r}")
+            raise InputError(f"--data must be the folder of Images and Masks of nails, got {self.data!r}")
 
 
 def steps(page: str) -> Iterator[Step]:
@@ -72,13 +74,13 @@ def command_lines(block: str) -> list[list[str]]:
 
 
 def run(words: Sequence[str], folder: Path) -> str:
-    """Runs `python file.py ...` of the clone in `folder`; returns what it printed, without the places here."""
+    """Runs `python file.py ...` of the clone in `folder`; returns what it printed, without local paths."""
     program, file, *arguments = words
     assert program == "python", words
     print("$", shlex.join(words), flush=True)
     done = subprocess.run(
         [sys.executable, str(ROOT / file), *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+        cwd=folder, capture_output=True, text=True, check=False,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
     )  # fmt: skip
     print(done.stdout, flush=True)
@@ -107,7 +109,7 @@ def save_small(source: Path, target: Path) -> None:
 
 
 def take_picture(folder: Path, target: Path) -> None:
-    """Puts the picture that the commands left under the same name, or the report's first screen, in `target`."""
+    """Puts what the commands drew under the same name, or the report's first screen, in `target`."""
     if target.stem == "report":
         report, source = next(folder.glob("runs/*/report.html")), folder / "report.png"
         screenshot(report, source)

@@ -1,4 +1,4 @@
-"""MkDocs asks here for the pages that follow from the code: a page of options per command, one of Python names.
+"""The pages that MkDocs makes from the code: one for each command with its options, one of Python names.
 
 They are made anew whenever the site is built, from the commands' own parsers and the names that the package
 offers, so they cannot fall behind.
@@ -22,6 +22,10 @@ from segbalance.runtime.verbs import VERBS, typed  # noqa: E402
 
 COMMANDS, NAMES = "reference/commands.md", "reference/python.md"
 ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in "\\*_<>[]#|{}"})
+FOREIGN = re.compile(
+    r"""<(?:script|link|img|iframe|source)\b(?![^>]*\brel="?(?:next|prev|canonical))[^>]*\b(?:src|href)="?((?:https?:)?//[^\s">]+)"""
+    r"""|(?:url\(|@import\s)\s*["']?((?:https?:)?//[^\s"')]+)"""
+)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -31,6 +35,24 @@ def on_files(files: Any, config: Any) -> Any:
     for place, text in pages().items():
         files.append(File.generated(config, place, content=text))
     return files
+
+
+def on_post_build(config: Any) -> None:
+    """Refuses a site that would load something from the network (an event of MkDocs)."""
+    from mkdocs.exceptions import PluginError
+
+    if found := foreign_loads(Path(config["site_dir"])):
+        raise PluginError("the site must be readable without a network, but it loads:\n" + "\n".join(found))
+
+
+def foreign_loads(site: Path) -> list[str]:
+    """`page: address` of every script, style, font, picture or frame that a site takes from elsewhere."""
+    files = [path for path in sorted(site.rglob("*")) if path.suffix in (".html", ".css")]
+    return [
+        f"{path.relative_to(site)}: {found[1] or found[2]}"
+        for path in files
+        for found in FOREIGN.finditer(path.read_text(encoding="utf-8"))
+    ]
 
 
 def pages() -> dict[str, str]:
@@ -44,7 +66,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "In a clone, run the file. After `pip install`, run `segbalance` and the verb. Both take the same options.",
+        "In a clone, run the file. After `pip install`, run `segbalance` and the verb. Options are the same.",
         "",
         "| in a clone | installed | what it does |",
         "|---|---|---|",
@@ -79,12 +101,22 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
 def command_page(verb: str) -> str:
     """One command: what it does, and each of its options by group."""
     parser = parser_of(verb)
-    lines = [f"# {verb}", "", f"```text\n{typed(verb)} [options]\n```", "", *described(parser.description or "")]
+    lines = [
+        f"# {verb}",
+        "",
+        f"```text\n{typed(verb)} [options]\n```",
+        "",
+        *described(parser.description or ""),
+    ]
     for group in parser._action_groups:
         actions = list(filter(is_shown, group._group_actions))
         if actions:
             title = "Options" if group.title in ("options", "optional arguments") else str(group.title)
-            lines += [f"## {plain(title)}", "", *(line for action in actions for line in option(verb, action))]
+            lines += [
+                f"## {plain(title)}",
+                "",
+                *(line for action in actions for line in option(verb, action)),
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -136,7 +168,12 @@ def plain(text: str) -> str:
 
 def names_page() -> str:
     """Every public name of the package, from its docstring."""
-    lines = ["# Python", "", "`import segbalance` is quick: each name loads what it needs when you first use it.", ""]
+    lines = [
+        "# Python",
+        "",
+        "`import segbalance` is quick: each name loads what it needs when you first use it.",
+        "",
+    ]
     for name in segbalance.__all__:
         lines += [f"## `{name}` {{ #{name} }}", "", f"::: segbalance.{segbalance.PUBLIC[name]}.{name}", ""]
     return "\n".join(lines) + "\n"
