@@ -86,8 +86,15 @@ def run(words: Sequence[str], folder: Path) -> str:
     print(done.stdout, flush=True)
     if done.returncode:
         raise SystemExit(f"{done.stderr}\n{shlex.join(words)} ended with status {done.returncode}")
+    return without_places(done.stdout, folder)
+
+
+def without_places(text: str, folder: Path) -> str:
+    """A command's output with paths as somebody sees them who works in `folder`, the clone."""
+    for link in filter(Path.is_symlink, folder.iterdir()):
+        text = text.replace(str(link.resolve()), link.name)
     here = (f"{folder}/", f"{ROOT}/", f"{os.path.relpath(ROOT, folder)}/")
-    return re.sub("|".join(map(re.escape, here)), "", done.stdout)
+    return re.sub("|".join(map(re.escape, here)), "", text)
 
 
 def screenshot(page: Path, picture: Path) -> None:

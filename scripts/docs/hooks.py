@@ -20,7 +20,7 @@ import segbalance  # noqa: E402
 from segbalance.runtime.command_line import CommandParser  # noqa: E402
 from segbalance.runtime.verbs import VERBS, typed  # noqa: E402
 
-COMMANDS, NAMES = "reference/commands.md", "reference/python.md"
+COMMANDS, NAMES = "reference/commands/index.md", "reference/python.md"
 ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in "\\*_<>[]#|{}"})
 FOREIGN = re.compile(
     r"""<(?:script|link|img|iframe|source)\b(?![^>]*\brel="?(?:next|prev|canonical))[^>]*\b(?:src|href)="?((?:https?:)?//[^\s">]+)"""
@@ -73,7 +73,7 @@ def commands_page() -> str:
     ]
     for verb, (purpose, file) in VERBS.items():
         clone = f"`python {file}`" if file else "&ndash;"
-        lines.append(f"| {clone} | [`segbalance {verb}`](commands/{verb}.md) | {plain(purpose)} |")
+        lines.append(f"| {clone} | [`segbalance {verb}`]({verb}.md) | {plain(purpose)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -175,5 +175,5 @@ def names_page() -> str:
         "",
     ]
     for name in segbalance.__all__:
-        lines += [f"## `{name}` {{ #{name} }}", "", f"::: segbalance.{segbalance.PUBLIC[name]}.{name}", ""]
+        lines += [f'<span id="{name}"></span>', "", f"::: segbalance.{segbalance.PUBLIC[name]}.{name}", ""]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ def test_a_page_for_every_command_and_a_line_for_each_option():
     assert CommandParser.format_help is before, "commands show their help again"
     assert {f"reference/commands/{verb}.md" for verb in VERBS} <= set(pages)
     for verb in VERBS:
-        assert f"(commands/{verb}.md)" in pages[hooks.COMMANDS]
+        assert f"]({verb}.md)" in pages[hooks.COMMANDS]
         assert f"\n# {verb}\n" in "\n" + pages[f"reference/commands/{verb}.md"]
     train = pages["reference/commands/train.md"]
     options = [name for name in TrainConfig().options() if name != "filled_in"]
@@ -28,7 +28,7 @@ def test_a_page_for_every_command_and_a_line_for_each_option():
 def test_every_public_name_is_taken_from_its_docstring():
     text = hooks.names_page()
     for name, module in segbalance.PUBLIC.items():
-        assert f"## `{name}` {{ #{name} }}\n\n::: segbalance.{module}.{name}\n" in text
+        assert f'<span id="{name}"></span>\n\n::: segbalance.{module}.{name}\n' in text
 
 
 def test_text_is_no_markup():

@@ -11,14 +11,14 @@ from segbalance.runtime.verbs import VERBS
 from tests.support.command_lines import parsed
 from tests.support.site_pages import COMMANDS, DOCS, PAGES, SETTINGS, nav_pages
 
-GENERATED = {"reference/commands.md", "reference/python.md", *(f"reference/commands/{v}.md" for v in VERBS)}
+GENERATED = {hooks.COMMANDS, hooks.NAMES, *(f"reference/commands/{verb}.md" for verb in VERBS)}
 
 
 def test_the_navigation_has_every_page_once():
     pages = nav_pages()
     assert sorted(pages) == sorted({*PAGES, *GENERATED})
     commands = [page for page in pages if page.startswith("reference/commands/")]
-    assert commands == [f"reference/commands/{verb}.md" for verb in VERBS]
+    assert commands == [hooks.COMMANDS, *(f"reference/commands/{verb}.md" for verb in VERBS)]
 
 
 def test_the_site_is_readable_without_a_network():
