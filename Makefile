@@ -7,7 +7,7 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: setup setup-dev demo test test-all bad-input bench lint lock clean
+.PHONY: setup setup-dev demo docs test test-all bad-input bench lint lock clean
 
 setup: .venv/requirements.stamp
 
@@ -40,7 +40,7 @@ test: .venv/requirements-dev.stamp
 	.venv/bin/lint-imports --no-cache
 	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
-test-all: .venv/requirements-dev.stamp
+test-all: .venv/requirements-dev.stamp .venv/requirements-docs.stamp
 	$(RUN) -m ruff check .
 	.venv/bin/lint-imports --no-cache
 	$(RUN) -m pytest -n auto --dist loadfile
@@ -55,10 +55,18 @@ bad-input: .venv/requirements-dev.stamp
 bench: .venv/requirements-bench.stamp
 	$(RUN) scripts/benchmarks/loader.py --quick
 
+.venv/requirements-docs.stamp: pyproject.toml .venv/requirements.stamp
+	$(INSTALL) -e ".[docs]"
+	touch $@
+
+# Into site/; open site/index.html. The variable silences an advertisement of the theme.
+docs: .venv/requirements-docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 lint: .venv/requirements-dev.stamp
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

@@ -1,4 +1,4 @@
-"""Every recipe of docs/recipes.md runs and does what it says."""
+"""Every recipe of docs/how-to/any-dataset.md runs and does what it says."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from segbalance.legacy_keras import tf
 from tests.support.data import write_image
 
-PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "any-dataset.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE, re.M | re.S)
 CATS, DOGS = 10, 3  # of class 0 and 1
 

@@ -6,7 +6,7 @@
 `step` compares Keras' AdamW with the fused one of this project: the update alone, on gradients that are there
 already, and the whole step of a U-Net, milliseconds. `writing` compares what an epoch's end costs, where the
 epoch is the best so far: nothing written; best weights, last weights and checkpoint written before the next
-step, as up to version 1.0; copied and written in the background. An epoch is the writing, then so many steps,
+step, as once; copied and written in the background. An epoch is the writing, then so many steps,
 then the wait for what is not yet written; `held_ms` of it is what the steps stood still.
 
 All ways take turns, in one process and on the same data; the median over the rounds is shown with the

@@ -89,7 +89,8 @@ class Manifest:
         fingerprint: hash of the contents, empty where there is no manifest.json.
         notes: lines worth showing.
         lines: {subset: (path of the CSV file, Index of the line in it of each row)}.
-        valid_file, valid_numbers: the same of `valid`.
+        valid_file: path of the CSV file of `valid`.
+        valid_numbers: Index of the line in it of each row of `valid`.
         task: one of TASKS.
         classes: Classes; None where there are foreground and background alone, and nothing is ignored.
     """
