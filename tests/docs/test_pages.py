@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from scripts.docs import figures, hooks
-from segbalance.data_processing.make_csv_file import ManifestOptions, make_csv_file
+from segbalance.commands import prepare
+from segbalance.runtime.command_line import DONE
 from segbalance.runtime.verbs import VERBS
 from segbalance.transforms.pipelines import TRANSFORMS
 from tests.support.command_lines import parsed
@@ -62,7 +63,7 @@ def test_python_of_the_reference_runs():
 
 def test_the_tutorials_calls_give_batches(tmp_path):
     root = write_data(tmp_path / "data", {"0": 2, "1": 1})
-    make_csv_file(ManifestOptions(data_root=str(root), csv_dir=str(tmp_path / "csv")))
+    assert prepare.main(["--data_root", str(root), "--csv_dir", str(tmp_path / "csv")]) == DONE
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGES["tutorial/published.md"], re.M | re.S)
     names = {}
     exec(compile(code, "tutorial/published.md", "exec"), names)
