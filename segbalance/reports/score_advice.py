@@ -22,6 +22,7 @@ ALARM_COST = 0.005  # of IoU
 WIDE = 0.1  # of an interval, from which more validation images are worth it
 SMALL, FEW_WORST = 0.01, 5  # coverage of small objects; fewer bad images than this say nothing
 BAD_IOU = 0.5
+FEW = 0.2  # a share of misses or false finds up to which it is called small
 
 Figures = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -63,12 +64,12 @@ def subset_fault(config: TrainConfig, pointer: str, row: Row, figures: Figures) 
     more = more_draws(config, row["subset"])
     if misses - false > LOPSIDED:
         loss = () if "tversky" in (config.optimisation.loss or "") else (option("loss", "tversky"), " or ")
-        rare = f"It misses {misses:.0%} of the foreground; only {false:.0%} of what it finds is false. Try "
+        rare = f"It misses {misses:.0%} of the foreground; {_only(false)} of what it finds is false. Try "
         return rare, *loss, more, "."
     if false - misses > LOPSIDED:
         data_root = quoted(figures["evaluation"].get("data_root") or config.data.data_root or "data")
         return (
-            f"{false:.0%} of what it finds is false; it misses only {misses:.0%}. Look for objects that its "
+            f"{false:.0%} of what it finds is false; it misses {_only(misses)}. Look for objects that its "
             "masks leave out, here in the gallery and with ",
             Code(f"{typed('doctor')} --data_root {data_root}"),
             ".",
@@ -85,6 +86,11 @@ def subset_fault(config: TrainConfig, pointer: str, row: Row, figures: Figures) 
         )
     both = f"It misses {misses:.0%} of the foreground, and {false:.0%} of what it finds is false. "
     return both, "Add photos of it, or draw it more often: ", more, "."
+
+
+def _only(share: float) -> str:
+    """`only 5%`, or a share that is not small without the word."""
+    return f"only {share:.0%}" if share <= FEW else f"{share:.0%}"
 
 
 def fault_of_classes(config: TrainConfig, pointer: str, row: Row, figures: Figures) -> Sequence[Part]:

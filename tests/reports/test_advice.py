@@ -157,6 +157,7 @@ def test_the_weakest_subset_is_named_from_five_points_on():
         ({"precision": 0.85, "recall": 0.76}, "It misses 24% of the foreground, and 15% of what it finds"),
         ({"precision": 0.6, "recall": 0.95}, "40% of what it finds is false; it misses only 5%"),
         ({"precision": 0.76, "recall": 0.85}, "It misses 15% of the foreground, and 24% of what it finds"),
+        ({"precision": 0.6, "recall": 0.79}, "40% of what it finds is false; it misses 21%. Look"),
         ({"boundary_iou": 0.6}, "The outlines are off: boundary IoU 0.600, but 0.900 over the whole masks"),
         ({"boundary_iou": 0.71}, "It misses 10% of the foreground, and 10% of what it finds is false"),
     ],
@@ -165,7 +166,7 @@ def test_the_typical_fault_of_the_weakest_subset(row, words):
     figures = evaluation(subsets=[subset("b", 0.5, **row), subset("a", 0.9)], data_root="my data")
     (line,) = said(score_advice.weakest_subset, figures)
     assert words in line
-    assert (f"{typed('doctor')} --data_root 'my data'." in line) == ("misses only" in words)
+    assert (f"{typed('doctor')} --data_root 'my data'." in line) == ("; it misses" in words)
 
 
 def test_the_fault_of_a_subset_with_several_classes_is_its_worst_class():
