@@ -339,9 +339,9 @@ TAGS = [
 def test_code_in_a_config_file_is_refused_and_not_run(tag, place, run_folder, tmp_path, refused):
     marker, run = tmp_path / "marker", run_folder()
     (run / CONFIG).write_text(place.format(tag.format(marker=marker)) + "\n")
-    message = f"{run / CONFIG} line 1: has the tag "
+    message = f"{run / CONFIG} line 1: uses the tag "
     with pytest.raises(
-        InputError, match="which stands for an object of code. Expected a YAML file of opt"
+        InputError, match="which is refused: it would create a Python object. Expected a YAML file of opt"
     ) as caught:
         load_config(run)
     assert str(caught.value).startswith(message)
@@ -368,8 +368,8 @@ NO_DATA = {
     "another file, added": ("config+: {other}", "config+ is for the command line only"),
     "printing": ("print_config: ''", "print_config is for the command line only"),
     "help": ("help: true", "help is for the command line only"),
-    "an alias": ("a: &x [1]\nepochs: *x", "line 2: has the alias *x"),
-    "a merge": ("a: &x {{epochs: 3}}\n<<: *x", "line 2: has the alias *x"),
+    "an alias": ("a: &x [1]\nepochs: *x", "line 2: uses the alias *x"),
+    "a merge": ("a: &x {{epochs: 3}}\n<<: *x", "line 2: uses the alias *x"),
     "depth": ("epochs: " + "[" * 30 + "]" * 30, "line 1: is nested more than 20 deep"),
     "endless depth": ("epochs: " + "[" * 100_000, "nest"),
     "a class": (
@@ -380,8 +380,8 @@ NO_DATA = {
     "a class of options": ("class_path: config.TrainConfig\ninit_args: {{epochs: 3}}", "init_args"),
     "a file for a table": ("shares: {other}", "shares"),
     "a file for a list": ("device: {other}", "device"),
-    "junk": ("epochs: \udcff\udcfe", "is no text; expected a YAML file"),
-    "a zero byte": ("epochs: 3\0", "is no text; expected a YAML file"),
+    "junk": ("epochs: \udcff\udcfe", "is not a text file; expected a YAML file"),
+    "a zero byte": ("epochs: 3\0", "is not a text file; expected a YAML file"),
     "size": ("epochs: 3 #" + "x" * 10**6, "is larger than 1000000 bytes"),
     "a number without end": ("epochs: " + "9" * 5000, ""),
     "a list": ("- 1", ""),

@@ -56,7 +56,7 @@ def option_problems(options: BalanceChoice) -> Iterator[str]:
         value = getattr(options, name)
         if value not in (None, []) and options.balance not in strategies:
             wanted = " or ".join(strategies)
-            yield f"{name} means something with balance {wanted} only, got balance {options.balance}"
+            yield f"{name} works only with balance {wanted}, got balance {options.balance}"
     if options.balance == "shares" and options.shares is None:
         yield """balance shares needs the shares, as in --shares '{"0": 0.4, "default": 1}'"""
     short_for = SHORT_FOR.get(options.balance)
@@ -211,7 +211,7 @@ def balance_plan(
     shares = weights / weights.sum()
     if options.balance == "exact" and batch_size is not None and batch_size < np.count_nonzero(shares):
         raise InputError(
-            f"balance exact needs at least one place for each of the {np.count_nonzero(shares)} subsets, got "
+            f"balance exact needs at least one image of each of the {np.count_nonzero(shares)} subsets, got "
             f"batch_size {batch_size}. Take a larger --batch_size, or --balance uniform."
         )
     weighting = SHORT_FOR.get(options.balance, options.loss_weights)

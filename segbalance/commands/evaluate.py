@@ -90,7 +90,7 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         problems = list(scoring_problems(self))
         if self.csv is not None and self.split != "valid":
-            problems.append("--csv takes the place of --split; give one of the two")
+            problems.append("--csv and --split exclude each other; give only one of them")
         try:
             parse_gates(self.fail_below)
         except InputError as error:

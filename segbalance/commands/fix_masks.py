@@ -35,7 +35,7 @@ class FixOptions:
         data_root: Folder of the data, in either layout.
         output: Folder for the corrected copies, new or empty, outside of the data.
         mask_suffix: What masks' names have behind their image's, such as _mask in photo_mask.png.
-        classes: CSV table id,name,colour for masks whose meaning is not plain.
+        classes: CSV table id,name,colour for masks of unclear meaning.
         drawn_on: Whether masks were drawn on their photos as stored or as displayed, for pairs of which only
             one file has an EXIF rotation and whose sizes do not tell.
         complete: Copy all other images and masks too, so that the output is a data root of its own.

@@ -86,7 +86,7 @@ class PredictOptions:
         threads: That read whole photos, and as many that write; one a core by default. Of tiles, one reads
             and one writes.
         max_pixels: Most pixels of a photo, by its header; larger files are not decoded.
-        overwrite: Replace outputs that are there already.
+        overwrite: Replace outputs that already exist.
     """
 
     images: list[str] = field(default_factory=list)

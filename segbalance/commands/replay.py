@@ -95,8 +95,8 @@ def check_rows(config: TrainConfig, manifest: Manifest) -> None:
         print("warning: config.yaml has no fingerprint: whether the manifests are the run's is not known")
     elif fingerprint != manifest.training_fingerprint():
         raise InputError(
-            f"the training rows in {config.data.csv_dir} are not those of the run, so that its draws mean "
-            "other images now. Put the manifests back as they were when the run began."
+            f"the training rows in {config.data.csv_dir} have changed since the run began, so its "
+            "draws would be other images. Restore the manifests that the run began with."
         )
 
 

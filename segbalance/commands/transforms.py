@@ -44,6 +44,6 @@ def main(argv: list[str]) -> None:
     options = parse_options(TemplateOptions, argv, prog=usage("transforms"), description=__doc__)
     check_output("--output", options.output)
     if Path(options.output).exists() and not options.overwrite:
-        raise InputError(f"--output {options.output} is there already. Choose another, or pass --overwrite.")
+        raise InputError(f"--output {options.output} already exists. Choose another, or pass --overwrite.")
     write_atomically(Path(options.output), template())
     print(f"wrote {options.output}; train with --transforms {options.output}")

@@ -137,7 +137,7 @@ def read_classes(path: str | Path, ignore_index: int | None = None) -> ClassTabl
     missing = {"id", "name", "colour"} - set(header)
     if missing:
         found = ", ".join(header) or "nothing"
-        raise InputError(f"--classes {path}: its first line is {found}; expected id,name,colour. {_ADVICE}")
+        raise InputError(f"--classes {path}: the first line is {found}. {_ADVICE}")
     findings = Findings()
     values: dict[int | str, int] = {}
     names: dict[int, Named] = {}

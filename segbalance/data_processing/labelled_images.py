@@ -190,7 +190,7 @@ def search_table(
             continue
         problem = _row_problem(root.folder, path, label, split, missing)
         if problem is None and path in seen:
-            problem = f"{path} stands in line {seen[path]} already"
+            problem = f"{path} is already in line {seen[path]}"
         seen.setdefault(path, line)
         if problem:
             search.findings.add("rows of the labels that are wrong", f"{place}: {problem}", TABLE_ADVICE)
@@ -216,7 +216,7 @@ def _row_problem(data_root: str, path: str, label: str, split: str, missing: set
         hint = "; paths are relative to the data root, with /" if "\\" in path else ""
         return f"images is {path!r}, but {os.path.join(data_root, path)} is not a file{hint}"
     if not image_files.is_image_name(path):
-        return f"{path} is of no type that is read ({', '.join(image_files.EXTENSIONS)})"
+        return f"{path} has an unsupported type ({', '.join(image_files.EXTENSIONS)})"
     if not label:
         return f"{path} has no label"
     if split and split.lower() not in SPLITS:

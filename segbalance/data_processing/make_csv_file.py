@@ -67,7 +67,7 @@ class ManifestOptions:
         duplicates: What to do about byte-identical images on both sides of the data's own split.
         mask_suffix: What masks' names have behind their image's, such as _mask in photo_mask.png.
         unpaired: What to do about images without mask and masks without image, or images without label.
-        classes: CSV table id,name,colour for masks of several classes, or whose meaning is not plain.
+        classes: CSV table id,name,colour for masks of several classes, or of unclear meaning.
         ignore_index: Id in masks or in that table, such as 255, of pixels that count neither in the loss nor
             in any score.
         labels: For classification, CSV table with the columns images (relative to the data root), label and,
@@ -306,7 +306,7 @@ def _duplicates(rows: pd.DataFrame, options: ManifestOptions) -> list[list[str]]
     groups = copies[sides > 1].groupby("image_hash")["images"].apply(list).tolist()
     if groups and options.duplicates == "error":
         raise InputError(
-            f"{len(groups)} images stand in more than one split with identical bytes:\n"
+            f"{len(groups)} images are in more than one split, byte for byte:\n"
             f"{listing([' = '.join(group) for group in groups])}\n"
             "Scores on them would be too good. Remove the copies, or pass --duplicates warn to go on."
         )

@@ -227,11 +227,13 @@ def _data_root(csv_dir: str | Path, data_root: str | Path | None, description: M
     root = data_root or description.get("data_root")
     if not root:
         raise InputError(
-            f"{csv_dir} has no {MANIFEST}, so that the data's place is not known. Pass --data_root."
+            f"{csv_dir} has no {MANIFEST}, so the data folder is unknown. Pass it with --data_root."
         )
     if not os.path.isdir(root):
         where = "--data_root" if data_root else f"{Path(csv_dir, MANIFEST)}: data_root"
-        raise InputError(f"{where} {root}: there is no such folder. Pass --data_root with the data's place.")
+        raise InputError(
+            f"{where} {root}: there is no such folder. Pass the folder of the data with --data_root."
+        )
     return Path(root).resolve()
 
 
@@ -269,9 +271,9 @@ def read_table(
         ) from None
     if not set(needed) <= set(header) or len(set(header)) < len(header):
         raise InputError(
-            f"{path}: expected comma-separated columns {', '.join(columns)}, each once, of which only "
-            f"{' and '.join(needed)} must be there; found {', '.join(map(repr, header)) or 'an empty file'}. "
-            "Save it with these names and with commas."
+            f"{path}: expected {' and '.join(needed)} among the columns {', '.join(columns)}, none twice, "
+            f"and commas between them; found {', '.join(map(repr, header)) or 'an empty file'}. Save it as a "
+            "CSV file with these column names."
         )
     collected = Findings() if findings is None else findings
     for line in [line for line, row in rows.items() if any(row[len(header) :])]:
@@ -289,10 +291,10 @@ def read_table(
         numbers = pd.to_numeric(frame[column], errors="coerce")
         for line in frame.index[numbers.isna() & frame[column].notna() & (frame[column] != "")]:
             place = f"{path} line {line}: {column} is {frame.at[line, column]!r}"
-            collected.add("cells that are no number", place, "Correct them, or leave them empty.")
+            collected.add("cells that are not a number", place, "Correct them, or leave them empty.")
         for line in frame.index[numbers.notna() & ~numbers.between(low, high)]:
             place = f"{path} line {line}: {column} is {numbers[line]:g}, expected {low} to {high}"
-            collected.add("numbers that cannot be", place, "Correct them, or leave them empty.")
+            collected.add("numbers out of range", place, "Correct them, or leave them empty.")
         frame[column] = numbers
     if findings is None:
         collected.raise_if_any()

@@ -75,7 +75,7 @@ class MaskEncoding:
         unknown = {class_id for _, class_id in self.ids} - known
         if unknown:
             raise InputError(
-                f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are no classes. "
+                f"manifest.json: mask_encoding has the ids {sorted(unknown)}, which are not classes. "
                 f"Make the manifests again with {named('prepare')}."
             )
 
@@ -383,7 +383,7 @@ def _mapping_needed(
     found += [f"{path}  more than {MOST_VALUES} values" for path in countless]
     example = name(max(counts, default=255))
     return (
-        f"the masks hold {family} whose meaning is not plain "
+        f"the masks hold {family} of unclear meaning "
         f"({len(examples)} of them, for example {examples[0]}):\n"
         f"{listing(found, 2 * MOST_VALUES)}\n"
         "Expected black and one other value. Say what each value means with --classes classes.csv, a table "

@@ -206,7 +206,7 @@ def link_guard(root: DataRoot, outside: dict[str, str]) -> Callable[[str | Path]
 
 
 def _other_type(path: str | None) -> str:
-    return f"; {path} is of no type that is read" if path else ""
+    return f"; {path} has an unsupported type" if path else ""
 
 
 def _by_stem(

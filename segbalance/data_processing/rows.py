@@ -222,7 +222,7 @@ def find_shared(tables: Mapping[Path, pd.DataFrame], findings: Findings) -> None
             for line, image in frame["images"][frame["images"].isin(held_out)].items():
                 place = f"{path} line {line}: {image}"
                 findings.add(
-                    "rows of train that stand in valid.csv too", place, "Take them out of one of the two."
+                    "rows that are in both train and valid.csv", place, "Take them out of one of the two."
                 )
 
 

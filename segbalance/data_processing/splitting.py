@@ -75,7 +75,10 @@ def _subsets_by_class(rows: pd.DataFrame, column: str) -> pd.Series:
     known = [name for name in rows.columns if name.startswith(BY_CLASS)]
     name = column.removeprefix(BY_CLASS)
     if column not in known:
-        names = ", ".join(name.removeprefix(BY_CLASS) for name in known) or "none, as there are only two"
+        names = (
+            ", ".join(name.removeprefix(BY_CLASS) for name in known)
+            or "none; the masks hold only background and foreground"
+        )
         raise InputError(f"--subset_by {column}: there is no class {name!r}; expected one of: {names}")
     subsets = (rows[column] > 0).map({True: name, False: f"no_{name}"})
     check_subset_names(subsets, f"--subset_by {column}")
@@ -116,8 +119,8 @@ def split_names(rows: pd.DataFrame, options: SplitOptions) -> pd.Series:
     if (rows["split"] == "valid").any():
         if options.group_by is not None:
             raise InputError(
-                "--group_by says how to divide data, but this data has a valid folder of its own. Leave the "
-                "option out, or move valid/ into train/ to have it divided."
+                "--group_by says how to split the data, but a valid folder splits it already. Leave the "
+                "option out, or move the images of valid/ into train/ to have all of them split."
             )
         return rows["split"]
     undivided = rows[rows["split"] != "test"]

@@ -44,7 +44,7 @@ class CheckupOptions:
         csv_dir: Folder of its manifests, whose split and subsets then count. Without it: those of the
             data's own folders, or the split that data_processing.py would make.
         mask_suffix: What masks' names have behind their image's; the manifests' own by default.
-        classes: CSV table id,name,colour for masks of several classes, or whose meaning is not plain; the
+        classes: CSV table id,name,colour for masks of several classes, or of unclear meaning; the
             manifests' own by default.
         ignore_index: Id in that table of pixels that count nowhere.
         smallest: Pixels of a photo's shorter side below which it counts as very small.

@@ -77,7 +77,7 @@ KINDS = {name: Kind("error", headline) for headline, name in CHECKED.items()} | 
         "masks in colours among grey ones",
         f"Save all masks alike; {FIX} Those of more than one colour need a table of the --classes.",
     ),
-    "masks_unclear": Kind("error", "masks whose meaning is not plain", "Give a table of the --classes."),
+    "masks_unclear": Kind("error", "masks of unclear meaning", "Give a table of the --classes."),
     "no_foreground": Kind("error", "data whose masks are all empty", "Are these the right masks?"),
     "mask_value_unnamed": Kind(
         "error",

@@ -80,7 +80,7 @@ def check_place(folder: str | Path, overwrite: bool) -> None:
         raise InputError(f"--output {folder} is not a folder; choose another name")
     found = {path.name for path in folder.iterdir()}
     if found and not (DESCRIPTION in found and found <= OWN_FILES):
-        raise InputError(f"--output {folder} holds other things than an export; choose another folder")
+        raise InputError(f"--output {folder} holds files that are not an export; choose another folder")
     if found and not overwrite:
         raise InputError(
             f"--output {folder} holds an export. Choose another folder, or pass --overwrite to replace it."

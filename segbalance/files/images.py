@@ -216,7 +216,7 @@ def open_strictly(
 def _refuse_several(picture: Image.Image) -> None:
     """Raises OSError for an animation or several pages, of which only the first would be seen."""
     if picture.format not in JPEG_FORMATS and getattr(picture, "is_animated", False):
-        raise OSError("holds several pictures (animated, or pages); save the one that is meant by itself")
+        raise OSError("holds several pictures (an animation, or pages); save the one you need as a file")
 
 
 def decode_picture(content: bytes, picture: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -57,7 +57,7 @@ def planned_jobs(
             findings.add("outputs where a folder stands", place, "Choose another --output.")
         elif place.exists() and not overwrite:
             advice = "Choose another --output, or pass --overwrite to replace them."
-            findings.add("outputs that are there already", place, advice)
+            findings.add("outputs that already exist", place, advice)
     findings.raise_if_any()
     check_writable("--output", output)
     return jobs

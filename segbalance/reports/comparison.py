@@ -52,7 +52,7 @@ def compared_runs(
     kinds = {(config.kind, *config.filled_in.classes) for config in configs}
     if len(kinds) > 1:
         lines = [f"{folder}  {_kind(config)}" for folder, config in zip(work_dirs, configs, strict=True)]
-        raise InputError("the runs are for different classes; expected the same:\n" + "\n".join(lines))
+        raise InputError("the runs have different classes; expected the same in all:\n" + "\n".join(lines))
     runs = [
         {
             "name": name,
@@ -81,7 +81,9 @@ def _read_run(folder: str | Path) -> tuple[TrainConfig, "pd.DataFrame", int, dic
     try:
         epoch = json.loads(Path(folder, METRICS).read_text(encoding="utf-8"))["epoch"]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder} has no {METRICS} that can be read: {error}") from None
+        raise InputError(
+            f"{folder} has no readable {METRICS}: {error}. Name the folder of a finished run."
+        ) from None
     return config, history, epoch, evaluation
 
 
@@ -94,15 +96,15 @@ def run_names(work_dirs: Sequence[str | Path]) -> list[str]:
 def _warnings(runs: Sequence[Run], configs: Sequence[TrainConfig]) -> Iterator[str]:
     if len({run["fingerprint"] for run in runs}) > 1:
         yield (
-            "The validation data differ: the runs were scored on other images or masks, so their scores are "
-            "not comparable."
+            "The validation data differ: the runs were scored on different images or masks. Do not compare "
+            "their scores."
         )
     if len({run["threshold"] for run in runs}) > 1:
         yield "The runs were scored at different thresholds."
     if len({config.network.image_size for config in configs}) > 1:
         yield (
-            "The runs have different input sizes, at which the pixels are counted: small differences mean "
-            "little."
+            "The runs have different input sizes, and pixels are counted at the input size. Ignore small "
+            "differences."
         )
     if len({config.filled_in.fingerprint for config in configs}) > 1:
         yield "The runs were trained on different rows."

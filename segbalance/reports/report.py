@@ -3,7 +3,6 @@
 import heapq
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +30,11 @@ from segbalance.errors import InputError
 from segbalance.evaluation.of_a_run import evaluated, output_files, report_files
 from segbalance.files.writing import write_together
 from segbalance.model.architectures import ARCHITECTURES
+from segbalance.reports.advice import next_steps
 from segbalance.reports.charts import FRAME, history_charts, threshold_charts
 from segbalance.reports.pages import render
 from segbalance.reports.pictures import Easel, gallery, training_samples
+from segbalance.reports.sentences import quoted
 from segbalance.runtime.verbs import typed
 from segbalance.train.best_by import words_for
 from segbalance.train.config import TrainConfig
@@ -59,9 +60,9 @@ HISTORY_COLUMNS = {
     "seconds": ".1f",
 }
 SECTIONS = {
-    "summary": "Summary", "classes": "Classes", "confusion": "Confusion", "subsets": "Subsets",
-    "curves": "Curves", "shares": "Shares", "thresholds": "Thresholds", "gallery": "Gallery",
-    "worst": "Worst images", "training": "Training images", "config": "Config and data",
+    "next": "What to do next", "summary": "Summary", "classes": "Classes", "confusion": "Confusion",
+    "subsets": "Subsets", "curves": "Curves", "shares": "Shares", "thresholds": "Thresholds",
+    "gallery": "Gallery", "worst": "Worst images", "training": "Training images", "config": "Config and data",
 }  # fmt: skip
 MOST_IN_MATRIX = 20  # classes; of more, only the most frequent confusions are shown
 MOST_CONFUSIONS = 30
@@ -120,8 +121,8 @@ def run_figures(work_dir: str | Path) -> dict[str, Any]:
         return {"metrics": metrics, "history": rows, "shares": share_figures(read_ledger(work_dir))}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{work_dir} is not the folder of a finished run, whose {METRICS}, history.csv and {LEDGER} are "
-            f"needed: {error}"
+            f"{work_dir} is not the folder of a finished run. Expected {METRICS}, history.csv and {LEDGER} "
+            f"in it: {error}"
         ) from None
 
 
@@ -136,6 +137,7 @@ def share_figures(ledger: "pd.DataFrame") -> dict[str, Any]:
             "draws": int(rows["draws"].sum()),
             "images": int(rows["images"].max()),
             "max_repeats": int(rows["max_repeats"].max()),
+            "skipped": int(rows["skipped"].sum()) if "skipped" in rows else 0,
         }
         for name, rows in ledger.groupby("subset", sort=False)
     ]
@@ -172,6 +174,7 @@ def report_page(
         empty=[row["subset"] for row in evaluation["subsets"] if CLEAN_IMAGES in row],
         alarms={name: (SCORE_NAMES[name], form) for name, form in FALSE_ALARMS.items()},
         chosen_by=words_for(config.kind, config.optimisation.best_by),
+        advice=next_steps(config, figures),
         notes=list(report_notes(config, figures, same_rows)),
         history_charts=history_charts(history, best_epoch(history)),
         frame=FRAME,
@@ -234,25 +237,20 @@ def frequent_confusions(confusion: Sequence[Sequence[int]]) -> list[tuple[int, i
     return [(row, column) for _, row, column in heapq.nlargest(MOST_CONFUSIONS, counts)]
 
 
-def quoted(*parts: str | Path) -> str:
-    """A path as a word of the command line."""
-    return shlex.quote(str(Path(*parts)))
-
-
 def report_notes(config: TrainConfig, figures: Mapping[str, Any], same_rows: bool) -> Iterator[str]:
     """Sentences that the reader should see first."""
     if not same_rows:
-        yield "The training rows in the manifests are no longer those of the run."
+        yield "The training rows in the manifests have changed since the run."
     evaluation = figures["evaluation"]
     empty = [row["subset"] for row in evaluation["subsets"] if not row["images"]]
     if empty:
-        yield f"Without validation images, and so without scores: subset {', '.join(empty)}."
+        yield f"No validation images, and so no scores: subset {', '.join(empty)}."
     score = config.kind.main
     trained, found = figures["metrics"][score], evaluation["all"][score]
     usual = evaluation.get("threshold", THRESHOLD) == THRESHOLD
     if usual and found is not None and not math.isclose(trained, found, rel_tol=1e-6):
-        why = "mixed precision" if config.run.mixed_precision else "other validation data"
-        yield f"The {SCORE_NAMES[score]} differs from that which training measured, as with {why}."
+        why = "mixed precision" if config.run.mixed_precision else "changed validation data"
+        yield f"The {SCORE_NAMES[score]} is not the one that training measured. A possible cause: {why}."
 
 
 def config_rows(config: TrainConfig) -> list[tuple[str, str, str]]:

@@ -41,7 +41,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise InputError(f"{path} is larger than {MOST_BYTES} bytes; {EXPECTED}")
     if b"\0" in content or not _is_utf8(content):
-        raise InputError(f"{path} is no text; {EXPECTED} in UTF-8")
+        raise InputError(f"{path} is not a text file; {EXPECTED} in UTF-8")
     try:
         problem = _problem(yaml.parse(content, LOADER))
         if problem:
@@ -49,7 +49,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
         values = yaml.load(content, PlainLoader)
         twice = _repeated(yaml.compose(content, PlainLoader))
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path} is no YAML: {_in_one_line(error)}; {EXPECTED}") from None
+        raise InputError(f"{path} is not valid YAML: {_in_one_line(error)}; {EXPECTED}") from None
     if twice:
         raise InputError(f"{path} names {', '.join(twice)} more than once; leave one of each")
     if not isinstance(values, dict):
@@ -92,9 +92,9 @@ def _problem(events: Iterable[Any]) -> str | None:
     for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            return f"line {line}: has the alias *{event.anchor}, and a few of them unfold to gigabytes"
+            return f"line {line}: uses the alias *{event.anchor}, which is refused: a few can fill the memory"
         if getattr(event, "tag", None) not in (None, "!"):
-            return f"line {line}: has the tag {event.tag}, which stands for an object of code"
+            return f"line {line}: uses the tag {event.tag}, which is refused: it would create a Python object"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             return f"line {line}: is nested more than {DEEPEST} deep"

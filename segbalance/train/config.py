@@ -80,7 +80,7 @@ class TrainConfig:
             network.architecture != "unet" or network.decoder_filters != [*DECODER_FILTERS]
         ):
             yield (
-                "architecture and decoder_filters mean something for segmentation only, which has a decoder; "
+                "architecture and decoder_filters work only for segmentation: a classifier has no decoder; "
                 "leave them out"
             )
 

@@ -182,7 +182,7 @@ class NetworkOptions(Group):
         if filters and self.architecture not in WITH_DECODER_FILTERS:
             wanted = " or ".join(WITH_DECODER_FILTERS)
             yield (
-                f"decoder_filters means something with architecture {wanted} only, got architecture "
+                f"decoder_filters works only with architecture {wanted}, got architecture "
                 f"{self.architecture}; leave decoder_filters out"
             )
         elif filters and (len(filters) != len(DECODER_FILTERS) or min(filters) <= 0):
@@ -236,8 +236,8 @@ class OptimisationOptions(Group):
         yield from self._negative("warmup_epochs", "weight_decay", "freeze_epochs")
         if self.unfreeze_learning_rate is not None and not 0 < self.freeze_epochs < self.epochs:
             yield (
-                "unfreeze_learning_rate means something with freeze_epochs greater than 0 and less than "
-                f"epochs only, got freeze_epochs {self.freeze_epochs} and epochs {self.epochs}"
+                "unfreeze_learning_rate works only with freeze_epochs greater than 0 and less than "
+                f"epochs, got freeze_epochs {self.freeze_epochs} and epochs {self.epochs}"
             )
         try:
             loss_terms(self.loss or DEFAULT_LOSS)

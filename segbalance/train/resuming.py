@@ -89,13 +89,13 @@ def resumed_config(
     warnings = [f"warning: {problem}; going on from the one before" for problem in problems]
     place = wanted.run.work_dir
     if place and place != own.run.work_dir and Path(place).resolve() != folder.resolve():
-        raise InputError(f"--resume {folder} goes on in that folder; leave --work_dir {place} out")
+        raise InputError(f"--resume {folder} continues the run in that folder. Leave out --work_dir {place}")
     changed = differences(own, wanted)
     if changed and not force:
         listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
-            f"--resume {folder} would go on with another config than the run's:\n{listed}\n"
-            f"{_way_out(own, wanted, folder)}, or begin a new run; --force goes on in spite of it."
+            f"--resume {folder} must keep the options of the run, but these differ:\n{listed}\n"
+            f"{_way_out(own, wanted, folder)}, or begin a new run; --force continues anyway."
         )
     chosen, now = own.optimisation.best_by, wanted.optimisation.best_by
     if checkpoint and chosen != now:
@@ -196,7 +196,7 @@ def check_manifest(
             findings.add(
                 f"--resume {folder} would go on with manifests other than the run's; files that differ",
                 f"{place}: {what}",
-                "Put them back as they were, or begin a new run; --force goes on in spite of it.",
+                "Put them back as they were, or begin a new run; --force continues anyway.",
             )
     if not findings:
         return resumption, []

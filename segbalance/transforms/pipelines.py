@@ -200,8 +200,8 @@ def _own_function(name: str) -> Callable[[int], A.Compose]:
         raise unknown_transform(name)
     if is_own(name):  # or of an earlier version's module; never imported by its bare name
         raise InputError(
-            f"transform {name!r} stands in a file of one's own, which is run by its path only. Let "
-            "SUBSET_TRANSFORMS in it name the function, and pass the path, as in --transforms transforms.py; "
+            f"transform {name!r} is a function of a transforms file, which needs its path. Name the "
+            "function in SUBSET_TRANSFORMS of that file, and pass the file: --transforms transforms.py; "
             f"{how_to_begin()}."
         )
     if os.getcwd() not in sys.path:

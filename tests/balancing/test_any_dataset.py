@@ -400,7 +400,7 @@ WRONG = [
     (numbers, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     (numbers, {"augment_what": "some", "augment": add_100}, "augment_what 'some' is unknown; known: all"),
     (numbers, {"augment_what": "copies"}, "augment_what copies needs a function augment"),
-    (numbers, {"copies": {1: 2}}, "copies means something with balance oversample only, got balance uniform"),
+    (numbers, {"copies": {1: 2}}, "copies works only with balance oversample, got balance uniform"),
     (numbers, {"strategy": "shares", "shares": {5: 1, "default": 1}}, "names unknown subsets 5; known: 0"),
     (lambda: numbers().repeat(), {}, "the dataset never ends; expected one pass over it. Leave out"),
     (lambda: numbers().take(0), {}, "the dataset has no elements; expected at least one"),

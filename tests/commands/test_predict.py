@@ -140,7 +140,7 @@ def test_a_second_call_replaces_nothing_unasked(folder, export, capsys):
     (folder / "out/masks/a.png").write_bytes(b"mine")
     assert call(folder) == WRONG_INPUT
     message = capsys.readouterr().err
-    assert "outputs that are there already: 3" in message and "or pass --overwrite" in message
+    assert "outputs that already exist: 3" in message and "or pass --overwrite" in message
     assert (folder / "out/masks/a.png").read_bytes() == b"mine"
     assert call(folder, "--overwrite") == DONE
     assert grey(folder / "out/masks/a.png").shape == (50, 60)

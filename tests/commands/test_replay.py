@@ -182,7 +182,7 @@ def test_manifests_that_changed_are_an_error(run_folder, tables, tmp_path, capsy
     first, *rows = table.read_text().splitlines()
     table.write_text("\n".join([first, *reversed(rows), ""]))
     assert replay_sample.main(place) == WRONG_INPUT
-    assert "are not those of the run, so that its draws mean other images now" in capsys.readouterr().err
+    assert "have changed since the run began, so its draws would be other images" in capsys.readouterr().err
     (folder / CONFIG).write_text((folder / CONFIG).read_text().replace("fingerprint", "#"))
     assert replay_sample.main(place) == DONE
     assert "config.yaml has no fingerprint" in capsys.readouterr().out

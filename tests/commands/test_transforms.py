@@ -275,9 +275,7 @@ def test_the_template_is_written(elsewhere, capsys):
 def test_the_template_replaces_nothing_unasked(elsewhere, capsys):
     (elsewhere / "mine.py").write_text("mine")
     assert write_template.main(["--output", "mine.py"]) == WRONG_INPUT
-    assert (
-        "--output mine.py is there already. Choose another, or pass --overwrite." in capsys.readouterr().err
-    )
+    assert "--output mine.py already exists. Choose another, or pass --overwrite." in capsys.readouterr().err
     assert (elsewhere / "mine.py").read_text() == "mine"
     assert write_template.main(["--output", "mine.py", "--overwrite"]) == DONE
     assert write_template.main(["--output", "mine.txt"]) == WRONG_INPUT

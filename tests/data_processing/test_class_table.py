@@ -125,8 +125,8 @@ def test_every_wrong_row_is_named_by_its_line(read, tmp_path):
             "id,name,colour\n0,background,0\n1,nail,7\n1,ring,8\n",
             r"rows of the classes[^!]*line 4: id 1 is 'ring', but 'nail' in a row above",
         ),
-        ("id;name;colour\n0;background;0\n", "its first line is id;name;colour; expected id,name,colour"),
-        ("", "its first line is nothing; expected id,name,colour"),
+        ("id;name;colour\n0;background;0\n", "the first line is id;name;colour. Expected id,name,colour"),
+        ("", "the first line is nothing. Expected id,name,colour"),
     ],
 )
 def test_a_table_that_is_wrong_as_a_whole_is_refused(text, message, read):

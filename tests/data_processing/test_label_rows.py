@@ -132,7 +132,7 @@ def test_every_wrong_row_is_named_by_file_and_line(labelled_manifests, tmp_path)
     assert f"{WRONG}: {len(expected)}\n{listed}\n{ADVICE}" in message
     place = f"{cat} line 8: images is '../outer/0.png', which is {tmp_path}/outer/0.png"
     assert f"paths that lead out of the data root: 1\n  {place}\n{STAY_INSIDE}" in message
-    assert f"rows of train that stand in valid.csv too: 1\n  {cat} line 9: valid/cat/100.png\n" in message
+    assert f"rows that are in both train and valid.csv: 1\n  {cat} line 9: valid/cat/100.png\n" in message
     assert message.count("\n\n") == 2
 
 

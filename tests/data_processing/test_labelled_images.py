@@ -322,7 +322,7 @@ def test_identical_images_in_two_classes_or_splits(labelled_root, make, refuse):
     (labelled_root / "train/dog/same.png").unlink()
     shutil.copy(labelled_root / "train/cat/0.png", labelled_root / "valid/cat/same.png")
     message = refuse(labelled_root)
-    assert "1 images stand in more than one split with identical bytes:\n" in message
+    assert "1 images are in more than one split, byte for byte:\n" in message
     assert "  train/cat/0.png = valid/cat/same.png\n" in message
 
 
@@ -344,8 +344,8 @@ def test_names_that_cannot_stand_in_a_file_name(tmp_path, refuse):
 def test_a_table_without_labels(tmp_path, refuse, labelled_root):
     table = write_table(tmp_path, ["cat/0.png,cat"], "images,class")
     assert refuse(labelled_root, "--labels", table) == (
-        f"{table}: expected comma-separated columns images, label, split, each once, of which only images "
-        "and label must be there; found 'images', 'class'. Save it with these names and with commas."
+        f"{table}: expected images and label among the columns images, label, split, none twice, and "
+        "commas between them; found 'images', 'class'. Save it as a CSV file with these column names."
     )
     message = refuse(labelled_root, "--labels", tmp_path / "none.csv")
     assert message.startswith(f"{tmp_path}/none.csv cannot be read as a CSV table: ")
@@ -379,10 +379,10 @@ def test_wrong_rows_are_named_by_their_line(tmp_path, refuse):
         f"{table} line 11: images is '{root}/cat/4.png'; expected a path relative to the data root",
         f"{table} line 12: cat/4.png has no label",
         f"{table} line 13: split is 'training'; expected train, valid or test",
-        f"{table} line 14: cat/0.png stands in line 2 already",
+        f"{table} line 14: cat/0.png is already in line 2",
         f"paths that lead out of the data root: 1\n  {table} line 15: images is '../outer/dog/0.png', which "
         f"is {tmp_path}/outer/dog/0.png\n{STAY_INSIDE}",
-        f"{table} line 16: labels.csv is of no type that is read (.png, ",
+        f"{table} line 16: labels.csv has an unsupported type (.png, ",
         f"tables that say the split of some rows only: 1\n  {table} line 17\nFill it in for all rows, or ",
     ):
         assert part in message

@@ -305,8 +305,9 @@ ONE_GROUP = "with one group in parentheses, as in '/(p[0-9]+)_'"
          "--subset_by 'images/(a?/?)' gives the subset names\n  ''\n  'a/'\n"
          "Expected names that can stand in train<subset>.csv: not empty, no slash, up to 200 bytes. Change "
          "them."),
-        (["--group_by", "/(.)/"], "--group_by says how to divide data, but this data has a valid folder of "
-         "its own. Leave the option out, or move valid/ into train/ to have it divided."),
+        (["--group_by", "/(.)/"], "--group_by says how to split the data, but a valid folder splits it "
+         "already. Leave the option out, or move the images of valid/ into train/ to have all of them "
+         "split."),
         (["--valid_fraction", "1"], "valid_fraction must lie between 0 and 1, got 1.0; try 0.2"),
         (["--valid_fraction", "-0.1"], "valid_fraction must lie between 0 and 1, got -0.1; try 0.2"),
         (["--subset_bins", "1"], "subset_bins must be at least 2, got 1"),
@@ -368,7 +369,7 @@ def test_identical_images_in_the_datas_own_split(data_root, refuse, make):
         (data_root / copy).write_bytes((data_root / original).read_bytes())
     message = refuse(data_root)
     first, *places, last = message.split("\n")
-    assert first == "2 images stand in more than one split with identical bytes:"
+    assert first == "2 images are in more than one split, byte for byte:"
     assert sorted(places) == [f"  {original} = {copy}" for original, copy in copies.items()]
     assert last == "Scores on them would be too good. Remove the copies, or pass --duplicates warn to go on."
     made = make(data_root, "--duplicates", "warn")
@@ -499,7 +500,7 @@ def test_several_grey_values_need_classes(data_root, refuse, make, tmp_path):
     remask(data_root, spotted([60, 120, 180]))
     message = refuse(data_root)
     assert message.startswith(
-        "the masks hold several grey values whose meaning is not plain "
+        "the masks hold several grey values of unclear meaning "
         "(13 of them, for example train/masks/a/1.png):\n"
     )
     assert [line.split()[0] for line in message.splitlines()[1:5]] == ["0", "60", "120", "180"]
@@ -529,7 +530,7 @@ def test_several_grey_values_need_classes(data_root, refuse, make, tmp_path):
 def test_several_colours_need_classes(data_root, refuse, make, tmp_path):
     remask(data_root, lambda mask: np.dstack([mask, 255 - mask, mask * 0]))
     message = refuse(data_root)
-    assert message.startswith("the masks hold colours whose meaning is not plain (16 of them")
+    assert message.startswith("the masks hold colours of unclear meaning (16 of them")
     assert "  #00ff00  9" in message and "  #ff0000  " in message
     classes = tmp_path / "classes.csv"
     classes.write_text("id,name,colour\n0,background,#00FF00\n1,nail,#ff0000\n")

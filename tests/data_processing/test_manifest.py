@@ -204,7 +204,7 @@ def test_the_tutorials_csv_files(manifests):
     }
     tutorial_csvs(csv_dir, tables)
     assert refusal(csv_dir) == (
-        f"{csv_dir} has no manifest.json, so that the data's place is not known. Pass --data_root."
+        f"{csv_dir} has no manifest.json, so the data folder is unknown. Pass it with --data_root."
     )
     manifest = read_manifest(csv_dir, root)
     assert manifest.encoding == MaskEncoding("values", ((0, 0), (1, 1)))
@@ -309,7 +309,7 @@ def test_rows_in_train_and_valid_are_named(manifests):
     with (csv_dir / "traina.csv").open("a") as file:
         file.write(valid[1] + "\n")
     assert refusal(csv_dir) == (
-        f"rows of train that stand in valid.csv too: 1\n  {csv_dir}/traina.csv line 8: valid/images/a/0.png\n"
+        f"rows that are in both train and valid.csv: 1\n  {csv_dir}/traina.csv line 8: valid/images/a/0.png\n"
         "Take them out of one of the two."
     )
 
@@ -321,7 +321,7 @@ def test_cells_that_are_no_number_and_long_rows_are_named_in_every_file(manifest
     with (csv_dir / "valid.csv").open("a") as file:
         file.write("a,b,c.png,b,a,1,1,0.5\n")
     assert refusal(csv_dir) == (
-        "cells that are no number: 2\n"
+        "cells that are not a number: 2\n"
         f"  {csv_dir}/traina.csv line 2: coverage is 'half'\n  {csv_dir}/trainb.csv line 4: width is '60px'\n"
         "Correct them, or leave them empty.\n\n"
         f"rows longer than the header: 1\n  {csv_dir}/valid.csv line 8: 8 cells, expected 6\n"
@@ -339,24 +339,27 @@ def test_a_manifest_without_rows_is_refused(name, manifests):
     )
 
 
-COLUMNS_EXPECTED = "expected comma-separated columns images, masks, type, width, height, coverage, each once"
+COLUMNS_EXPECTED = (
+    "expected images among the columns images, masks, type, width, height, coverage, none twice, and "
+    "commas between them"
+)
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", f"{COLUMNS_EXPECTED}, of which only images must be there; found an empty file. Save it with"),
+        (b"", f"{COLUMNS_EXPECTED}; found an empty file. Save it as a CSV"),
         (
             b"images;masks\na;b\n",
-            f"{COLUMNS_EXPECTED}, of which only images must be there; found 'images;masks'.",
+            f"{COLUMNS_EXPECTED}; found 'images;masks'.",
         ),
         (
             b"masks,type\na,b\n",
-            f"{COLUMNS_EXPECTED}, of which only images must be there; found 'masks', 'type'.",
+            f"{COLUMNS_EXPECTED}; found 'masks', 'type'.",
         ),
         (
             b"images,images\na,b\n",
-            f"{COLUMNS_EXPECTED}, of which only images must be there; found 'images', 'im",
+            f"{COLUMNS_EXPECTED}; found 'images', 'im",
         ),
         ("images\n".encode("utf-16"), "cannot be read as a CSV table: 'utf-8' codec"),
         (b'images\n"a.png\n', "cannot be read as a CSV table: unexpected end of data. Expected UTF-8 text."),
@@ -419,7 +422,7 @@ def test_a_moved_data_root(manifests, tmp_path):
     root.rename(tmp_path / "moved")
     assert refusal(csv_dir) == (
         f"{csv_dir}/manifest.json: data_root {root}: there is no such folder. "
-        "Pass --data_root with the data's place."
+        "Pass the folder of the data with --data_root."
     )
     assert refusal(csv_dir, "nowhere").startswith("--data_root nowhere: there is no such folder. Pass")
     manifest = read_manifest(csv_dir, tmp_path / "moved")

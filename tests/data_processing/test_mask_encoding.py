@@ -100,7 +100,7 @@ def test_small_classes_are_not_taken_for_the_toe_of_a_fringe():
     """Ids 1 and 2 on less than 2 % of the pixels look like a toe, but no mask here has a fringe."""
     ids = np.zeros((50, 60), np.uint8)
     ids[5:8, 5:8], ids[20:23, 20:23] = 1, 2
-    assert refusal(ids, ids).startswith("the masks hold several grey values whose meaning is not plain (2 of")
+    assert refusal(ids, ids).startswith("the masks hold several grey values of unclear meaning (2 of")
     assert "not plain (1 of them, for example 1):\n  0  " in refusal(disc(), ids)
 
 
@@ -149,7 +149,7 @@ def test_several_grey_values_show_what_was_found_and_the_way_out():
     mask = np.zeros((10, 10), np.uint8)
     mask[:5, :5], mask[5:, 5:] = 128, 255
     assert refusal(mask) == (
-        "the masks hold several grey values whose meaning is not plain (1 of them, for example 0):\n"
+        "the masks hold several grey values of unclear meaning (1 of them, for example 0):\n"
         "  0  50.00% of the pixels\n  128  25.00% of the pixels\n  255  25.00% of the pixels\n"
         "Expected black and one other value. Say what each value means with --classes classes.csv, a table "
         "with the columns id,name,colour and rows such as 1,nail,255 (id 0 is background); masks "
@@ -167,7 +167,7 @@ def test_several_grey_values_show_what_was_found_and_the_way_out():
 )
 def test_colours_that_are_not_black_and_one_other_need_a_table(masks):
     message = refusal(*masks)
-    assert message.startswith(f"the masks hold colours whose meaning is not plain ({len(masks)} of them")
+    assert message.startswith(f"the masks hold colours of unclear meaning ({len(masks)} of them")
     assert "  #ff0000  " in message and "rows such as 1,nail,#ff" in message
 
 

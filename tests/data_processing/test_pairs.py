@@ -108,7 +108,7 @@ def test_unpaired_files_say_what_was_expected(tmp_path):
     search = find_pairs(tmp_path, FLAT)
     assert search.unpaired == {
         "Images/2/a.png": "expected Masks/2/a.png (or .jpg, .jpeg, .bmp, .tif, .tiff, .webp)",
-        "Masks/2/b.png": "expected an image Images/2/b.*; Images/2/b.heic is of no type that is read",
+        "Masks/2/b.png": "expected an image Images/2/b.*; Images/2/b.heic has an unsupported type",
         "Masks/3/c.png": "expected an image Images/3/c.*",
     }
     assert search.others == ["Images/2/b.heic", "Images/3/notes.txt"]
@@ -121,7 +121,7 @@ def test_mask_suffix(tmp_path):
     assert [(pair.image, pair.mask) for pair in search.pairs] == [("Images/a.png", "Masks/a_mask.png")]
     assert search.unpaired["Masks/b.png"] == "expected a name that ends in _mask (--mask_suffix)"
     assert search.unpaired["Images/b.png"].startswith("expected Masks/b_mask.png (or .jpg")
-    assert search.unpaired["Images/c.png"].endswith("; Masks/c_mask.gif is of no type that is read")
+    assert search.unpaired["Images/c.png"].endswith("; Masks/c_mask.gif has an unsupported type")
 
 
 def test_names_that_cannot_be_paired_are_findings(tmp_path):

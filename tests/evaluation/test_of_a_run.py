@@ -196,7 +196,10 @@ def test_a_damaged_evaluation_is_an_error(copied, capsys):
         (["--threshold", "1"], "threshold must be best, or from 0 up to but not including 1; got 1.0"),
         (["--threshold", "worst"], "threshold"),
         (["--batch_size", "0"], "batch_size must be greater than 0, got 0"),
-        (["--split", "test", "--csv", "x.csv"], "--csv takes the place of --split; give one of the two"),
+        (
+            ["--split", "test", "--csv", "x.csv"],
+            "--csv and --split exclude each other; give only one of them",
+        ),
         ([], "has no config.yaml; expected the folder of a run"),
     ],
 )

@@ -293,7 +293,7 @@ def test_an_export_is_only_replaced_when_told(finished, network, tmp_path, capsy
     (folder / "notes.txt").write_text("mine")
     with nothing_changes(tmp_path):
         assert export_model.main(words(finished, folder, "tflite", "--overwrite")) == WRONG_INPUT
-    assert "holds other things than an export; choose another folder" in capsys.readouterr().err
+    assert "holds files that are not an export; choose another folder" in capsys.readouterr().err
 
 
 def test_outputs_that_are_no_folder_are_refused(finished, tmp_path, capsys):
@@ -303,7 +303,7 @@ def test_outputs_that_are_no_folder_are_refused(finished, tmp_path, capsys):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert export_model.main(words(finished, tmp_path / "link", "tflite")) == WRONG_INPUT
     assert export_model.main(words(finished, finished, "tflite", "--overwrite")) == WRONG_INPUT
-    assert "holds other things than an export" in capsys.readouterr().err
+    assert "holds files that are not an export" in capsys.readouterr().err
 
 
 def test_options_that_do_not_fit_are_refused_together(finished, tmp_path, capsys):

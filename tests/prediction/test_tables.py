@@ -40,7 +40,7 @@ def test_nothing_is_replaced_unasked(folder, name):
     place = folder / "out" / name
     place.parent.mkdir(parents=True)
     place.write_text("mine")
-    with pytest.raises(InputError, match="outputs that are there already: 1\n") as caught:
+    with pytest.raises(InputError, match="outputs that already exist: 1\n") as caught:
         plan(folder)
     assert str(place) in str(caught.value) and "--overwrite" in str(caught.value)
     assert len(plan(folder, overwrite=True)) == 2

@@ -44,8 +44,9 @@ def test_the_page_stands_alone_and_can_be_read(page):
     parts = check_stands_alone(page)
     check_readable(parts)
     assert [text for level, text in parts.headings if level == 2] == [
-        "Summary", "IoU of the classes", "Confusion matrix", "Mean IoU of the subsets, the weakest first",
-        "Curves", "Shares of the training images", "Gallery", "Worst images",
+        "What to do next", "Summary", "IoU of the classes", "Confusion matrix",
+        "Mean IoU of the subsets, the weakest first", "Curves", "Shares of the training images", "Gallery",
+        "Worst images",
         "Training images as the network saw them", "Config and data",
     ]  # fmt: skip
     legend = [own["style"] for own in parts.of("span") if "background: #" in own.get("style", "")]
@@ -181,8 +182,9 @@ def test_the_page_of_a_classification(labelled):
     check_readable(parts)
     check_numbers(parts, figures, look_up)
     assert [text for level, text in parts.headings if level == 2] == [
-        "Summary", "Recall of the classes", "Confusion matrix", "Curves", "Shares of the training images",
-        "Gallery", "Worst images", "Training images as the network saw them", "Config and data",
+        "What to do next", "Summary", "Recall of the classes", "Confusion matrix", "Curves",
+        "Shares of the training images", "Gallery", "Worst images",
+        "Training images as the network saw them", "Config and data",
     ]  # fmt: skip
     tiles = [
         attributes["data-key"]
@@ -274,7 +276,7 @@ def test_runs_of_other_classes_are_not_compared(runs, labelled, tmp_path, capsys
     (runs[1] / CONFIG).write_text(text.replace("- ring\n", "- bracelet\n"))
     assert compare_runs.main([*runs, "--output", tmp_path / "page.html"]) == WRONG_INPUT
     message = capsys.readouterr().err
-    assert "the runs are for different classes; expected the same:" in message
+    assert "the runs have different classes; expected the same in all:" in message
     assert f"{runs[0]}  segmentation, background, skin, nail, polish, ring, coin" in message
     assert f"{runs[1]}  segmentation, background, skin, nail, polish, bracelet, coin" in message
     assert not (tmp_path / "page.html").exists()

@@ -87,7 +87,7 @@ def test_what_cannot_be_compared_is_warned_about(runs, tmp_path, capsys):
     parts, figures = compared(runs, tmp_path)
     printed = capsys.readouterr().out
     for start in (
-        "The validation data differ: the runs were scored on other images or masks",
+        "The validation data differ: the runs were scored on different images or masks",
         "The runs were scored at different thresholds",
         "The runs have different input sizes",
         "The runs were trained on different rows",
@@ -119,7 +119,7 @@ def test_mistakes_are_answered_all_at_once(runs, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "folders that cannot be compared: 3" in error
     assert f"Make it first: python scripts/evaluate.py --work_dir {runs[0]}" in error
-    assert "second has no metrics.json that can be read" in error
+    assert "second has no readable metrics.json" in error
     assert f"{tmp_path} has no config.yaml" in error and not page.exists()
 
 

@@ -80,8 +80,9 @@ def test_the_page_stands_alone_and_can_be_read(page):
     views = [own["value"] for own in parts.of("input") if own["name"] == "view"]
     assert views == ["both", "photo", "truth", "found", "difference"]
     assert [text for level, text in parts.headings if level == 2] == [
-        "Summary", "IoU of the subsets, the weakest first", "Curves", "Shares of the training images",
-        "Thresholds", "Gallery", "Worst images", "Training images as the network saw them", "Config and data",
+        "What to do next", "Summary", "IoU of the subsets, the weakest first", "Curves",
+        "Shares of the training images", "Thresholds", "Gallery", "Worst images",
+        "Training images as the network saw them", "Config and data",
     ]  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def test_bars_and_curves_are_drawn_from_the_same_numbers(finished, page):
 def test_the_gallery_shows_each_example_once(finished, page):
     report = figures_of_files(finished)["evaluation"]
     expected = [
-        f"{row['images']}, among the {kind} of subset {subset}, with its true and its predicted outlines"
+        f"{row['images']}, among the {kind} of subset {subset}, with true and predicted outlines"
         for subset in "ab"
         for kind in ("worst", "median", "best")
         for row in report["examples"][subset][kind]
@@ -246,18 +247,18 @@ def test_rows_that_changed_are_said_and_no_samples_shown(run_folder, tables, tmp
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     assert make_report.main(["--work_dir", run_folder]) == DONE
     text = (run_folder / "report.html").read_text()
-    assert "The training rows in the manifests are no longer those of the run." in text
-    assert "Not shown: the training rows are no longer those of the run." in text
+    assert "The training rows in the manifests have changed since the run." in text
+    assert "Not shown: the training rows have changed since the run." in text
 
 
 def test_the_notes(finished):
     config, figures = load_config(finished), run_figures(finished)
     figures["evaluation"] = json.loads((finished / "evaluation_valid.json").read_text())
-    without = "Without validation images, and so without scores: subset c."
+    without = "No validation images, and so no scores: subset c."
     assert list(report_notes(config, figures, True)) == [without]
     figures["metrics"]["iou"] += 0.01
     assert list(report_notes(config, figures, True))[1] == (
-        "The IoU differs from that which training measured, as with other validation data."
+        "The IoU is not the one that training measured. A possible cause: changed validation data."
     )
 
 
@@ -276,13 +277,16 @@ def test_shares_of_a_ledger_by_hand():
     shares = share_figures(ledger)
     assert shares["epochs"] == 2 and shares["lowest_p_value"] == 0.5
     b = {"subset": "b", "share": 0.5, "delivered": 0.45, "draws": 9, "images": 5, "max_repeats": 3}
-    assert shares["subsets"][1] == b
+    assert shares["subsets"][1] == b | {"skipped": 0}, "an old ledger has no such column"
+    assert share_figures(ledger.assign(skipped=[0, 1, 0, 2]))["subsets"][1] == b | {"skipped": 3}
 
 
 def test_a_folder_that_is_no_finished_run(copied, tmp_path, capsys):
     (copied / "metrics.json").unlink()
     assert make_report.main(["--work_dir", copied]) == WRONG_INPUT
-    assert "is not the folder of a finished run, whose metrics.json, history.csv" in capsys.readouterr().err
+    assert (
+        "is not the folder of a finished run. Expected metrics.json, history.csv" in capsys.readouterr().err
+    )
     assert make_report.main(["--work_dir", tmp_path]) == WRONG_INPUT
     assert "has no config.yaml; expected the folder of a run" in capsys.readouterr().err
     assert make_report.main(["--work_dir", tmp_path, "--threshold", "1", "--batch_size", "0"]) == WRONG_INPUT

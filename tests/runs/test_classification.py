@@ -509,8 +509,8 @@ def test_the_colours_of_the_classes_are_learnt(one_layer, labelled_tables, tmp_p
     ("words", "message"),
     [
         ("--task segmentation", "task segmentation, but the manifests in"),
-        ("--architecture fpn", "architecture and decoder_filters mean something for segmentation only"),
-        ("--decoder_filters 16 8 8 4 4", "architecture and decoder_filters mean something for segmentation"),
+        ("--architecture fpn", "architecture and decoder_filters work only for segmentation"),
+        ("--decoder_filters 16 8 8 4 4", "architecture and decoder_filters work only for segmentation"),
         ("--balance exact --batch_size 2", "one place for each of the 3 subsets"),
     ],
 )
@@ -541,7 +541,7 @@ def test_predict_names_what_it_cannot_read_and_refuses_what_is_for_masks(classif
     assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 1
     assert pd.read_csv(tmp_path / "out/failed.csv")["image"].tolist() == [str(tmp_path / "photos/b.png")]
     assert predict.main(words) == WRONG_INPUT
-    assert "outputs that are there already: 2" in capsys.readouterr().err
+    assert "outputs that already exist: 2" in capsys.readouterr().err
 
 
 def test_the_preview_shows_the_classes(labelled_tables, tmp_path, capsys):

@@ -40,9 +40,9 @@ def test_what_is_wrong_in_several_groups_is_told_at_once():
 def test_what_belongs_to_two_groups_is_checked():
     with pytest.raises(InputError, match="working_size must be at least image_size 384.* got 100"):
         TrainConfig.of(working_size=100)
-    with pytest.raises(InputError, match="mean something for segmentation only"):
+    with pytest.raises(InputError, match="work only for segmentation"):
         TrainConfig.of(task="classification", architecture="fpn")
-    with pytest.raises(InputError, match="mean something for segmentation only"):
+    with pytest.raises(InputError, match="work only for segmentation"):
         TrainConfig.of(task="classification", decoder_filters=[16, 8, 8, 4, 4])
 
 

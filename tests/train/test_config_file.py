@@ -31,14 +31,14 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path):
     "content, message",
     [
         (None, "cannot be read: No such file or directory; expected a YAML file of options"),
-        ("epochs: [", "run.yaml is no YAML: "),
+        ("epochs: [", "run.yaml is not valid YAML: "),
         ("- epochs\n- 3\n", r"expected lines like `name: value`, got \['epochs', 3\]"),
         ("nope: 1\n", "--config .*run.yaml: Option 'nope' is not accepted"),
         ("imagesize: 64\n", "run.yaml: Option 'imagesize' is not accepted; did you mean image_size?"),
         ("network: {image_size: 64}\n", "'network.image_size' is not accepted; did you mean image_size?"),
         ("device: 0\n", r"run.yaml: device: expected a list, got 0; write \[0\]"),
         ("epochs: 3\nepochs: 4\n", "run.yaml names epochs more than once; leave one of each"),
-        ("epochs: 3\nseed: [\n", "run.yaml is no YAML: line 3: "),
+        ("epochs: 3\nseed: [\n", "run.yaml is not valid YAML: line 3: "),
     ],
 )
 def test_a_wrong_config_file_is_wrong_input(content, message, tmp_path):

@@ -384,10 +384,10 @@ WRONG = [
      "image_size must be a multiple of 48 for architecture pspnet, got 400; try 384 or 432"),
     ("--backbone inceptionv3", "at least 96 for backbone inceptionv3, got 32; try 96"),
     ("--architecture linknet",
-     "decoder_filters means something with architecture unet only, got architecture linknet; leave"),
+     "decoder_filters works only with architecture unet, got architecture linknet; leave"),
     ("--freeze_epochs -1", "freeze_epochs must not be negative, got -1"),
     ("--unfreeze_learning_rate 0.1",
-     "unfreeze_learning_rate means something with freeze_epochs greater than 0 and less than epochs only, "
+     "unfreeze_learning_rate works only with freeze_epochs greater than 0 and less than epochs, "
      "got freeze_epochs 0 and epochs 2"),
     ("--freeze_epochs 2 --unfreeze_learning_rate 0.1", "got freeze_epochs 2 and epochs 2"),
     ("--freeze_epochs 1 --unfreeze_learning_rate 0", "unfreeze_learning_rate must be greater than 0, got 0"),
@@ -403,7 +403,7 @@ WRONG = [
     ("--balance shares --shares {\"a\":-1,\"default\":1}", "share of a must be a number from 0 up, got -1"),
     ("--balance shares --shares {\"a\":0,\"default\":0}", "shares must have a sum greater than 0"),
     ("--balance shares --shares lots", "shares"),
-    ("--copies {\"a\":2}", "copies means something with balance oversample only, got balance uniform"),
+    ("--copies {\"a\":2}", "copies works only with balance oversample, got balance uniform"),
     ("--transforms {\"z\":\"train\"}", "transforms name unknown subsets z; known: a, b, c, default"),
     ("--transforms {\"a\":\"harsh\"}", "transform 'harsh' is unknown; known: train, train_fast, valid"),
     ("--csv_dir nowhere", "does not exist. Make the manifests first: python data_processing.py"),

@@ -299,10 +299,10 @@ def test_more_epochs_begin_a_new_decay(tables, unbroken, capsys):
     [
         (
             ["--batch_size", 2, "--seed", 5],
-            r"(?s)another config.*batch_size: 4 in the run, 2 now.*seed: 0 in .*--force",
+            r"(?s)these differ.*batch_size: 4 in the run, 2 now.*seed: 0 in .*--force",
         ),
         (["--epochs", 1], "--epochs 1: the run has finished 3 epochs already"),
-        (["--work_dir", "elsewhere"], "goes on in that folder; leave --work_dir elsewhere out"),
+        (["--work_dir", "elsewhere"], "continues the run in that folder. Leave out --work_dir elsewhere"),
     ],
 )
 def test_what_may_not_change(more, message, unbroken, capsys):
