@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from segbalance.balancing.plan import BalancePlan
@@ -15,15 +17,18 @@ from segbalance.legacy_keras import tf
 from segbalance.model.freezing import EncoderFreezing
 from segbalance.model.host_copy import HostCopy
 from segbalance.runtime.memory import release_freed_memory
+from segbalance.runtime.screen import say
 from segbalance.train.background import BackgroundWriter
 from segbalance.train.best_by import POOLED, score_name, score_over_subsets
 from segbalance.train.checkpointer import Checkpointer, copy_step
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
+from segbalance.train.progress import EpochLines
 from segbalance.train.resuming import Digests, Resumption
 from segbalance.train.stopping import StopRequest
 
 RELEASE_STEPS = 200
+MUCH_WAITING = 0.2  # share of an epoch's time from which on a person is told
 
 
 class StopAtNaN(tf.keras.callbacks.Callback):
@@ -50,7 +55,7 @@ class StopAtNaN(tf.keras.callbacks.Callback):
 
 
 class WaitingShare(tf.keras.callbacks.Callback):
-    """Prints for each epoch the share of its training steps' time in which the model waited for data.
+    """Says once which share of an epoch's training steps' time the model waited for data, where it is large.
 
     Args:
         waited: scalar, the seconds waited so far, from `timed_waiting`.
@@ -60,6 +65,7 @@ class WaitingShare(tf.keras.callbacks.Callback):
         super().__init__()
         self.waited = waited
         self.started = self.stopped = self.before = 0.0
+        self.told = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
@@ -74,8 +80,10 @@ class WaitingShare(tf.keras.callbacks.Callback):
         return (float(self.waited.numpy()) - self.before) / (self.stopped - self.started)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Prints the share."""
-        print(f"\nepoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
+        """Prints the share, unless it is small or an earlier one was printed."""
+        if not self.told and self.share() >= MUCH_WAITING:
+            self.told = True
+            say(f"epoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
 
 
 class MemoryRelease(tf.keras.callbacks.Callback):
@@ -179,7 +187,7 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         stream = self.stream
         write_skipped(stream.bad_files, self.folder, stream.steps_per_epoch, self.params["epochs"])
         if warning := suspicion(rows):
-            print(f"\n{warning}")
+            print(warning, flush=True)
 
 
 class WandbLogger(tf.keras.callbacks.Callback):
@@ -213,6 +221,7 @@ def run_callbacks(
     stop: StopRequest,
     writer: BackgroundWriter,
     waited: tf.Variable | None = None,
+    bar: "tqdm[Any] | None" = None,
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks of a run, in the order in which they must come.
 
@@ -224,12 +233,16 @@ def run_callbacks(
         folder: of the run.
         resumption, digests, stop, writer: as Checkpointer takes them.
         waited: seconds waited for data; None where they cannot be measured.
+        bar: of `live_bar`, if any.
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
+    best_by = config.optimisation.best_by
+    recorder = RunRecorder(copy, writer, folder, state["history"], state["seconds"], best_by)
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
+        recorder,
+        EpochLines(config, recorder, bar),
         *([] if waited is None else [WaitingShare(waited)]),
-        RunRecorder(copy, writer, folder, state["history"], state["seconds"], config.optimisation.best_by),
         LedgerWriter(plan, stream, folder, writer, state["ledger"]),
         MemoryRelease(),
         *(

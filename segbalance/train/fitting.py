@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -186,6 +185,7 @@ def _fit(
     from segbalance.model.networks import read_variables, training_variables
     from segbalance.train.background import BackgroundWriter
     from segbalance.train.callbacks import run_callbacks
+    from segbalance.train.progress import live_bar
 
     pairs = pair_reader(config)
     training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
@@ -214,7 +214,7 @@ def _fit(
     go_on = f"go on with: {typed('train')} --resume {folder}"
     try:
         before = f"stopped before the first step, nothing to save; {go_on}"
-        with StopRequest(limit, before) as stop, BackgroundWriter() as writer:
+        with StopRequest(limit, before) as stop, BackgroundWriter() as writer, live_bar() as bar:
             model.fit(
                 training,
                 steps_per_epoch=config.steps_per_epoch,
@@ -231,8 +231,9 @@ def _fit(
                     stop,
                     writer,
                     waited,
+                    bar,
                 ),
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=0,
             )
     except tf.errors.OpError:
         failure = training_reader.failure or validation_reader.failure

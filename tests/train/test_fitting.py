@@ -129,12 +129,22 @@ def test_the_loss_is_that_of_the_option(one_convolution, tables, tmp_path):
         assert (more > doubled + 0.1).all()
 
 
-def test_every_epoch_says_how_long_it_waited_for_data(one_convolution, tables, tmp_path, capsys):
+def test_every_epoch_has_one_line(one_convolution, tables, tmp_path, capsys):
     assert run(tables, tmp_path / "run") == DONE
     printed = capsys.readouterr().out
-    shares = re.findall(r"epoch (\d) waited for data: ([0-9.]+)% of its training steps' time", printed)
-    assert [epoch for epoch, _ in shares] == ["1", "2"]
-    assert all(0 <= float(share) <= 100 for _, share in shares)
+    history = pd.read_csv(tmp_path / "run/history.csv")
+    form = (
+        r"epoch (\d)/2  loss ([0-9.]+)  IoU ([0-9.]+) \(best ([0-9.]+)\)  weakest ([ab]) ([0-9.]+)  "
+        r"[0-9.e+]+ images/s  00:\d\d left"
+    )
+    lines = [line for line in printed.splitlines() if re.match(r"epoch \d/", line)]
+    found = [re.fullmatch(form, line).groups() for line in lines]
+    assert [epoch for epoch, *_ in found] == ["1", "2"] and "\r" not in printed
+    assert max(map(len, lines)) <= 100
+    for (_, loss, iou, best, weakest, score), (_, row) in zip(found, history.iterrows(), strict=True):
+        assert (loss, iou) == (f"{row['loss']:.3f}", f"{row['val_iou']:.3f}")
+        assert best == f"{history['val_iou'][: int(row['epoch'])].max():.3f}"
+        assert score == f"{min(row['val_iou_a'], row['val_iou_b']):.3f}" == f"{row[f'val_iou_{weakest}']:.3f}"
 
 
 def test_an_epoch_off_its_shares_is_warned_about(
