@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -10,10 +10,9 @@ from segbalance.runtime.screen import is_quiet, is_terminal
 
 LINE_SECONDS = 30.0  # between two lines of a log file
 SHORT_SECONDS = 2.0  # work that takes less shows no bar
-Item = TypeVar("Item")
 
 
-class ProgressLines(tqdm):  # type: ignore[type-arg]  # generic to the type checker alone
+class ProgressLines(tqdm):
     """tqdm that prints whole lines, without carriage returns, and nothing at its end."""
 
     monitor_interval = 0  # no thread that prints in between
@@ -29,12 +28,12 @@ class ProgressLines(tqdm):  # type: ignore[type-arg]  # generic to the type chec
         """Ends it without a line."""
         if not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]  # its stub leaves it out
 
 
 def progress_of(
-    items: Iterable[Item] | None, description: str, total: int, unit: str, *, shown: bool = True
-) -> "tqdm[Item]":
+    items: Iterable[Any] | None, description: str, total: int, unit: str, *, shown: bool = True
+) -> "tqdm[Any]":
     """A tqdm over `items`, or to be told with `update()` where they are None; on standard error.
 
     Args:

@@ -58,7 +58,7 @@ def has_colours(stream: Any) -> bool:
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-class Coloured(ObjectWrapper):  # type: ignore[misc]  # tqdm says no type
+class Coloured(ObjectWrapper):
     """A stream in which `warning:` and `error:` at the start of a line are bold and coloured."""
 
     def write(self, text: str) -> int:

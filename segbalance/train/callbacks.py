@@ -11,6 +11,7 @@ from tqdm import tqdm
 from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from segbalance.balancing.plan import BalancePlan
+from segbalance.dataloader.batches import Batch
 from segbalance.errors import InputError
 from segbalance.files.writing import same_file
 from segbalance.legacy_keras import tf
@@ -23,6 +24,7 @@ from segbalance.train.best_by import POOLED, score_name, score_over_subsets
 from segbalance.train.checkpointer import Checkpointer, copy_step
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
+from segbalance.train.loggers import TensorBoardLogger, WandbLogger, WorstOfBest
 from segbalance.train.progress import EpochLines
 from segbalance.train.resuming import Digests, Resumption
 from segbalance.train.stopping import StopRequest
@@ -190,26 +192,6 @@ class LedgerWriter(tf.keras.callbacks.Callback):
             print(warning, flush=True)
 
 
-class WandbLogger(tf.keras.callbacks.Callback):
-    """Sends each epoch's logs to Weights & Biases; WANDB_MODE=offline keeps them in the run folder."""
-
-    def __init__(self, folder: str | Path, options: dict[str, Any], run_id: str | None = None) -> None:
-        super().__init__()
-        import wandb  # optional package
-
-        self.run = wandb.init(
-            project="segmentation", dir=str(folder), config=options, id=run_id, resume="allow"
-        )
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Sends one epoch."""
-        self.run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Closes the record."""
-        self.run.finish()
-
-
 def run_callbacks(
     config: TrainConfig,
     copy: HostCopy,
@@ -222,6 +204,7 @@ def run_callbacks(
     writer: BackgroundWriter,
     waited: tf.Variable | None = None,
     bar: "tqdm[Any] | None" = None,
+    validation: Iterable[Batch] = (),
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks of a run, in the order in which they must come.
 
@@ -234,6 +217,7 @@ def run_callbacks(
         resumption, digests, stop, writer: as Checkpointer takes them.
         waited: seconds waited for data; None where they cannot be measured.
         bar: of `live_bar`, if any.
+        validation: its batches, from which the loggers take examples.
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
     best_by = config.optimisation.best_by
@@ -251,11 +235,11 @@ def run_callbacks(
             else []
         ),
     ]
+    pictures = WorstOfBest(config, copy.network, validation, recorder.best)
     if config.run.log == "tensorboard":
-        logs = str(Path(folder, "tensorboard"))
-        callbacks.append(tf.keras.callbacks.TensorBoard(logs, write_graph=False))
+        callbacks.append(TensorBoardLogger(folder, pictures))
     if config.run.log == "wandb":
-        callbacks.append(WandbLogger(folder, config.options(), state["wandb"]))
+        callbacks.append(WandbLogger(folder, config.options(), pictures, state["wandb"]))
     if config.optimisation.patience is not None:
         score = f"val_{score_name(config.kind, config.optimisation.best_by)}"
         callbacks.append(

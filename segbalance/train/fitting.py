@@ -17,6 +17,7 @@ from segbalance.data_processing.manifest import Manifest
 from segbalance.data_processing.tasks import task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import write_json
+from segbalance.runtime.screen import say
 from segbalance.runtime.verbs import extra, typed
 from segbalance.train.best_by import POOLED, best_by_of, words_for
 from segbalance.train.checkpoints import remove_others
@@ -49,6 +50,7 @@ from segbalance.train.inputs import (
 from segbalance.train.kept_file import keep_own_file
 from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
+from segbalance.train.start_lines import start_lines
 from segbalance.train.stopping import StopRequest, TimeLimit
 from segbalance.transforms.pipelines import valid_transform
 from segbalance.transforms.quiet_albumentations import A
@@ -116,7 +118,7 @@ def is_finished(config: TrainConfig, resumption: Resumption) -> bool:
         "stopped_epoch"
     )
     if state["epoch"] < config.optimisation.epochs and not stopped:
-        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
+        say(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
         return False
     why = (
         f"--patience {config.optimisation.patience} ended it"
@@ -132,9 +134,9 @@ def _print_plan(config: TrainConfig, manifest: Manifest, plan: BalancePlan) -> N
     default = config.transforms.get("default", "train")
     table = plan.table(draws)
     table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
-    print(format_plan(table))
+    say(format_plan(table))
     for note in [*manifest.notes, *plan.notes(draws)]:
-        print(note if note.startswith("warning: ") else f"note: {note}")
+        print(note) if note.startswith("warning: ") else say(f"note: {note}")
     if config.optimisation.freeze_epochs and config.network.encoder_weights == "none":
         print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
 
@@ -151,7 +153,7 @@ def prepare_tensorflow(config: TrainConfig) -> "tuple[tf.distribute.Strategy, Tr
     for gpu in chosen:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
-        print("no GPU found: training on the CPU")
+        say("no GPU found: training on the CPU")
     precision = config.run.mixed_precision
     if precision == "auto":
         precision = "float16" if gpus else False
@@ -211,6 +213,7 @@ def _fit(
         if resumption.checkpoint:  # before the folder changes: it may be the state of another model
             read_variables(variables, resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
+    say("\n".join(start_lines(config, manifest, model.network.count_params())))
     go_on = f"go on with: {typed('train')} --resume {folder}"
     try:
         before = f"stopped before the first step, nothing to save; {go_on}"
@@ -232,6 +235,7 @@ def _fit(
                     writer,
                     waited,
                     bar,
+                    validation,
                 ),
                 verbose=0,
             )

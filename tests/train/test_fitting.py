@@ -494,8 +494,27 @@ def test_a_wrong_yaml_file_is_an_error(tables, tmp_path, capsys, text):
     assert "error: " in capsys.readouterr().err
 
 
-def test_help_names_the_defaults_of_the_code(capsys):
+def test_help_fits_the_first_screen(capsys):
     assert train.main(["--help"]) == DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 100
+    text = " ".join(" ".join(lines).split())
+    assert "--balance How images are drawn: uniform, none, power" in text
+    assert "--batch_size Images a step, over all devices (default: 32)" in text
+    assert "--shares" not in text and "`train.py --help all` shows all options" in text
+
+
+def test_quiet_and_verbose(one_convolution, tables, tmp_path, capsys):
+    assert run(tables, tmp_path / "run", "--quiet", "--epochs", "1") == DONE
+    shown = capsys.readouterr()
+    first = shown.out.strip().splitlines()[0]
+    assert first.startswith("best epoch 1: iou ") and shown.err == ""
+    assert run(tables, tmp_path / "other", "--quiet", "--verbose") == WRONG_INPUT
+    assert "quiet and verbose exclude each other; leave one out" in capsys.readouterr().err
+
+
+def test_help_names_the_defaults_of_the_code(capsys):
+    assert train.main(["--help", "all"]) == DONE
     text = " ".join(capsys.readouterr().out.split())
     assert "default: efficientnetb4" in text and "default: 384" in text and "--transforms" in text
 
