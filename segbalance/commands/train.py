@@ -12,6 +12,7 @@ from segbalance.data_processing.manifest import Manifest
 from segbalance.errors import InputError
 from segbalance.reports.report import write_report
 from segbalance.runtime.command_line import command, program_start
+from segbalance.runtime.screen import Verbosity, set_verbosity
 from segbalance.runtime.verbs import typed, usage
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import CONFIG, load_config, parse_config
@@ -20,6 +21,13 @@ from segbalance.train.inputs import with_transforms
 from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Resumption, resumed_config
 from segbalance.train.trust import trusted_transforms
+
+# What most people need, in the order of the help's first screen.
+FIRST = (
+    *("csv_dir", "work_dir", "resume", "balance", "image_size", "architecture", "backbone"),
+    *("encoder_weights", "batch_size", "epochs", "learning_rate", "loss", "num_workers", "device"),
+    *("mixed_precision", "log", "max_minutes", "quiet", "verbose"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,24 @@ class TrainOptions:
         resume: Folder of a run to go on with, by the options that it was begun with. --epochs may be another
             number.
         force: Goes on in spite of another config or other manifests than the run's.
+        quiet: Print only warnings, errors and the result.
+        verbose: Print TensorFlow's own lines too.
     """
 
     config: TrainConfig
     resume: str | None = None
     force: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise InputError("quiet and verbose exclude each other; leave one out")
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """How much is printed."""
+        return Verbosity(Verbosity.USUAL + self.verbose - self.quiet)
 
 
 def run(config: TrainConfig, resumption: Resumption | None = None, force: bool = False) -> None:
@@ -60,9 +81,10 @@ def main(argv: list[str], transforms_file: str | Path | None = None) -> None:
     """Trains a network on the manifests; `transforms_file` is the clone's transforms.py, if any."""
 
     def parse(words: list[str]) -> TrainOptions:
-        return parse_config(TrainOptions, words, prog=usage("train"), description=__doc__)
+        return parse_config(TrainOptions, words, prog=usage("train"), description=__doc__, first=FIRST)
 
     options = parse(argv)
+    set_verbosity(options.verbosity)
     if options.resume is None:
         with new_run_folder(options.config.run.work_dir) as folder:
             config = options.config.replace(work_dir=str(folder))

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segbalance.data_processing.mask_encoding import (
     MOST_VALUES,
@@ -26,6 +25,7 @@ from segbalance.data_processing.pairs import Pair
 from segbalance.errors import Findings
 from segbalance.files import images as image_files
 from segbalance.files.pixel_limit import MAX_PIXELS, TooManyPixels, claimed_size, pixel_advice
+from segbalance.runtime.progress import progress_of
 from segbalance.runtime.workers import worker_pool
 
 AT_ONCE = 4096  # pairs handed to the pool at once, so that memory stays bounded
@@ -102,14 +102,16 @@ def _inspect_all(
 ) -> dict[Item, Facts]:
     """{item: facts} of the items in which `inspect`, which returns (facts, problems), finds no problem."""
     facts: dict[Item, Facts] = {}
-    progress = tqdm(total=len(items), desc="reading", unit=unit, delay=2)
-    with progress, _pool(usual_workers(len(items)) if workers is None else workers) as pool:
+    with (
+        progress_of(None, "reading", len(items), unit) as shown,
+        _pool(usual_workers(len(items)) if workers is None else workers) as pool,
+    ):
         blocks = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
         begun = ((block, pool.map(inspect, block, chunksize=CHUNK)) for block in blocks)
         # Each block is handed over before the results of the one before are taken: no worker waits.
         for (block, results), _ in itertools.pairwise(itertools.chain(begun, [None])):  # type: ignore[misc]  # None is the last
             for item, (fact, problems) in zip(block, results, strict=True):
-                progress.update()
+                shown.update()
                 for problem in problems:
                     findings.add(*problem)
                 if fact is not None:

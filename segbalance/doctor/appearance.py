@@ -13,12 +13,12 @@ import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segbalance.data_processing.inspection import AT_ONCE, CHUNK, usual_workers
 from segbalance.data_processing.mask_encoding import MaskEncoding
 from segbalance.data_processing.pairs import Pair
 from segbalance.files import images as image_files
+from segbalance.runtime.progress import progress_of
 from segbalance.runtime.workers import worker_pool
 
 THUMBNAIL = 32  # pixels; the side that the perceptual hash works on
@@ -71,10 +71,10 @@ def read_in_parallel(
     workers = usual_workers(len(items))
     pool: contextlib.AbstractContextManager[Executor]
     pool = worker_pool(workers) if workers else ThreadPoolExecutor(os.cpu_count())
-    with tqdm(total=len(items), desc=description, unit="pair", delay=2) as progress, pool as executor:
+    with progress_of(None, description, len(items), "pair") as shown, pool as executor:
         for start in range(0, len(items), AT_ONCE):
             for result in executor.map(function, items[start : start + AT_ONCE], chunksize=CHUNK):
-                progress.update()
+                shown.update()
                 yield result
 
 

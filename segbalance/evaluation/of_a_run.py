@@ -23,6 +23,7 @@ from segbalance.dataloader.pair_cache import PairReader
 from segbalance.errors import InputError
 from segbalance.files.pixel_limit import pixel_limit_problem
 from segbalance.files.writing import json_text
+from segbalance.runtime.progress import progress_of
 from segbalance.runtime.verbs import named, typed
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
@@ -196,8 +197,6 @@ def evaluate_table(
     Raises:
         InputError: a file has gone bad.
     """
-    from tqdm import tqdm
-
     from segbalance.dataloader.batches import validation_dataset
     from segbalance.evaluation.evaluators import EVALUATORS
     from segbalance.legacy_keras import tf
@@ -212,7 +211,7 @@ def evaluate_table(
     )
     steps = int(np.ceil(len(manifest.valid) / batch_size))
     try:
-        batches = tqdm(dataset.as_numpy_iterator(), desc="evaluating", unit="batch", total=steps, delay=2)
+        batches = progress_of(dataset.as_numpy_iterator(), "evaluating", steps, "batch")
         return EVALUATORS[config.kind](predict, batches, tables, config.class_list, threshold)
     except tf.errors.OpError:
         if reader.failure is None:

@@ -6,6 +6,7 @@ What is frozen depends on the epoch alone, so that a resumed run freezes what th
 from typing import Any
 
 from segbalance.legacy_keras import tf
+from segbalance.runtime.screen import say
 
 
 def freeze_normalisation(network: tf.keras.Model) -> None:
@@ -42,4 +43,4 @@ class EncoderFreezing(tf.keras.callbacks.Callback):
             self.frozen, self.network.trainable = False, True
             # The traced step still knows which variables learn and how the normalisation works.
             self.model.make_train_function(force=True)
-            print(f"\nepoch {epoch + 1}: the encoder learns too")
+            say(f"epoch {epoch + 1}: the encoder learns too")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from segbalance.dataloader.working_size import Size, decode_photo
 from segbalance.files.pixel_limit import MAX_PIXELS
@@ -18,6 +17,7 @@ from segbalance.prediction.output import OutputChoice, write_outputs
 from segbalance.prediction.photo_rows import ReadRows, open_rows, read_whole_file
 from segbalance.prediction.row_bands import narrow_bands, stretched_bands
 from segbalance.prediction.tiling import shrunk_rows, stitched_bands, tile_starts, without_single_class
+from segbalance.runtime.progress import progress_of
 
 BATCHES_AHEAD = 2  # of small photos waiting for the model, and of its answers waiting to be written
 UNREADABLE = OSError, cv2.error  # OpenCV has its own for pictures beyond its limits
@@ -282,7 +282,7 @@ def prepared(read: ReadRows, height: int, tile: int, overlap: int, path: str | P
     """`read` for rows of tiles in their order; the next one is read while the model is at work."""
     starts = tile_starts(height, tile, overlap).tolist()
     bands = ((start, read(start, min(start + tile, height))) for start in starts)
-    shown = tqdm(one_ahead(bands), str(path), len(starts), unit="row of tiles", leave=False, delay=2)
+    shown = progress_of(one_ahead(bands), str(path), len(starts), "row of tiles")
     upcoming = iter(shown)
 
     def read_next(top: int, bottom: int) -> np.ndarray:

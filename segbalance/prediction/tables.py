@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from segbalance.errors import Findings
 from segbalance.files.photo_search import find_photos
 from segbalance.files.writing import check_writable, write_together
 from segbalance.prediction.many_photos import BadPhoto, Job
 from segbalance.prediction.output import OutputChoice
+from segbalance.runtime.progress import progress_of
 
 PREDICTIONS, FAILURES = "predictions.csv", "failed.csv"
 
@@ -81,7 +81,7 @@ def collected(
     rows: list[tuple[object, ...]] = []
     failures: list[tuple[str | Path, str]] = []
     try:
-        for path, values in tqdm(results, "predicting", count, unit="photo", delay=2):
+        for path, values in progress_of(results, "predicting", count, "photo"):
             if isinstance(values, BadPhoto):
                 failures.append((path, str(values)))
             else:

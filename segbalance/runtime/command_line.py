@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import textwrap
 import time
 import traceback
 import typing
@@ -18,10 +19,12 @@ import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from segbalance.errors import InputError, visible
+from segbalance.runtime.screen import coloured_labels
 from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 IMPORTED = time.monotonic()
+HELP_WIDTH = 100
 Options = TypeVar("Options")
 
 
@@ -35,8 +38,12 @@ def command(function: Callable[..., object]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def main(argv: Iterable[object] | None = None, **handed_over: Any) -> int:
+        with coloured_labels():
+            return _status(sys.argv[1:] if argv is None else [str(word) for word in argv], handed_over)
+
+    def _status(words: list[str], handed_over: dict[str, Any]) -> int:
         try:
-            function(sys.argv[1:] if argv is None else [str(word) for word in argv], **handed_over)
+            function(words, **handed_over)
         except InputError as error:
             lines = str(error).split("\n")
             print("error: " + "\n".join(map(visible, lines)), file=sys.stderr)
@@ -73,6 +80,7 @@ def parse_options(
     description: str,
     stored: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
+    first: Sequence[str] = (),
 ) -> Options:
     """Reads the command line into the dataclass `options_class`.
 
@@ -86,11 +94,16 @@ def parse_options(
         stored: values by option, read from --config, which the command line goes before; None for a command
             without --config.
         given: values of the fields that are no options, by field.
+        first: the options that `--help` shows, one screen of them; `--help all` shows all. All by default.
 
     Raises:
         InputError: an unknown option, a value of the wrong type, or what the dataclasses themselves refuse.
     """
     parser = _parser(options_class, prog, description, stored is not None)  # type: ignore[arg-type]  # it is hashable
+    if first and {"-h", "--help"} & set(argv):
+        show_all = argv[-1] == "all" and argv[-2] in ("-h", "--help")
+        print(parser.format_help() if show_all else _short_help(options_class, parser, first))
+        raise SystemExit(DONE)
     try:
         _check_lists(options_class, stored or {})
         before = parser.parse_object(stored) if stored else None
@@ -197,13 +210,46 @@ def _parser(options_class: type[Any], prog: str, description: str, config: bool)
     return parser
 
 
-def _add_options(parser: Any, place: Any, options_class: Any) -> None:
-    """Adds the fields of a dataclass to `place`, the parser or a group of it; its own groups behind them."""
-    texts = {
+def _short_help(options_class: Any, parser: ArgumentParser, first: Sequence[str]) -> str:
+    """The help of some options: the first sentence and the default of each, and its choices."""
+    described = _described(options_class)
+    lines = [f"usage: {parser.prog} [OPTIONS]", "", (parser.description or "").strip(), ""]
+    for name in first:
+        field, text = described[name]
+        text = " ".join(text.split()).split(". ")[0].removesuffix(".")
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if typing.get_origin(field.type) is typing.Literal:
+            text += f": {', '.join(typing.get_args(field.type))}"
+        text += "" if default is None or field.type is bool else f" (default: {default})"
+        lines += textwrap.wrap(
+            text, HELP_WIDTH, initial_indent=f"  --{name:<16} ", subsequent_indent=" " * 21
+        )
+    lines += ["", f"`{parser.prog} --help all` shows all options, with all that they do."]
+    return as_typed_here("\n".join(lines))
+
+
+def _described(options_class: Any) -> dict[str, tuple[dataclasses.Field[Any], str]]:
+    """{option: (its field, its help)} of a dataclass and its groups."""
+    texts = _texts(options_class)
+    found: dict[str, tuple[dataclasses.Field[Any], str]] = {}
+    for field in filter(_is_option, dataclasses.fields(options_class)):
+        own = {field.name: (field, texts.get(field.name, ""))}
+        found |= _described(_group_type(field)) if _is_group(field) else own
+    return found
+
+
+def _texts(options_class: Any) -> dict[str, str]:
+    """{field: help}, from the docstrings of a dataclass and its parents."""
+    return {
         each.arg_name: each.description or ""
         for parent in reversed(options_class.__mro__)
         for each in docstring_parser.parse(parent.__doc__).params
     }
+
+
+def _add_options(parser: Any, place: Any, options_class: Any) -> None:
+    """Adds the fields of a dataclass to `place`, the parser or a group of it; its own groups behind them."""
+    texts = _texts(options_class)
     fields = [field for field in dataclasses.fields(options_class) if _is_option(field)]
     for field in [field for field in fields if not _is_group(field)]:
         _add_option(place, field, texts[field.name])

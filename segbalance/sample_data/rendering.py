@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segbalance.errors import InputError
 from segbalance.runtime.memory import keep_freed_memory
+from segbalance.runtime.progress import progress_of
 from segbalance.runtime.workers import worker_pool
 from segbalance.sample_data.backdrops import BACKDROPS
 from segbalance.sample_data.canvas import FRAME, NAIL, POLISH, Canvas, Point
@@ -236,7 +236,7 @@ def write_whole_set(
     with unfinished, parallel_map(workers) as ordered_map:
         folder = Path(unfinished.name, output.name)
         written = ordered_map(functools.partial(write, folder), items)
-        results = list(tqdm(written, unit, len(items), delay=2, disable=not progress))
+        results = list(progress_of(written, f"rendering {unit}", len(items), unit, shown=progress))
         for name, text in (texts or {}).items():
             (folder / name).write_text(text, encoding="utf-8")
         # Windows does not rename onto a folder, not even an empty one.

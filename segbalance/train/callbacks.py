@@ -6,24 +6,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from segbalance.balancing.draws import DrawStream
 from segbalance.balancing.ledger import epoch_rows, suspicion, write_ledger, write_skipped
 from segbalance.balancing.plan import BalancePlan
+from segbalance.dataloader.batches import Batch
 from segbalance.errors import InputError
 from segbalance.files.writing import same_file
 from segbalance.legacy_keras import tf
 from segbalance.model.freezing import EncoderFreezing
 from segbalance.model.host_copy import HostCopy
 from segbalance.runtime.memory import release_freed_memory
+from segbalance.runtime.screen import say
 from segbalance.train.background import BackgroundWriter
 from segbalance.train.best_by import POOLED, score_name, score_over_subsets
 from segbalance.train.checkpointer import Checkpointer, copy_step
 from segbalance.train.config import TrainConfig
 from segbalance.train.folder import BEST, LAST, history_row, main_score, write_history
+from segbalance.train.loggers import TensorBoardLogger, WandbLogger, WorstOfBest
+from segbalance.train.progress import EpochLines
 from segbalance.train.resuming import Digests, Resumption
 from segbalance.train.stopping import StopRequest
 
 RELEASE_STEPS = 200
+MUCH_WAITING = 0.2  # share of an epoch's time from which on a person is told
 
 
 class StopAtNaN(tf.keras.callbacks.Callback):
@@ -50,7 +57,7 @@ class StopAtNaN(tf.keras.callbacks.Callback):
 
 
 class WaitingShare(tf.keras.callbacks.Callback):
-    """Prints for each epoch the share of its training steps' time in which the model waited for data.
+    """Says once which share of an epoch's training steps' time the model waited for data, where it is large.
 
     Args:
         waited: scalar, the seconds waited so far, from `timed_waiting`.
@@ -60,6 +67,7 @@ class WaitingShare(tf.keras.callbacks.Callback):
         super().__init__()
         self.waited = waited
         self.started = self.stopped = self.before = 0.0
+        self.told = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
@@ -74,8 +82,10 @@ class WaitingShare(tf.keras.callbacks.Callback):
         return (float(self.waited.numpy()) - self.before) / (self.stopped - self.started)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Prints the share."""
-        print(f"\nepoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
+        """Prints the share, unless it is small or an earlier one was printed."""
+        if not self.told and self.share() >= MUCH_WAITING:
+            self.told = True
+            say(f"epoch {epoch + 1} waited for data: {self.share():.1%} of its training steps' time")
 
 
 class MemoryRelease(tf.keras.callbacks.Callback):
@@ -179,27 +189,7 @@ class LedgerWriter(tf.keras.callbacks.Callback):
         stream = self.stream
         write_skipped(stream.bad_files, self.folder, stream.steps_per_epoch, self.params["epochs"])
         if warning := suspicion(rows):
-            print(f"\n{warning}")
-
-
-class WandbLogger(tf.keras.callbacks.Callback):
-    """Sends each epoch's logs to Weights & Biases; WANDB_MODE=offline keeps them in the run folder."""
-
-    def __init__(self, folder: str | Path, options: dict[str, Any], run_id: str | None = None) -> None:
-        super().__init__()
-        import wandb  # optional package
-
-        self.run = wandb.init(
-            project="segmentation", dir=str(folder), config=options, id=run_id, resume="allow"
-        )
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Sends one epoch."""
-        self.run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Closes the record."""
-        self.run.finish()
+            print(warning, flush=True)
 
 
 def run_callbacks(
@@ -213,6 +203,8 @@ def run_callbacks(
     stop: StopRequest,
     writer: BackgroundWriter,
     waited: tf.Variable | None = None,
+    bar: "tqdm[Any] | None" = None,
+    validation: Iterable[Batch] = (),
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks of a run, in the order in which they must come.
 
@@ -224,12 +216,17 @@ def run_callbacks(
         folder: of the run.
         resumption, digests, stop, writer: as Checkpointer takes them.
         waited: seconds waited for data; None where they cannot be measured.
+        bar: of `live_bar`, if any.
+        validation: its batches, from which the loggers take examples.
     """
     state = resumption.state or {"history": [], "ledger": [], "seconds": 0.0, "wandb": None}
+    best_by = config.optimisation.best_by
+    recorder = RunRecorder(copy, writer, folder, state["history"], state["seconds"], best_by)
     callbacks = [
         StopAtNaN(config.steps_per_epoch),
+        recorder,
+        EpochLines(config, recorder, bar),
         *([] if waited is None else [WaitingShare(waited)]),
-        RunRecorder(copy, writer, folder, state["history"], state["seconds"], config.optimisation.best_by),
         LedgerWriter(plan, stream, folder, writer, state["ledger"]),
         MemoryRelease(),
         *(
@@ -238,11 +235,11 @@ def run_callbacks(
             else []
         ),
     ]
+    pictures = WorstOfBest(config, copy.network, validation, recorder.best)
     if config.run.log == "tensorboard":
-        logs = str(Path(folder, "tensorboard"))
-        callbacks.append(tf.keras.callbacks.TensorBoard(logs, write_graph=False))
+        callbacks.append(TensorBoardLogger(folder, pictures))
     if config.run.log == "wandb":
-        callbacks.append(WandbLogger(folder, config.options(), state["wandb"]))
+        callbacks.append(WandbLogger(folder, config.options(), pictures, state["wandb"]))
     if config.optimisation.patience is not None:
         score = f"val_{score_name(config.kind, config.optimisation.best_by)}"
         callbacks.append(

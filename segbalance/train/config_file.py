@@ -24,12 +24,18 @@ RESOLVED = ("data_root", "working_size", "steps_per_epoch", "transforms")
 
 
 def parse_config(
-    options_class: type[Options], argv: Sequence[str], *, prog: str, description: str
+    options_class: type[Options],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    first: Sequence[str] = (),
 ) -> Options:
     """The options of a command that takes those of train.py, from the command line and --config.
 
     Args:
         options_class: TrainConfig, or a dataclass with a field of that type.
+        first: as for `parse_options`.
 
     Raises:
         InputError: as `parse_options` does, with the file that is wrong; or a file, which may come from
@@ -49,7 +55,13 @@ def parse_config(
         stored |= values
         filled_in = found if found.fingerprint is not None else filled_in
     return parse_options(
-        options_class, argv, prog=prog, description=description, stored=stored, given={FILLED_IN: filled_in}
+        options_class,
+        argv,
+        prog=prog,
+        description=description,
+        stored=stored,
+        given={FILLED_IN: filled_in},
+        first=first,
     )
 
 

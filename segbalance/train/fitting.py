@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from segbalance.data_processing.manifest import Manifest
 from segbalance.data_processing.tasks import task_of_history
 from segbalance.errors import InputError
 from segbalance.files.writing import write_json
+from segbalance.runtime.screen import say
 from segbalance.runtime.verbs import extra, typed
 from segbalance.train.best_by import POOLED, best_by_of, words_for
 from segbalance.train.checkpoints import remove_others
@@ -50,6 +50,7 @@ from segbalance.train.inputs import (
 from segbalance.train.kept_file import keep_own_file
 from segbalance.train.own_folder import new_run_folder, resumed_folder
 from segbalance.train.resuming import Digests, Resumption, check_manifest, manifest_digests
+from segbalance.train.start_lines import start_lines
 from segbalance.train.stopping import StopRequest, TimeLimit
 from segbalance.transforms.pipelines import valid_transform
 from segbalance.transforms.quiet_albumentations import A
@@ -117,7 +118,7 @@ def is_finished(config: TrainConfig, resumption: Resumption) -> bool:
         "stopped_epoch"
     )
     if state["epoch"] < config.optimisation.epochs and not stopped:
-        print(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
+        say(f"going on at step {resumption.step(config.steps_per_epoch)}, counted from 0")
         return False
     why = (
         f"--patience {config.optimisation.patience} ended it"
@@ -133,9 +134,9 @@ def _print_plan(config: TrainConfig, manifest: Manifest, plan: BalancePlan) -> N
     default = config.transforms.get("default", "train")
     table = plan.table(draws)
     table["transform"] = [config.transforms.get(name, default) for name in table["subset"]]
-    print(format_plan(table))
+    say(format_plan(table))
     for note in [*manifest.notes, *plan.notes(draws)]:
-        print(note if note.startswith("warning: ") else f"note: {note}")
+        print(note) if note.startswith("warning: ") else say(f"note: {note}")
     if config.optimisation.freeze_epochs and config.network.encoder_weights == "none":
         print("warning: freeze_epochs keeps an encoder of random weights; it is meant for encoder_weights")
 
@@ -152,7 +153,7 @@ def prepare_tensorflow(config: TrainConfig) -> "tuple[tf.distribute.Strategy, Tr
     for gpu in chosen:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
-        print("no GPU found: training on the CPU")
+        say("no GPU found: training on the CPU")
     precision = config.run.mixed_precision
     if precision == "auto":
         precision = "float16" if gpus else False
@@ -186,6 +187,7 @@ def _fit(
     from segbalance.model.networks import read_variables, training_variables
     from segbalance.train.background import BackgroundWriter
     from segbalance.train.callbacks import run_callbacks
+    from segbalance.train.progress import live_bar
 
     pairs = pair_reader(config)
     training_reader, stream = training_parts(config, manifest, plan, transforms, pairs)
@@ -211,10 +213,11 @@ def _fit(
         if resumption.checkpoint:  # before the folder changes: it may be the state of another model
             read_variables(variables, resumption.checkpoint.variables)
     _begin_folder(config, folder, resumption)
+    say("\n".join(start_lines(config, manifest, model.network.count_params())))
     go_on = f"go on with: {typed('train')} --resume {folder}"
     try:
         before = f"stopped before the first step, nothing to save; {go_on}"
-        with StopRequest(limit, before) as stop, BackgroundWriter() as writer:
+        with StopRequest(limit, before) as stop, BackgroundWriter() as writer, live_bar() as bar:
             model.fit(
                 training,
                 steps_per_epoch=config.steps_per_epoch,
@@ -231,8 +234,10 @@ def _fit(
                     stop,
                     writer,
                     waited,
+                    bar,
+                    validation,
                 ),
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=0,
             )
     except tf.errors.OpError:
         failure = training_reader.failure or validation_reader.failure

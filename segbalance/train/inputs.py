@@ -16,6 +16,7 @@ from segbalance.data_processing.manifest import Manifest, natural_order, read_ma
 from segbalance.dataloader.pair_cache import PairReader, open_cache
 from segbalance.dataloader.samples import Paths, Subset
 from segbalance.errors import InputError
+from segbalance.runtime.screen import say
 from segbalance.runtime.verbs import named
 from segbalance.train.config import TrainConfig
 from segbalance.transforms.choice import choose_transforms
@@ -45,7 +46,7 @@ def with_transforms(config: TrainConfig, clones_file: str | Path | None = None) 
         clones_file: the clone's transforms.py, if any.
     """
     names, told = choose_transforms(config.data.transforms, clones_file)
-    print(told)
+    say(told)
     return config.replace(transforms=names, transforms_source=_source(names))
 
 

@@ -129,12 +129,22 @@ def test_the_loss_is_that_of_the_option(one_convolution, tables, tmp_path):
         assert (more > doubled + 0.1).all()
 
 
-def test_every_epoch_says_how_long_it_waited_for_data(one_convolution, tables, tmp_path, capsys):
+def test_every_epoch_has_one_line(one_convolution, tables, tmp_path, capsys):
     assert run(tables, tmp_path / "run") == DONE
     printed = capsys.readouterr().out
-    shares = re.findall(r"epoch (\d) waited for data: ([0-9.]+)% of its training steps' time", printed)
-    assert [epoch for epoch, _ in shares] == ["1", "2"]
-    assert all(0 <= float(share) <= 100 for _, share in shares)
+    history = pd.read_csv(tmp_path / "run/history.csv")
+    form = (
+        r"epoch (\d)/2  loss ([0-9.]+)  IoU ([0-9.]+) \(best ([0-9.]+)\)  weakest ([ab]) ([0-9.]+)  "
+        r"[0-9.e+]+ images/s  00:\d\d left"
+    )
+    lines = [line for line in printed.splitlines() if re.match(r"epoch \d/", line)]
+    found = [re.fullmatch(form, line).groups() for line in lines]
+    assert [epoch for epoch, *_ in found] == ["1", "2"] and "\r" not in printed
+    assert max(map(len, lines)) <= 100
+    for (_, loss, iou, best, weakest, score), (_, row) in zip(found, history.iterrows(), strict=True):
+        assert (loss, iou) == (f"{row['loss']:.3f}", f"{row['val_iou']:.3f}")
+        assert best == f"{history['val_iou'][: int(row['epoch'])].max():.3f}"
+        assert score == f"{min(row['val_iou_a'], row['val_iou_b']):.3f}" == f"{row[f'val_iou_{weakest}']:.3f}"
 
 
 def test_an_epoch_off_its_shares_is_warned_about(
@@ -484,8 +494,27 @@ def test_a_wrong_yaml_file_is_an_error(tables, tmp_path, capsys, text):
     assert "error: " in capsys.readouterr().err
 
 
-def test_help_names_the_defaults_of_the_code(capsys):
+def test_help_fits_the_first_screen(capsys):
     assert train.main(["--help"]) == DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 100
+    text = " ".join(" ".join(lines).split())
+    assert "--balance How images are drawn: uniform, none, power" in text
+    assert "--batch_size Images a step, over all devices (default: 32)" in text
+    assert "--shares" not in text and "`train.py --help all` shows all options" in text
+
+
+def test_quiet_and_verbose(one_convolution, tables, tmp_path, capsys):
+    assert run(tables, tmp_path / "run", "--quiet", "--epochs", "1") == DONE
+    shown = capsys.readouterr()
+    first = shown.out.strip().splitlines()[0]
+    assert first.startswith("best epoch 1: iou ") and shown.err == ""
+    assert run(tables, tmp_path / "other", "--quiet", "--verbose") == WRONG_INPUT
+    assert "quiet and verbose exclude each other; leave one out" in capsys.readouterr().err
+
+
+def test_help_names_the_defaults_of_the_code(capsys):
+    assert train.main(["--help", "all"]) == DONE
     text = " ".join(capsys.readouterr().out.split())
     assert "default: efficientnetb4" in text and "default: 384" in text and "--transforms" in text
 
