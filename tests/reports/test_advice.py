@@ -223,6 +223,8 @@ def test_a_threshold_that_gains_a_point():
     assert (
         said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.959})) == []
     )
+    (line,) = said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.961}))
+    assert "1 point higher" in line
     (line,) = said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.981}))
     assert line == (
         "At threshold 0.3 the IoU would be 3 points higher than at 0.5. Predict with "
@@ -346,6 +348,8 @@ def test_a_score_that_still_rises():
     assert said(training_advice.still_improving, with_history(rising, best=17)) == []
     flat = [epoch(n, 0.5 + n * 0.0015, 1, 1) for n in range(1, 21)]
     assert said(training_advice.still_improving, with_history(flat)) == []
+    a_point = [epoch(n, 0.5 + n * 0.0022, 1, 1) for n in range(1, 21)]
+    assert "rose by 1 point in" in said(training_advice.still_improving, with_history(a_point))[0]
     (line,) = said(training_advice.still_improving, with_history(rising[:2]))
     assert "rose by 2 points in the last epoch." in line
 
