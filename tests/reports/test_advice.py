@@ -327,6 +327,7 @@ def test_overfitting():
         )
 
     assert said(training_advice.overfitting, history(0.05, 0.219)) == []
+    assert "from 0.200 to 0.221" in said(training_advice.overfitting, history(0.05, 0.221))[0]
     assert said(training_advice.overfitting, history(0.11, 0.3)) == [], "the training loss rises too"
     assert said(training_advice.overfitting, history(0.05, 0.3, after=2)) == []
     (line,) = said(training_advice.overfitting, history(0.05, 0.3))
