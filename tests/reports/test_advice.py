@@ -364,6 +364,7 @@ def test_a_run_of_one_epoch():
 def test_a_score_that_no_longer_rises():
     rows = [epoch(n, 0.5, 1 / n, 1 / n) for n in range(1, 21)]
     assert said(training_advice.no_progress, with_history(rows, best=16)) == []
+    assert said(training_advice.no_progress, with_history(rows[:8], best=4)) == [], "so few may be noise"
     (line,) = said(training_advice.no_progress, with_history(rows, best=15))
     assert line.startswith("The IoU has not risen for 5 epochs, since epoch 15 of 20.")
     assert line.endswith("--patience 2.")
