@@ -396,7 +396,7 @@ def images_alone():
 WRONG = [
     (numbers, {"strategy": "undersample"}, "strategy 'undersample' is unknown; known: uniform, none"),
     (numbers, {"strategy": "exact"}, "strategy exact needs batch_size, for its numbers are those of a batch"),
-    (numbers, {"strategy": "exact", "batch_size": 2}, "for each of the 3 subsets, got batch_size 2"),
+    (numbers, {"strategy": "exact", "batch_size": 2}, "of each of the 3 subsets, got batch_size 2"),
     (numbers, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     (numbers, {"augment_what": "some", "augment": add_100}, "augment_what 'some' is unknown; known: all"),
     (numbers, {"augment_what": "copies"}, "augment_what copies needs a function augment"),

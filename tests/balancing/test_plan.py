@@ -214,7 +214,7 @@ UNFIT = [
     ({"balance": "shares", "shares": {"0": 1, "1": 2}}, "nothing about subset 2, 3, 4; name every subset"),
     ({"balance": "oversample", "copies": {"z": 2}}, "copies names unknown subsets z; known: 0, 1, 2"),
     ({"balance": "oversample", "oversample_only": ["z"]}, "only names unknown subsets z; known: 0, 1"),
-    ({"balance": "exact", "batch_size": 4}, "one place for each of the 5 subsets, got batch_size 4"),
+    ({"balance": "exact", "batch_size": 4}, "one image of each of the 5 subsets, got batch_size 4"),
     ({"sizes": {"a": 3, "b": 0}}, "subset b has no images; expected at least one, or delete its trainb.csv"),
     ({"sizes": {}}, "there is no subset; expected at least one with images"),
 ]  # fmt: skip

@@ -102,7 +102,7 @@ def test_the_preview_leaves_out_what_the_options_do_not_allow(tables, tmp_path, 
 def test_the_preview_refuses_what_training_refuses(tables, tmp_path, capsys):
     options = ["--csv_dir", tables, "--output", tmp_path / "balance.png", "--balance", "exact"]
     assert preview_balance.main([*options, "--batch_size", 2]) == WRONG_INPUT
-    assert "one place for each of the 3 subsets" in capsys.readouterr().err
+    assert "one image of each of the 3 subsets" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

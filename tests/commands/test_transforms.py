@@ -103,7 +103,7 @@ def test_the_run_folder_keeps_what_was_run_and_needs_ones_word_again(begun, clon
 def test_outside_of_a_clone_the_message_says_how(begun, clone, capsys):
     go_on = ["--resume", begun, "--epochs", "3", "--transforms"]
     assert train.main([*go_on, WORDS]) == WRONG_INPUT
-    assert "Let SUBSET_TRANSFORMS in it name the function, and pass the path" in capsys.readouterr().err
+    assert "Name the function in SUBSET_TRANSFORMS of that file, and pass the file" in capsys.readouterr().err
     assert train.main([*go_on, clone]) == DONE
 
 

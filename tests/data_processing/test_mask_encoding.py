@@ -101,14 +101,14 @@ def test_small_classes_are_not_taken_for_the_toe_of_a_fringe():
     ids = np.zeros((50, 60), np.uint8)
     ids[5:8, 5:8], ids[20:23, 20:23] = 1, 2
     assert refusal(ids, ids).startswith("the masks hold several grey values of unclear meaning (2 of")
-    assert "not plain (1 of them, for example 1):\n  0  " in refusal(disc(), ids)
+    assert "of unclear meaning (1 of them, for example 1):\n  0  " in refusal(disc(), ids)
 
 
 def test_a_class_alone_in_its_mask_belongs_to_the_others():
     """Masks of one class each stand beside masks of several: one table, not a contradiction."""
     both = cv2.circle(disc(120), (10, 10), 6, 60, -1)
     message = refusal(disc(120), both, disc(60))
-    assert "not plain (1 of them, for example 1):\n" in message
+    assert "of unclear meaning (1 of them, for example 1):\n" in message
     assert [line.split()[0] for line in message.splitlines()[1:4]] == ["0", "60", "120"]
 
 

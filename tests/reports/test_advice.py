@@ -223,6 +223,8 @@ def test_a_threshold_that_gains_a_point():
     assert (
         said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.959})) == []
     )
+    (line,) = said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.961}))
+    assert "1 point higher" in line
     (line,) = said(score_advice.better_threshold, evaluation(best_threshold={"threshold": 0.3, "iou": 0.981}))
     assert line == (
         "At threshold 0.3 the IoU would be 3 points higher than at 0.5. Predict with "
@@ -325,6 +327,7 @@ def test_overfitting():
         )
 
     assert said(training_advice.overfitting, history(0.05, 0.219)) == []
+    assert "from 0.200 to 0.221" in said(training_advice.overfitting, history(0.05, 0.221))[0]
     assert said(training_advice.overfitting, history(0.11, 0.3)) == [], "the training loss rises too"
     assert said(training_advice.overfitting, history(0.05, 0.3, after=2)) == []
     (line,) = said(training_advice.overfitting, history(0.05, 0.3))
@@ -346,6 +349,8 @@ def test_a_score_that_still_rises():
     assert said(training_advice.still_improving, with_history(rising, best=17)) == []
     flat = [epoch(n, 0.5 + n * 0.0015, 1, 1) for n in range(1, 21)]
     assert said(training_advice.still_improving, with_history(flat)) == []
+    a_point = [epoch(n, 0.5 + n * 0.0022, 1, 1) for n in range(1, 21)]
+    assert "rose by 1 point in" in said(training_advice.still_improving, with_history(a_point))[0]
     (line,) = said(training_advice.still_improving, with_history(rising[:2]))
     assert "rose by 2 points in the last epoch." in line
 
@@ -359,6 +364,7 @@ def test_a_run_of_one_epoch():
 def test_a_score_that_no_longer_rises():
     rows = [epoch(n, 0.5, 1 / n, 1 / n) for n in range(1, 21)]
     assert said(training_advice.no_progress, with_history(rows, best=16)) == []
+    assert said(training_advice.no_progress, with_history(rows[:8], best=4)) == [], "so few may be noise"
     (line,) = said(training_advice.no_progress, with_history(rows, best=15))
     assert line.startswith("The IoU has not risen for 5 epochs, since epoch 15 of 20.")
     assert line.endswith("--patience 2.")

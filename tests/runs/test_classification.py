@@ -511,7 +511,7 @@ def test_the_colours_of_the_classes_are_learnt(one_layer, labelled_tables, tmp_p
         ("--task segmentation", "task segmentation, but the manifests in"),
         ("--architecture fpn", "architecture and decoder_filters work only for segmentation"),
         ("--decoder_filters 16 8 8 4 4", "architecture and decoder_filters work only for segmentation"),
-        ("--balance exact --batch_size 2", "one place for each of the 3 subsets"),
+        ("--balance exact --batch_size 2", "one image of each of the 3 subsets"),
     ],
 )
 def test_wrong_options_leave_nothing(words, message, labelled_tables, tmp_path, capsys):

@@ -408,7 +408,7 @@ WRONG = [
     ("--batch_size many", "batch_size"),
     ("--no_such_option 3", "no_such_option"),
     ("--balance fair", "balance"),
-    ("--balance exact --batch_size 2", "one place for each of the 3 subsets, got batch_size 2"),
+    ("--balance exact --batch_size 2", "one image of each of the 3 subsets, got batch_size 2"),
     ("--balance shares --shares {\"z\":1,\"default\":1}", "shares names unknown subsets z; known: a, b, c"),
     ("--balance shares --shares {\"a\":-1,\"default\":1}", "share of a must be a number from 0 up, got -1"),
     ("--balance shares --shares {\"a\":0,\"default\":0}", "shares must have a sum greater than 0"),
