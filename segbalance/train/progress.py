@@ -74,6 +74,18 @@ def _weakest(logs: Mapping[str, Any], subsets: Sequence[str], room: int) -> str:
     return f"  weakest {name if len(name) <= room else name[: max(room - 1, 0)] + '…'}{score}"
 
 
+class AboveBar(DummyTqdmFile):
+    """A stream whose lines wipe out the bar first; tqdm itself does not know streams that are wrapped."""
+
+    def __init__(self, wrapped: Any, bar: "tqdm[Any]") -> None:
+        super().__init__(wrapped)
+        self.wrapper_setattr("_bar", bar)
+
+    def write(self, text: str, nolock: bool = False) -> None:
+        self._bar.clear()
+        super().write(text, nolock)
+
+
 @contextlib.contextmanager
 def live_bar() -> Iterator["tqdm[Any] | None"]:
     """A bar at the bottom of the terminal, above which all others print meanwhile; None in a log file."""
@@ -83,7 +95,7 @@ def live_bar() -> Iterator["tqdm[Any] | None"]:
         return
     form = "{n_fmt}/{total_fmt} [{bar:10}] {desc}"
     with tqdm(total=1, file=sys.stdout, leave=False, dynamic_ncols=True, bar_format=form, delay=1e-9) as bar:
-        sys.stdout, sys.stderr = DummyTqdmFile(before[0]), DummyTqdmFile(before[1])
+        sys.stdout, sys.stderr = AboveBar(before[0], bar), AboveBar(before[1], bar)
         try:
             yield bar
         finally:
