@@ -47,10 +47,12 @@ def epoch_line(
         left: seconds to the end of the run.
     """
     before = f"epoch {epoch}/{epochs}  loss {float(logs['loss']):.3f}  {_scores(logs, best)}"
-    behind = f"  {images_per_second:.3g} images/s  {tqdm.format_interval(left)} left"
-    if images_per_second >= 1000:
-        behind = f"  {images_per_second:.0f} images/s  {tqdm.format_interval(left)} left"
+    behind = f"  {_speed(images_per_second)}  {tqdm.format_interval(left)} left"
     return f"{before}{_weakest(logs, subsets, WIDTH - len(before) - len(behind))}{behind}"
+
+
+def _speed(images_per_second: float) -> str:
+    return f"{images_per_second:{'.0f' if images_per_second >= 100 else '.3g'}} images/s"
 
 
 def _scores(logs: Mapping[str, Any], best: float) -> str:
@@ -164,7 +166,7 @@ class EpochLines(tf.keras.callbacks.Callback):
         if now - self.shown < (LINE_SECONDS if self.bar is None else BAR_SECONDS):
             return
         self.shown = now
-        speed = f"{self._images_per_second():.3g} images/s"
+        speed = _speed(self._images_per_second())
         left = f"{tqdm.format_interval(self.pace.left() or 0)} left"
         epoch = f"epoch {self.epoch + 1}/{self.epochs}"
         if self.bar is None:

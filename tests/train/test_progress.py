@@ -24,6 +24,11 @@ def test_the_line_of_an_epoch():
     )
 
 
+@pytest.mark.parametrize("speed, text", [(0.8641, "0.864"), (23.04, "23"), (999.9, "1000"), (1234.5, "1234")])
+def test_the_speed_is_written_without_an_exponent(speed, text):
+    assert f"  {text} images/s  " in line(speed=speed)
+
+
 def test_a_long_line_is_cut_at_the_name_of_the_subset():
     name = "a subset with a name that is far too long for a line"
     text = line(1000, 1000, LOGS | {f"val_iou_{name}": 0.1}, ["1", name], speed=12345.6, left=123456.0)
