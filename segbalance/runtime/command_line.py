@@ -19,7 +19,7 @@ import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from segbalance.errors import InputError, visible
-from segbalance.runtime.screen import coloured_labels
+from segbalance.runtime.screen import own_screen
 from segbalance.runtime.verbs import as_typed_here
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -38,7 +38,7 @@ def command(function: Callable[..., object]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def main(argv: Iterable[object] | None = None, **handed_over: Any) -> int:
-        with coloured_labels():
+        with own_screen():
             return _status(sys.argv[1:] if argv is None else [str(word) for word in argv], handed_over)
 
     def _status(words: list[str], handed_over: dict[str, Any]) -> int:

@@ -70,11 +70,12 @@ def _paint(label: re.Match[str]) -> str:
 
 
 @contextlib.contextmanager
-def coloured_labels() -> Iterator[None]:
-    """Colours warnings and errors on standard output and standard error meanwhile, where a terminal is."""
-    before = sys.stdout, sys.stderr
+def own_screen() -> Iterator[None]:
+    """The screen of one command: labels in colour where a terminal is; its verbosity ends with it."""
+    before, said = (sys.stdout, sys.stderr), _said[0]
     sys.stdout, sys.stderr = (Coloured(stream) if has_colours(stream) else stream for stream in before)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        _said[0] = said

@@ -47,10 +47,12 @@ def epoch_line(
         left: seconds to the end of the run.
     """
     before = f"epoch {epoch}/{epochs}  loss {float(logs['loss']):.3f}  {_scores(logs, best)}"
-    behind = f"  {images_per_second:.3g} images/s  {tqdm.format_interval(left)} left"
-    if images_per_second >= 1000:
-        behind = f"  {images_per_second:.0f} images/s  {tqdm.format_interval(left)} left"
+    behind = f"  {_speed(images_per_second)}  {tqdm.format_interval(left)} left"
     return f"{before}{_weakest(logs, subsets, WIDTH - len(before) - len(behind))}{behind}"
+
+
+def _speed(images_per_second: float) -> str:
+    return f"{images_per_second:{'.0f' if images_per_second >= 100 else '.3g'}} images/s"
 
 
 def _scores(logs: Mapping[str, Any], best: float) -> str:
@@ -74,6 +76,18 @@ def _weakest(logs: Mapping[str, Any], subsets: Sequence[str], room: int) -> str:
     return f"  weakest {name if len(name) <= room else name[: max(room - 1, 0)] + '…'}{score}"
 
 
+class AboveBar(DummyTqdmFile):
+    """A stream whose lines wipe out the bar first; tqdm itself does not know streams that are wrapped."""
+
+    def __init__(self, wrapped: Any, bar: "tqdm[Any]") -> None:
+        super().__init__(wrapped)
+        self.wrapper_setattr("_bar", bar)
+
+    def write(self, text: str, nolock: bool = False) -> None:
+        self._bar.clear()
+        super().write(text, nolock)
+
+
 @contextlib.contextmanager
 def live_bar() -> Iterator["tqdm[Any] | None"]:
     """A bar at the bottom of the terminal, above which all others print meanwhile; None in a log file."""
@@ -83,7 +97,7 @@ def live_bar() -> Iterator["tqdm[Any] | None"]:
         return
     form = "{n_fmt}/{total_fmt} [{bar:10}] {desc}"
     with tqdm(total=1, file=sys.stdout, leave=False, dynamic_ncols=True, bar_format=form, delay=1e-9) as bar:
-        sys.stdout, sys.stderr = DummyTqdmFile(before[0]), DummyTqdmFile(before[1])
+        sys.stdout, sys.stderr = AboveBar(before[0], bar), AboveBar(before[1], bar)
         try:
             yield bar
         finally:
@@ -152,7 +166,7 @@ class EpochLines(tf.keras.callbacks.Callback):
         if now - self.shown < (LINE_SECONDS if self.bar is None else BAR_SECONDS):
             return
         self.shown = now
-        speed = f"{self._images_per_second():.3g} images/s"
+        speed = _speed(self._images_per_second())
         left = f"{tqdm.format_interval(self.pace.left() or 0)} left"
         epoch = f"epoch {self.epoch + 1}/{self.epochs}"
         if self.bar is None:

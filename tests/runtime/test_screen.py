@@ -52,12 +52,16 @@ def test_a_log_file_has_no_colours(no_choice, capsys):
     assert "\x1b" not in "".join(capsys.readouterr())
 
 
-def test_quiet_leaves_out_what_is_said(capsys):
+def test_quiet_leaves_out_what_is_said_until_the_command_ends(capsys):
+    @command
+    def quiet(argv):
+        set_verbosity(Verbosity.QUIET)
+        say("meanwhile")
+
     say("before")
-    set_verbosity(Verbosity.QUIET)
-    say("meanwhile")
-    set_verbosity(Verbosity.USUAL)
-    assert capsys.readouterr().out == "before\n"
+    quiet([])
+    say("after")
+    assert capsys.readouterr().out == "before\nafter\n"
 
 
 def test_verbose_shows_tensorflows_lines_unless_the_environment_says_otherwise(monkeypatch):

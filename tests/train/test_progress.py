@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from segbalance.runtime.screen import Coloured
 from segbalance.train import progress
 from segbalance.train.config import TrainConfig
 from segbalance.train.progress import WIDTH, EpochLines, epoch_line, live_bar
@@ -21,6 +22,11 @@ def test_the_line_of_an_epoch():
     assert line() == (
         "epoch 3/100  loss 0.432  IoU 0.857 (best 0.861)  weakest 4 0.712  112 images/s  1:12:05 left"
     )
+
+
+@pytest.mark.parametrize("speed, text", [(0.8641, "0.864"), (23.04, "23"), (999.9, "1000"), (1234.5, "1234")])
+def test_the_speed_is_written_without_an_exponent(speed, text):
+    assert f"  {text} images/s  " in line(speed=speed)
 
 
 def test_a_long_line_is_cut_at_the_name_of_the_subset():
@@ -74,6 +80,8 @@ def train(callback, said_between=None):
             callback.on_train_batch_end(step, {"loss": 0.5})
         if said_between:
             print(said_between)
+            callback.on_test_batch_end(0)
+            print(said_between, file=sys.stderr)
         callback.on_test_batch_end(0)
         callback.on_epoch_end(epoch, LOGS)
 
@@ -103,15 +111,17 @@ def test_a_line_comes_every_30_seconds_only(lines, capsys, monkeypatch):
 
 def test_what_others_print_stands_above_the_live_bar(lines, monkeypatch):
     screen = Terminal()
-    monkeypatch.setattr("sys.stdout", screen)
+    out, err = Coloured(screen), Coloured(screen)  # as a command has them
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
     with live_bar() as bar:
-        train(lines(bar), "warning: a word of another")
-    assert sys.stdout is screen
+        train(lines(bar), "a word of another")
+    assert (sys.stdout, sys.stderr) == (out, err)
     shown = screen.getvalue()
     assert "3/3 [" in shown and "epoch 2/2  loss 0.500  IoU 0.857 (best 0.861)  weakest 4 0.712  " in shown
     # The bar is wiped out before each line of others, and at the end.
     cleared = [text.rpartition("\r")[2] for text in shown.split("\n")]
-    assert cleared.count("warning: a word of another") == 2 and cleared[-1] == ""
+    assert cleared.count("a word of another") == 4 and cleared[-1] == ""
     assert sum(text.startswith("epoch ") for text in cleared) == 2
 
 
