@@ -92,7 +92,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
 
     shown, CommandParser.format_help = CommandParser.format_help, catch  # type: ignore[method-assign]
     try:
-        module.main(["--help"])
+        module.main(["--help", "all"])
     finally:
         CommandParser.format_help = shown  # type: ignore[method-assign]
     return caught[0]

@@ -782,7 +782,7 @@ def test_an_interrupt_among_workers_leaves_nothing(data_root, command, monkeypat
     def interrupt(self, count=1):
         raise KeyboardInterrupt
 
-    stub("segbalance.data_processing.inspection.tqdm.update", interrupt)
+    stub("segbalance.runtime.progress.ProgressLines.update", interrupt)
     others = set(multiprocessing.active_children())  # of tests before, until they are garbage
     status, shown = command(data_root)
     assert status == 130 and shown.err.endswith("\ninterrupted\n")
