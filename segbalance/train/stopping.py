@@ -156,7 +156,8 @@ class _SignalWatch:
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        threading.Thread(target=self._wait, args=(read, meet), daemon=True, name="signals").start()
+        self._thread = threading.Thread(target=self._wait, args=(read, meet), daemon=True, name="signals")
+        self._thread.start()
 
     def _wait(self, read: int, meet: Callable[[int], None]) -> None:
         with open(read, "rb", buffering=0) as pipe:
@@ -164,6 +165,7 @@ class _SignalWatch:
                 meet(byte[0])
 
     def end(self) -> None:
-        """Calls it no more."""
+        """Calls it no more, once it has been called with the signals that came before."""
         signal.set_wakeup_fd(self._before)
         os.close(self._write)
+        self._thread.join()
