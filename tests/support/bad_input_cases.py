@@ -42,11 +42,14 @@ NO_TABLE = r"traina\.csv: expected images among the columns images, .*; found "
 ROW = "train/images/b/0.png,train/masks/b/0.png"
 PARTS = (0.01, 0.05, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a file, which end within it
 HELPERS = {  # no commands
-    f"benchmarks/{name}.py"
-    for name in (
-        "large_data loader_contestants watching chaos_faults chaos_record chaos_trainer "
-        "shifted_clock/sitecustomize"
-    ).split()
+    "docs/hooks.py",
+    *(
+        f"benchmarks/{name}.py"
+        for name in (
+            "large_data loader_contestants watching chaos_faults chaos_record chaos_trainer "
+            "shifted_clock/sitecustomize"
+        ).split()
+    ),
 }
 SCRIPTS = sorted(path.relative_to(ROOT / "scripts").as_posix() for path in (ROOT / "scripts").rglob("*.py"))
 COMMANDS = ["data_processing.py", "train.py", *(name for name in SCRIPTS if name not in HELPERS)]
@@ -519,6 +522,8 @@ OTHER_COMMANDS = [
          "--output data is there already"),
     Case("a step of no images", "benchmarks/training_step.py --batch_size 0",
          "batch_size must be greater than 0, got 0"),
+    Case("a page of photos without photos", "docs/figures.py --page nails",
+         "--data must be the folder of Images and Masks"),
     Case("a soak without manifests", "benchmarks/soak.py --csv_dir data",
          "does not exist. Make the manifests first"),
     Case("a demo with a seed below 0", "demo.py --seed -1 --output new", "seed must be from 0 to 4294967295"),

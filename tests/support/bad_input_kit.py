@@ -98,7 +98,9 @@ def command_module(name):
     """The module behind a front door or script of this file name, which has the command's `main`."""
     door = next(path for folder in ("", "scripts") if (path := ROOT / folder / name).exists())
     behind = re.search(r"^from (segbalance\.commands\.\w+) import main", door.read_text(), re.MULTILINE)
-    return importlib.import_module(behind[1] if behind else f"scripts.benchmarks.{door.stem}")
+    return importlib.import_module(
+        behind[1] if behind else ".".join(door.relative_to(ROOT).with_suffix("").parts)
+    )
 
 
 def answer(line, folder):

@@ -9,7 +9,14 @@ from tests.support.places import ROOT
 from tests.support.stubs import stubbing
 
 DOORS = {"data_processing", "dataloader", "model", "train", "transforms"}
-PLAIN = {"argv", "path", "version_info", "name", "stdout", "stderr"}  # of sys and os: values, as constants are
+PLAIN = {
+    "argv",
+    "path",
+    "version_info",
+    "name",
+    "stdout",
+    "stderr",
+}  # of sys and os: values, as constants are
 PATCHERS = {"setattr", "stub", "never"}
 
 

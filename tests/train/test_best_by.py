@@ -83,7 +83,9 @@ def test_a_run_that_goes_on_compares_with_the_same_score(best_by, tmp_path):
 @pytest.mark.parametrize("best_by", BEST_BY)
 def test_patience_watches_the_same_score(best_by, tmp_path):
     config = TrainConfig.of(best_by=best_by, patience=1, steps_per_epoch=1, work_dir=str(tmp_path))
-    own = run_callbacks(config, SimpleNamespace(network=None), None, None, tmp_path, Resumption(None), dict, None, None)
+    own = run_callbacks(
+        config, SimpleNamespace(network=None), None, None, tmp_path, Resumption(None), dict, None, None
+    )
     stopping = next(one for one in own if type(one).__name__ == "EarlyStopping")
     assert stopping.monitor in recorded(tmp_path, best_by)[1][0]
     assert stopping.monitor == main_score(read_history(tmp_path))
