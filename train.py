@@ -3,10 +3,10 @@
 python train.py
 """
 
-import sys
 from pathlib import Path
 
 from segbalance.commands.train import main
+from segbalance.runtime.leaving import leave
 from segbalance.train.config import TrainConfig
 from segbalance.train.config_file import load_config
 from segbalance.train.fitting import train
@@ -14,4 +14,4 @@ from segbalance.train.fitting import train
 __all__ = ["TrainConfig", "load_config", "main", "train"]
 
 if __name__ == "__main__":
-    sys.exit(main(transforms_file=Path(__file__).resolve().parent / "transforms.py"))
+    leave(main(transforms_file=Path(__file__).resolve().parent / "transforms.py"))

@@ -4,7 +4,9 @@ import difflib
 import importlib
 import importlib.metadata
 import sys
+from typing import NoReturn
 
+from segbalance.runtime.leaving import leave
 from segbalance.runtime.verbs import COMMAND, VERBS, program
 
 DONE, WRONG_INPUT = 0, 2  # as of every command, without what runtime.command_line takes to import
@@ -27,6 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         return WRONG_INPUT
     module = importlib.import_module(f"segbalance.commands.{words[0].replace('-', '_')}")
     return module.main(words[1:])
+
+
+def run() -> NoReturn:
+    """The program: `main`, and its end."""
+    leave(main())
 
 
 def overview() -> str:
@@ -63,4 +70,4 @@ def unknown(word: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

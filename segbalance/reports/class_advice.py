@@ -6,7 +6,7 @@ The rules take and yield what those of `score_advice` do.
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from segbalance.data_processing.tasks import CLASSES, CLASSIFICATION, SCORE_NAMES
+from segbalance.data_processing.tasks import SCORE_NAMES
 from segbalance.reports.score_advice import CLEAR_GAP, Figures, Row, known, more_draws
 from segbalance.reports.sentences import Advice, Code, Figure, Part, option, points, with_interval
 from segbalance.train.config import TrainConfig
@@ -84,10 +84,10 @@ def _fault(config: TrainConfig, figures: Figures, number: int) -> Sequence[Part]
 
 def confused_pair(config: TrainConfig, figures: Figures) -> Iterator[Advice]:
     """The most frequent confusion, but for those of the weakest class, which has a line of its own."""
-    if config.kind not in (CLASSES, CLASSIFICATION):
-        return
-    shares, skipped = figures["evaluation"]["all"]["confusion_shares"], weakest(config, figures)
+    shares, skipped = figures["evaluation"]["all"].get("confusion_shares", []), weakest(config, figures)
     pairs = [(number, _taken_for(figures, number)) for number in range(len(shares)) if number != skipped]
+    if not pairs:
+        return
     true, found = max(pairs, key=lambda pair: shares[pair[0]][pair[1]])
     if shares[true][found] < OFTEN:
         return

@@ -4,6 +4,6 @@
 makes sure that a config file is data and nothing else. `workers` starts processes that import only what they
 work with and that end with their parent. `memory` keeps freed blocks for the next array. `verbs` is the table
 of commands and how a person types them here; `start_up_lines` keeps what TensorFlow says of itself off the
-screen. `screen` says how much a person sees, and in which colours; `progress` is a live bar, or lines in a
-log file. Nothing here knows of images.
+screen, `leaving` ends a program that has used it. `screen` says how much a person sees, and in which colours;
+`progress` is a live bar, or lines in a log file. Nothing here knows of images.
 """

@@ -64,8 +64,9 @@ def _picture(sample: Sample, classes: Classes | None) -> np.ndarray:
     if truth.size == 1:
         return photo
     masks = [truth, _ids(probability)]
-    if classes is None:
-        masks = [np.repeat(GREYS[mask][..., None], 3, axis=-1) for mask in masks]
-    else:
-        masks = [classes.colour_masks(mask) for mask in masks]
-    return np.concatenate([photo, *masks], axis=1)
+    coloured = getattr(classes, "colour_masks", _black_and_white)
+    return np.concatenate([photo, *map(coloured, masks)], axis=1)
+
+
+def _black_and_white(mask: np.ndarray) -> np.ndarray:
+    return np.repeat(GREYS[mask][..., None], 3, axis=-1)

@@ -29,7 +29,6 @@ def test_both_optimisers_update_and_step_in_turns(small, tmp_path, capsys):
     assert list(rows) == list(itertools.product(["update", "step"], ["Keras' AdamW", "fused"]))
     printed = capsys.readouterr().out
     assert all(row["ms"] > 0 and row["ratio"] in printed for row in rows.values())
-    assert rows["step", "fused"]["ms"] > rows["update", "fused"]["ms"]
 
 
 def test_an_epoch_is_measured_with_each_way_to_write(small, tmp_path):

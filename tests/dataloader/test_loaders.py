@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import re
 
 import albumentations as A
 import numpy as np
@@ -16,7 +15,6 @@ from segbalance.errors import InputError
 from segbalance.files.images import read_image
 from segbalance.legacy_keras import tf
 from segbalance.transforms.pipelines import train_transform, valid_transform
-from tests.support.places import ROOT
 
 SIZE = 32
 
@@ -325,23 +323,3 @@ def test_no_pixels_are_held_back_to_be_shuffled(tmp_path):
 def test_wrong_mixtures(loaders, weights, message):
     with pytest.raises(InputError, match=message):
         sample_from_datasets([tf.data.Dataset.range(count) for count in loaders], weights)
-
-
-def test_the_calls_in_the_readme_run(data_root, manifests):
-    """With three subsets, and a model that keeps what it gets."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "tf_dataset(" in code]
-    _, csv_dir = manifests
-    for number, name in enumerate("abc"):
-        (csv_dir / f"train{name}.csv").rename(csv_dir / f"train{number}.csv")
-    model = Recorder()
-    model.compile(run_eagerly=True)
-    names = {name: getattr(dataloader, name) for name in dataloader.__all__}
-    names |= {"tf": tf, "train_transform": train_transform, "model": model}
-    names |= {"data_root": data_root, "csv_dir": csv_dir}
-    small = [("range(5)", "range(3)"), ("steps_per_epoch=70", "steps_per_epoch=2"), ("form()", "form(32)")]
-    for printed, own in small:
-        assert printed in block
-        block = block.replace(printed, own)
-    exec(compile(block, "README.md", "exec"), names)
-    assert [len(batch) for batch in model.seen] == [16] * 4

@@ -173,7 +173,7 @@ def test_the_report_shows_them(run):
     assert not {f"{own}/{name}" for name in ("iou", "f1", "image_iou")} & {*keys}
     assert {"/evaluation/false_alarms/iou_lost", "/evaluation/false_alarms/iou_without"} <= {*keys}
     text = " ".join(" ".join(parts.words).split())
-    assert "images of subset good, which have no foreground, cost" in text
+    assert "images) has no foreground. False alarms there lower the IoU of all images by" in text
     assert "The epoch was chosen by the IoU of the weakest subset." in text
     assert (3, "Subsets without foreground: images without a false alarm") in parts.headings
     assert "Validation images without a false alarm" in text, "the chart"

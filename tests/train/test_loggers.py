@@ -49,7 +49,7 @@ def test_subsets_share_a_section():
     }  # fmt: skip
 
 
-def test_wandb_gets_the_names_and_pictures_of_tensorboard(tmp_path, monkeypatch):
+def test_wandb_gets_the_names_and_pictures_of_tensorboard(tmp_path, stub):
     wandb = pytest.importorskip("wandb")
     sent = []
 
@@ -60,8 +60,8 @@ def test_wandb_gets_the_names_and_pictures_of_tensorboard(tmp_path, monkeypatch)
         def finish(self):
             sent.append("finished")
 
-    monkeypatch.setattr(wandb, "init", lambda **options: Run())
-    monkeypatch.setattr(wandb, "Image", lambda picture: picture)
+    stub(wandb, "init", lambda **options: Run())
+    stub(wandb, "Image", lambda picture: picture)
     picture = np.zeros((4, 12, 3), np.uint8)
     for logger in (
         WandbLogger(tmp_path, {}, lambda logs: [picture]),
@@ -76,7 +76,7 @@ def test_wandb_gets_the_names_and_pictures_of_tensorboard(tmp_path, monkeypatch)
     assert numbers["val_iou/a"] == [(5, 0.25)] and pictures[WORST][0][0] == 5
 
 
-def test_pictures_come_with_a_new_best_epoch_only(monkeypatch):
+def test_pictures_come_with_a_new_best_epoch_only(stub):
     from types import SimpleNamespace
 
     monkeypatch.setattr("segbalance.train.loggers.worst_examples", lambda *arguments: ["picture"])
