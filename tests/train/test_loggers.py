@@ -79,7 +79,7 @@ def test_wandb_gets_the_names_and_pictures_of_tensorboard(tmp_path, stub):
 def test_pictures_come_with_a_new_best_epoch_only(stub):
     from types import SimpleNamespace
 
-    monkeypatch.setattr("segbalance.train.loggers.worst_examples", lambda *arguments: ["picture"])
+    stub("segbalance.train.loggers.worst_examples", lambda *arguments: ["picture"])
     pictures = WorstOfBest(SimpleNamespace(class_list=None), None, [], best=0.4)
     found = [pictures({"val_iou": score}) for score in (0.3, 0.5, 0.5, 0.6)]
     assert found == [[], ["picture"], [], ["picture"]]
