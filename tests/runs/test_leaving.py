@@ -128,7 +128,9 @@ sys.exit(train.main())
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_before_the_first_step_is_done_ends_the_training_at_once(
     number, status, start, tables, tmp_path
 ):

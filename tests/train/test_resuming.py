@@ -139,7 +139,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(moment, tables, unbroken, 
     assert list(pd.read_csv(folder / HISTORY)["epoch"]) == [1, 2, 3], "no gap, no double"
 
 
-@pytest.mark.parametrize(("kind", "number"), [("training", 2), ("validation", 1), ("epoch", 1)])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("training", 2),
+        pytest.param("validation", 1, marks=pytest.mark.slow),
+        pytest.param("epoch", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_whose_time_is_up_goes_on_as_if_nothing_had_been(
     kind, number, tables, unbroken, tmp_path, stub, capsys
 ):
