@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from scripts.docs import hooks
+from tests.support.browser import chromium
 from tests.support.places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -36,21 +36,10 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module", params=["light", "dark"])
 def browser(request, tmp_path_factory):
     """Headless Chromium that prefers light or dark."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: the extra dev")
-    programs = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if not all(programs):
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = programs[0]
-    words = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-sync"
-    for word in [*words.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = selenium.Chrome(options, selenium.ChromeService(programs[1]))
-    features = [{"name": "prefers-color-scheme", "value": request.param}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        features = [{"name": "prefers-color-scheme", "value": request.param}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        yield driver
 
 
 def opened(browser, page, width):

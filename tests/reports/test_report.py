@@ -22,6 +22,7 @@ from segbalance.reports.pictures import LONGEST, compared, outlines, training_sa
 from segbalance.reports.report import report_notes, report_page, run_figures, share_figures
 from segbalance.runtime.command_line import DONE, WRONG_INPUT
 from segbalance.train.config_file import CONFIG, load_config
+from tests.support.browser import chromium
 from tests.support.data import copied_run
 from tests.support.page_parts import PageParts, check_numbers, check_readable, check_stands_alone
 
@@ -307,20 +308,8 @@ def test_images_only_resized_are_no_samples(finished):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Headless Chromium with its console's messages."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: the extra dev")
-    programs = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if not all(programs):
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = programs[0]
-    words = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    words += "disable-component-update disable-sync hide-scrollbars force-prefers-reduced-motion"
-    for word in [*words.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options, selenium.ChromeService(programs[1]))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def opened(browser, path, width=1280, height=900):
